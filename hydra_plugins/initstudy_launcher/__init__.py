@@ -1,0 +1,70 @@
+"""The door from Hydra's multirun to initstudy: all jobs of a sweep arrive at once.
+
+Every Hydra application in the environment loads this file, so it imports initstudy only when a
+sweep is launched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class LauncherConf:
+    """`hydra/launcher=initstudy`."""
+
+    _target_: str = "hydra_plugins.initstudy_launcher.InitstudyLauncher"
+
+
+@dataclass
+class SweeperConf:
+    """`hydra/sweeper=initstudy`."""
+
+    _target_: str = "hydra_plugins.initstudy_launcher.InitstudySweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
+
+
+_store = ConfigStore.instance()
+_store.store(group="hydra/launcher", name="initstudy", node=LauncherConf, provider="initstudy")
+_store.store(group="hydra/sweeper", name="initstudy", node=SweeperConf, provider="initstudy")
+
+
+class InitstudySweeper(BasicSweeper):
+    """Hydra's basic sweeper, without composing every job once more only to validate it."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Nothing: every job is composed and validated before the first one trains."""
+
+
+class InitstudyLauncher(Launcher):
+    """Hands all jobs of a sweep to initstudy, which decides what trains together."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keeps what `launch` needs."""
+        self.loader = hydra_context.config_loader
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Trains every job that is not finished yet and writes the report."""
+        from initstudy.command import study
+        from initstudy.sweep.plan import compose_jobs
+
+        runs = compose_jobs(self.loader, self.config, job_overrides)
+        hydra: Any = self.config.hydra
+        study(runs, self.config, Path(hydra.sweep.dir), list(hydra.overrides.task))
+        return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]

@@ -1,0 +1,61 @@
+"""The command: `python -m initstudy`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from initstudy.config import ConfigError, make_run, register
+from initstudy.store import StoreError
+
+HERE = Path(__file__).parent
+# In a wheel conf/ lies inside the package; in a checkout, beside it.
+CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())
+USAGE_ERROR = 2
+
+
+def one(cfg: DictConfig) -> None:
+    """A single run: a study of one."""
+    from initstudy.command import study
+
+    job = HydraConfig.get()
+    overrides = list(job.overrides.task)
+    study([make_run(cfg, overrides)], cfg, Path(job.runtime.output_dir), overrides)
+
+
+def main() -> None:
+    """Runs the command; what a user got wrong is one line and exit code 2."""
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Hydra would print a trace and leave with code 1; with this it hands the error over.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register()
+    try:
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(one)()
+    except (ConfigError, StoreError, HydraException, OmegaConfBaseException, OSError) as error:
+        if wants_traceback:
+            raise
+        sys.exit(_refuse(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command continues with the runs that are missing\n")
+        sys.exit(130)
+
+
+def _refuse(error: Exception) -> int:
+    cause = error.__cause__
+    text = str(cause) if isinstance(cause, OmegaConfBaseException) else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    key = next((line.removeprefix("full_key: ") for line in lines if "full_key" in line), "")
+    message = " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
+    sys.stderr.write(f"initstudy: {f'{key}: ' if key else ''}{message}\n")
+    return USAGE_ERROR
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What the command does with composed configurations: check, train what is missing, report."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from initstudy import __version__, store, tracking
+from initstudy.config import ConfigError, Plain, Run
+from initstudy.sweep import build, plan
+from initstudy.sweep.execute import execute
+from initstudy.sweep.pack import layer_names, schedule
+from initstudy.sweep.progress import Progress
+
+
+def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: list[str]) -> None:
+    """Trains the runs that are not finished in `directory` and writes the report.
+
+    Args:
+        runs: The grid.
+        config: The composed configuration of the sweep as a whole: claims, the studied key.
+        directory: Of the sweep.
+        overrides: What the user gave, to say how to do it again.
+
+    Raises:
+        ConfigError: Something is wrong; nothing has trained.
+    """
+    console = Console()
+    if not runs:
+        raise ConfigError("the sweep is empty: it has no run")
+    first = runs[0].config
+    device = build.device(first["device"])
+    settings = tracking.check(tracking.Settings(**first["tracking"]), directory)
+    store.ensure_writable(directory)
+    todo = plan.unfinished(runs, store.finished(directory))
+    parameters = plan.check(todo)
+    packs = plan.plan(todo, first["executor"]["pack_size"], parameters, device)
+    _write_study(config, directory, overrides, device, packs)
+    console.print(_opening(runs, todo, packs, directory, device), highlight=False)
+    if packs:
+        steps = sum(_steps(run) for run in todo)
+        with (
+            tracking.Tracker(settings, directory, group=directory.name) as tracker,
+            Progress(console, len(todo), steps) as progress,
+        ):
+            execute(packs, directory, device, tracker, progress)
+        console.print(
+            f"trained {len(todo)} runs at {progress.speed:,.0f} member-steps/s", highlight=False
+        )
+    _report(console, directory)
+
+
+def _opening(
+    runs: Sequence[Run],
+    todo: Sequence[Run],
+    packs: Sequence[plan.Pack],
+    directory: Path,
+    device: torch.device,
+) -> str:
+    done = f"{len(runs) - len(todo)} of {len(runs)} complete"
+    if not todo:
+        return f"{directory}: {done}"
+    plural = "s" if len(packs) > 1 else ""
+    return f"{directory}: {done}; training {len(todo)} in {len(packs)} pack{plural} on {device}"
+
+
+def _steps(run: Run) -> int:
+    data = build.dataset(run.config)
+    return schedule(run.config, len(data.train_y) // run.config["batch_size"]).steps
+
+
+def _write_study(
+    config: DictConfig,
+    directory: Path,
+    overrides: list[str],
+    device: torch.device,
+    packs: Sequence[plan.Pack],
+) -> None:
+    """The study's description; what an earlier call has trained stays described."""
+    previous = store.read_study(directory)
+    layers = dict(previous.get("layers", {}))
+    for pack in packs:
+        target = pack.runs[0].config["model"]["_target_"].rsplit(".", 1)[-1]
+        layers[target] = layer_names(pack)
+    claims: Plain = OmegaConf.to_container(config.claims, resolve=True)  # type: ignore[assignment]
+    described: dict[str, Any] = {
+        "name": directory.name,
+        "command": shlex.join(["python", "-m", "initstudy", *_arguments(overrides)]),
+        "by": config.by,
+        "claims": claims,
+        "layers": layers,
+    }
+    if packs:
+        described |= {
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "device": _device_name(device),
+            "versions": {
+                "initstudy": __version__,
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "torchvision", "wandb")},
+            },
+        }
+    store.write_study(directory, previous | described)
+
+
+def _arguments(overrides: list[str]) -> list[str]:
+    """The command line as it was given, or the overrides where there is none."""
+    given = Path(sys.argv[0]).parent.name == "initstudy"
+    return sys.argv[1:] if given else overrides
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def _report(console: Console, directory: Path) -> None:
+    from initstudy.report import summary_table, write
+
+    report = write(directory)
+    console.print(summary_table(report))

@@ -1,0 +1,140 @@
+"""Which modules of a model are its layers, and where a layer's activation is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from initstudy.ensemble.stack import first_tensor
+
+Limits = tuple[float, float]
+_INF = float("inf")
+
+# The values that an activation function approaches but does not pass.
+LIMITS: dict[type[nn.Module], Limits] = {
+    nn.Tanh: (-1.0, 1.0),
+    nn.Hardtanh: (-1.0, 1.0),
+    nn.Softsign: (-1.0, 1.0),
+    nn.Sigmoid: (0.0, 1.0),
+    nn.Hardsigmoid: (0.0, 1.0),
+    nn.ReLU6: (0.0, 6.0),
+    nn.SELU: (-1.7580993408473766, _INF),
+    nn.ELU: (-1.0, _INF),
+    nn.CELU: (-1.0, _INF),
+}
+ACTIVATIONS = (
+    *LIMITS,
+    nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Hardswish,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module with a weight matrix, and the module whose output is its activation.
+
+    Attributes:
+        name: The module's name in the model.
+        weights: The names of its weight matrices (parameters of two dimensions or more).
+        output: The module whose output is read: the first activation module that runs after this
+            layer and before the next one, or else the layer itself.
+        shape: Shape of that output, without the batch.
+        limits: Where the activation function saturates, or None where it does not.
+    """
+
+    name: str
+    weights: tuple[str, ...]
+    output: str
+    shape: tuple[int, ...]
+    limits: Limits | None
+
+
+def find_layers(model: nn.Module, x: Float[Tensor, "batch ..."]) -> list[Layer]:
+    """The layers of a model in the order in which they run on the batch `x`.
+
+    Activations must be modules to be seen (`nn.ReLU`, not `F.relu`); a layer followed by a
+    function is read before it.
+    """
+    calls = _calls(model, x)
+    layers: list[Layer] = []
+    for name, module, shape in calls:
+        weights = tuple(
+            f"{name}.{key}" if name else key
+            for key, value in module.named_parameters(recurse=False)
+            if value.dim() >= 2
+        )
+        if weights and all(layer.name != name for layer in layers):
+            layers.append(Layer(name, weights, name, shape, None))
+        elif isinstance(module, ACTIVATIONS) and layers and layers[-1].output == layers[-1].name:
+            last = layers[-1]
+            layers[-1] = Layer(last.name, last.weights, name, shape, _limits(module))
+    return layers
+
+
+def first_nonfinite(
+    model: nn.Module,
+    params: Mapping[str, Tensor],
+    buffers: Mapping[str, Tensor],
+    x: Float[Tensor, "batch ..."],
+    layers: list[Layer],
+) -> str:
+    """The first layer, in running order, with a weight or an activation that is not finite.
+
+    Returns:
+        The layer's name, or "loss" where every layer is finite and only the loss overflowed.
+    """
+    bad: set[str] = set()
+
+    def hook(name: str, output: Tensor) -> None:
+        if not torch.isfinite(output).all():
+            bad.add(name)
+
+    names = {name for layer in layers for name in (layer.name, layer.output)}
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda _m, _a, output, name=name: hook(name, first_tensor(output))
+        )
+        for name in names
+    ]
+    try:
+        torch.func.functional_call(model, (dict(params), dict(buffers)), (x,))
+    finally:
+        for handle in handles:
+            handle.remove()
+    for layer in layers:
+        weights_finite = all(bool(torch.isfinite(params[w]).all()) for w in layer.weights)
+        if layer.name in bad or layer.output in bad or not weights_finite:
+            return layer.name
+    return "loss"
+
+
+@torch.no_grad()
+def _calls(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
+    """Every module's first call on `x`: name, module, shape of its output without the batch."""
+    calls: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
+
+    def record(name: str, module: nn.Module, output: object) -> None:
+        tensor = output[0] if isinstance(output, tuple) else output
+        if isinstance(tensor, Tensor):
+            calls.setdefault(name, (module, tuple(tensor.shape[1:])))
+
+    handles = [
+        module.register_forward_hook(lambda m, _a, out, name=name: record(name, m, out))
+        for name, module in model.named_modules()
+    ]
+    training = model.training
+    try:
+        # In evaluation mode a batch leaves no trace in running statistics.
+        model.eval()(x)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    return [(name, module, shape) for name, (module, shape) in calls.items()]
+
+
+def _limits(module: nn.Module) -> Limits | None:
+    return LIMITS.get(type(module))

@@ -1,0 +1,145 @@
+"""SGD, Adam and AdamW on stacked parameters, with each member's own learning rate, weight decay
+and momentum.
+
+Each follows the algorithm on its reference page step for step:
+https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html (also Adam, AdamW). The state
+is updated in place; a member that is not alive keeps its parameters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+PerMember = float | Sequence[float] | Float[Tensor, " members"]
+
+
+class Optimizer(ABC):
+    """Updates stacked tensors `[members, ...]` in place.
+
+    Args:
+        params: The stacked parameters.
+        lr: Learning rate, one number or one a member.
+        weight_decay: Likewise.
+    """
+
+    def __init__(
+        self, params: Sequence[Tensor], *, lr: PerMember, weight_decay: PerMember = 0.0
+    ) -> None:
+        self.params = list(params)
+        self.members = len(self.params[0])
+        self.lr = self._per_member(lr)
+        self.weight_decay = self._per_member(weight_decay)
+        self._decays = bool((self.weight_decay != 0).any())
+
+    @torch.no_grad()
+    def step(self, grads: Sequence[Tensor], alive: Bool[Tensor, " members"] | None = None) -> None:
+        """One update of every living member.
+
+        Args:
+            grads: The gradients `[members, ...]`, in the order of the parameters.
+            alive: Which members to update; all of them by default. The gradients of the others
+                may hold anything, infinities and NaN included.
+        """
+        lr = self.lr
+        if alive is not None:
+            # A rate of zero alone would not do: zero times NaN is NaN.
+            grads = [torch.where(_as(alive, g), g, 0.0) for g in grads]
+            lr = torch.where(alive, lr, 0.0)
+        self._update(grads, lr)
+
+    @abstractmethod
+    def _update(self, grads: Sequence[Tensor], lr: Float[Tensor, " members"]) -> None: ...
+
+    def _per_member(self, value: PerMember) -> Float[Tensor, " members"]:
+        like = self.params[0]
+        values = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+        return values.expand(self.members)
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with (Nesterov) momentum."""
+
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        *,
+        lr: PerMember,
+        weight_decay: PerMember = 0.0,
+        momentum: PerMember = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        self.momentum = self._per_member(momentum)
+        self.nesterov = nesterov
+        self._buffers = (
+            [torch.zeros_like(p) for p in self.params] if bool((self.momentum != 0).any()) else None
+        )
+
+    def _update(self, grads: Sequence[Tensor], lr: Tensor) -> None:
+        for i, (param, grad) in enumerate(zip(self.params, grads, strict=True)):
+            if self._decays:
+                grad = grad.addcmul(param, _as(self.weight_decay, param))
+            if self._buffers is not None:
+                momentum = _as(self.momentum, param)
+                buffer = self._buffers[i].mul_(momentum).add_(grad)
+                grad = grad.addcmul(buffer, momentum) if self.nesterov else buffer
+            param.addcmul_(grad, _as(-lr, param))
+
+
+class Adam(Optimizer):
+    """Adam, with L2 regularization in the gradient."""
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        *,
+        lr: PerMember,
+        weight_decay: PerMember = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        self.betas = betas
+        self.eps = eps
+        self._steps = 0
+        self._means = [torch.zeros_like(p) for p in self.params]
+        self._squares = [torch.zeros_like(p) for p in self.params]
+
+    def _update(self, grads: Sequence[Tensor], lr: Tensor) -> None:
+        beta1, beta2 = self.betas
+        self._steps += 1
+        correction1 = 1 - beta1**self._steps
+        correction2 = 1 - beta2**self._steps
+        rows = zip(self.params, grads, self._means, self._squares, strict=True)
+        for param, grad, mean, square in rows:
+            if self._decays:
+                decay = _as(self.weight_decay, param)
+                if self.decoupled:
+                    param.mul_(1 - _as(lr, param) * decay)
+                else:
+                    grad = grad.addcmul(param, decay)
+            mean.lerp_(grad, 1 - beta1)
+            square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            scale = (square.sqrt() / correction2**0.5).add_(self.eps)
+            param.addcdiv_(mean * _as(lr / -correction1, param), scale)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay."""
+
+    decoupled = True
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+
+def _as(values: Tensor, like: Tensor) -> Tensor:
+    """One value a member, shaped to broadcast over a stacked tensor."""
+    return values.view(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,198 @@
+"""Per-layer statistics of stacked tensors, taken on the device.
+
+Every function takes a stacked tensor `[members, ...]` and returns one number a member. What each
+statistic means is in the table of the README; a statistic of a tensor that holds NaN or infinities
+is itself not finite, and their count stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from initstudy.ensemble.layers import Layer, Limits
+from initstudy.ensemble.stack import Tensors
+
+PRESETS = ("off", "basic", "full")
+LOWEST_OCTAVE, HIGHEST_OCTAVE = -40, 40
+FLOAT32_MAX = float(torch.finfo(torch.float32).max)
+# One bin an octave of |value|; below and above stand one bin each, so nothing falls outside.
+HISTOGRAM_EDGES: tuple[float, ...] = (
+    0.0,
+    *(2.0**k for k in range(LOWEST_OCTAVE, HIGHEST_OCTAVE + 1)),
+    FLOAT32_MAX,
+)
+SATURATION_MARGIN = 0.01
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What is measured, and how often.
+
+    Args:
+        preset: "off", "basic" or "full" (adds histograms and the largest singular values).
+        every: Steps between two measurements.
+    """
+
+    preset: str = "basic"
+    every: int = 20
+
+    def due(self, step: int, last: bool) -> bool:
+        """Whether the state after `step` updates is measured; the last one always is."""
+        return self.preset != "off" and (last or step % self.every == 0)
+
+
+def measure(
+    layers: Sequence[Layer],
+    outputs: Tensors,
+    output_grads: Tensors,
+    params: Tensors,
+    param_grads: Tensors,
+    *,
+    full: bool,
+) -> Tensors:
+    """All statistics of one step but the update ratios, keyed as they are logged.
+
+    Args:
+        layers: The model's layers.
+        outputs: The layers' activations `[members, batch, ...]`, by module name.
+        output_grads: Gradients of each member's mean loss by them.
+        params: The stacked parameters by name.
+        param_grads: Gradients of each member's mean loss by them.
+        full: Whether to add histograms and the largest singular values.
+    """
+    rows: Tensors = {}
+    for layer in layers:
+        activation, gradient = outputs[layer.output], output_grads[layer.output]
+        weight = flat(params, layer.weights)
+        weight_grad = flat(param_grads, layer.weights)
+        rows |= _prefixed(
+            f"activation/{layer.name}", activation_statistics(activation, layer.limits)
+        )
+        rows |= _prefixed(
+            f"gradient/{layer.name}",
+            {
+                "rms": rms(gradient),
+                "weight_rms": rms(weight_grad),
+                "nonfinite": nonfinite(gradient) + nonfinite(weight_grad),
+            },
+        )
+        rows[f"weight/{layer.name}/rms"] = rms(weight)
+        if full:
+            rows[f"activation/{layer.name}/histogram"] = histogram(activation)
+            rows[f"gradient/{layer.name}/histogram"] = histogram(gradient)
+            rows[f"weight/{layer.name}/histogram"] = histogram(weight)
+            rows[f"weight/{layer.name}/spectral_norm"] = spectral_norm(
+                [params[name] for name in layer.weights]
+            )
+    return rows
+
+
+def activation_statistics(
+    activation: Float[Tensor, "members batch ..."], limits: Limits | None
+) -> Tensors:
+    """The statistics of one layer's activations, one number a member each."""
+    rows = {
+        "mean": activation.flatten(1).mean(1),
+        "std": activation.flatten(1).std(1, correction=0),
+        "rms": rms(activation),
+        "absmax": activation.flatten(1).abs().amax(1),
+        "zero": (activation == 0).flatten(1).float().mean(1),
+        "dead": dead(activation),
+        "nonfinite": nonfinite(activation),
+    }
+    if limits is not None:
+        rows["saturated"] = saturated(activation, limits)
+    return rows
+
+
+def update_ratios(layers: Sequence[Layer], before: Tensors, after: Tensors) -> Tensors:
+    """Root mean square of each layer's weight update over that of its weights."""
+    return {
+        f"weight/{layer.name}/update_ratio": rms(
+            flat(after, layer.weights) - flat(before, layer.weights)
+        )
+        / rms(flat(before, layer.weights))
+        for layer in layers
+    }
+
+
+def rms(values: Float[Tensor, "members ..."]) -> Float[Tensor, " members"]:
+    """Root mean square. Scaled by the largest magnitude, so that squares neither over- nor
+    underflow (the scaling of BLAS's nrm2).
+    """
+    values = values.flatten(1)
+    scale = values.abs().amax(1, keepdim=True)
+    # A scale of zero would divide zero by zero; infinities and NaN pass through.
+    scaled = values / torch.where(scale == 0, 1.0, scale)
+    return scale.squeeze(1) * scaled.square().mean(1).sqrt()
+
+
+def nonfinite(values: Float[Tensor, "members ..."]) -> Float[Tensor, " members"]:
+    """How many entries are NaN or infinite."""
+    return (~torch.isfinite(values)).flatten(1).sum(1).to(values.dtype)
+
+
+def dead(activation: Float[Tensor, "members batch units ..."]) -> Float[Tensor, " members"]:
+    """Fraction of units that are zero for every example of the batch.
+
+    A unit is a feature, or a whole channel of a convolution.
+    """
+    zero = (activation == 0).transpose(1, 2) if activation.dim() > 2 else activation == 0
+    return zero.flatten(2).all(2).float().mean(1)
+
+
+def saturated(
+    activation: Float[Tensor, "members batch ..."], limits: Limits
+) -> Float[Tensor, " members"]:
+    """Fraction of entries within 1% of the activation's range of one of its limits.
+
+    An activation with one limit (SELU, ELU) counts within 1% of that limit's size.
+    """
+    low, high = limits
+    bounded = torch.isfinite(torch.tensor(limits)).all()
+    margin = SATURATION_MARGIN * ((high - low) if bounded else abs(low))
+    near = (activation <= low + margin) | (activation >= high - margin)
+    return near.flatten(1).float().mean(1)
+
+
+def histogram(values: Float[Tensor, "members ..."]) -> Int[Tensor, "members bins"]:
+    """Counts of |value| in the bins between `HISTOGRAM_EDGES`; non-finite values are left out and
+    counted by `nonfinite`.
+    """
+    values = values.flatten(1)
+    bins = len(HISTOGRAM_EDGES) - 1
+    # Inner edges only: whatever lies beyond the first or the last falls into the end bins.
+    inner = torch.tensor(HISTOGRAM_EDGES[1:-1], device=values.device, dtype=values.dtype)
+    indices = torch.bucketize(values.abs().contiguous(), inner, right=True)
+    counts = torch.zeros(len(values), bins, dtype=torch.int64, device=values.device)
+    return counts.scatter_add_(1, indices, torch.isfinite(values).long())
+
+
+def spectral_norm(weights: Sequence[Float[Tensor, "members out ..."]]) -> Float[Tensor, " members"]:
+    """The largest singular value over a layer's weights, each flattened to `[out, rest]`.
+
+    NaN for a member whose weights are not finite.
+    """
+    return torch.stack([_largest_singular_value(weight) for weight in weights]).amax(0)
+
+
+def _largest_singular_value(weight: Tensor) -> Tensor:
+    matrices = weight.flatten(2)
+    finite = torch.isfinite(matrices).flatten(1).all(1)
+    # LAPACK refuses non-finite input for the whole batch; only that member's norm is unknown.
+    safe = torch.where(finite[:, None, None], matrices, 0.0)
+    return torch.where(finite, torch.linalg.matrix_norm(safe, ord=2), torch.nan)
+
+
+def flat(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Float[Tensor, "members entries"]:
+    """A layer's weight matrices, side by side."""
+    return torch.cat([tensors[name].flatten(1) for name in names], dim=1)
+
+
+def _prefixed(prefix: str, values: Tensors) -> Tensors:
+    return {f"{prefix}/{name}": value for name, value in values.items()}

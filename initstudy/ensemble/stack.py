@@ -1,0 +1,141 @@
+"""Many models of one architecture as one tensor program.
+
+The members' parameters stand in one tensor a parameter, with the member as the first axis, and
+`torch.func.vmap` of `torch.func.functional_call` runs them together (the model ensembling of
+https://docs.pytorch.org/tutorials/intermediate/ensembling.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+Tensors = dict[str, Tensor]
+
+
+class Stack:
+    """Members of one architecture, each with its own parameters and buffers.
+
+    Args:
+        model: The architecture. Its own values are never read, only its structure.
+        members: One mapping of parameter name to tensor per member, on any device.
+        device: Where the members train.
+        vectorized: Whether one `vmap` runs all members, or a loop runs them one by one (for
+            models with a layer that has no batching rule).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        members: Sequence[Mapping[str, Tensor]],
+        *,
+        device: torch.device | str = "cpu",
+        vectorized: bool = True,
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.vectorized = vectorized
+        self.size = len(members)
+        self.params: Tensors = {
+            name: torch.stack([member[name] for member in members]).to(self.device)
+            for name in members[0]
+        }
+        self.buffers: Tensors = {
+            name: torch.stack([buffer] * self.size) for name, buffer in model.named_buffers()
+        }
+
+    def __call__(
+        self, x: Float[Tensor, "members batch ..."], taps: Tensors | None = None
+    ) -> tuple[Float[Tensor, "members batch classes"], Tensors]:
+        """Runs every member on its own batch, in the model's current mode (train or eval).
+
+        Args:
+            x: A batch for each member; a batch that all share may be an expanded view.
+            taps: For a module's name, a tensor with the shape of its stacked output, to be added
+                to that output. Differentiating by a tap of zeros gives the gradient of the output.
+
+        Returns:
+            The logits, and the stacked output of every tapped module after the addition.
+        """
+        taps = taps or {}
+        mapped = vmap if self.vectorized else _loop
+        return mapped(self._member)(self.params, self.buffers, x, taps)
+
+    def _member(
+        self, params: Tensors, buffers: Tensors, x: Tensor, taps: Tensors
+    ) -> tuple[Tensor, Tensors]:
+        with tapped(self.model, taps) as outputs:
+            logits = functional_call(self.model, (params, buffers), (x,))
+        return logits, outputs
+
+
+@contextmanager
+def tapped(model: nn.Module, taps: Mapping[str, Tensor]) -> Iterator[Tensors]:
+    """Adds each tap to its module's output and yields the outputs, by name, once they exist.
+
+    A module that is called more than once is tapped at its first call.
+    """
+    outputs: Tensors = {}
+
+    def hook(name: str, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...] | None:
+        if name in outputs:
+            return None
+        outputs[name] = first_tensor(output) + taps[name]
+        return outputs[name] if isinstance(output, Tensor) else (outputs[name], *output[1:])
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda _module, _args, output, name=name: hook(name, output)
+        )
+        for name in taps
+    ]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first_tensor(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The tensor of a module's output: recurrent layers return theirs first in a tuple."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def not_vectorizable(model: nn.Module, x: Float[Tensor, "batch ..."]) -> str | None:
+    """Why `vmap` cannot run this model, in one line, or None where it can.
+
+    A model that draws random numbers (dropout) counts as one that cannot: stacked, its draws would
+    depend on its neighbours.
+    """
+    stack = Stack(model, [{n: p.detach() for n, p in model.named_parameters()}] * 2)
+    try:
+        with torch.enable_grad():
+            stack.params = {n: p.requires_grad_() for n, p in stack.params.items()}
+            logits, _ = stack(torch.stack([x, x]))
+            torch.autograd.grad(logits.sum(), list(stack.params.values()), allow_unused=True)
+    except RuntimeError as error:
+        return str(error).strip().splitlines()[0]
+    return None
+
+
+def _loop(function):  # type: ignore[no-untyped-def]
+    """`vmap` over the first axis of every argument, written as a plain loop."""
+
+    def looped(params: Tensors, buffers: Tensors, x: Tensor, taps: Tensors):  # type: ignore[no-untyped-def]
+        members = [
+            function(_at(params, i), _at(buffers, i), x[i], _at(taps, i)) for i in range(len(x))
+        ]
+        logits = torch.stack([logits for logits, _ in members])
+        outputs = {k: torch.stack([seen[k] for _, seen in members]) for k in members[0][1]}
+        return logits, outputs
+
+    return looped
+
+
+def _at(tensors: Tensors, index: int) -> Tensors:
+    return {name: tensor[index] for name, tensor in tensors.items()}

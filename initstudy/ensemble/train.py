@@ -1,0 +1,289 @@
+"""Training an ensemble: a generator of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from initstudy.ensemble import probes as statistics
+from initstudy.ensemble.layers import Layer, first_nonfinite
+from initstudy.ensemble.optimizers import Optimizer
+from initstudy.ensemble.probes import Probes
+from initstudy.ensemble.stack import Stack, Tensors
+
+Value = float | int | str | list[int] | None
+Batches = Callable[[int], tuple[Tensor, Tensor]]
+TRAIN = ("train/loss", "train/accuracy")
+TEST = ("test/loss", "test/accuracy")
+Chunks = Callable[[], Iterator[tuple[Tensor, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one member's history holds at one step."""
+
+    member: int
+    step: int
+    values: dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One member's final values."""
+
+    member: int
+    values: dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, and how often to look.
+
+    Args:
+        steps: Number of updates.
+        log_every: Steps between two rows of the training loss.
+        eval_every: Steps between two evaluations on the test set.
+        probes: What is measured in the layers, and how often.
+    """
+
+    steps: int
+    log_every: int
+    eval_every: int
+    probes: Probes = field(default_factory=Probes)
+
+    def row_due(self, step: int) -> bool:
+        """Whether the state after `step` updates gets a row."""
+        return (
+            step % self.log_every == 0
+            or self.eval_due(step)
+            or self.probes.due(step, self.last(step))
+        )
+
+    def eval_due(self, step: int) -> bool:
+        """Whether the state after `step` updates is evaluated; the last one always is."""
+        return step % self.eval_every == 0 or self.last(step)
+
+    def last(self, step: int) -> bool:
+        """Whether all updates are done."""
+        return step == self.steps
+
+
+def train(
+    stack: Stack,
+    optimizer: Optimizer,
+    batches: Batches,
+    test: Chunks,
+    layers: Sequence[Layer],
+    schedule: Schedule,
+) -> Iterator[Row | Summary]:
+    """Trains all members together; yields each member's rows as they come, then its summary.
+
+    The loss is the mean cross-entropy of a batch. A member whose loss is not finite is frozen
+    before that step's update, gets one more row, and does not touch the others.
+
+    Args:
+        stack: The members.
+        optimizer: Holds `stack.params` and updates them in place.
+        batches: For a step, the inputs `[members, batch, ...]` and labels `[members, batch]`.
+        test: Iterates over the test set in chunks, inputs `[n, ...]` and labels `[n]`.
+        layers: Where to probe.
+        schedule: How long, and how often to look.
+    """
+    return _Training(stack, optimizer, batches, test, list(layers), schedule).rows()
+
+
+class _Training:
+    """One call of `train`: what the steps share."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        optimizer: Optimizer,
+        batches: Batches,
+        test: Chunks,
+        layers: list[Layer],
+        schedule: Schedule,
+    ) -> None:
+        self.stack = stack
+        self.optimizer = optimizer
+        self.batches = batches
+        self.test = test
+        self.layers = layers
+        self.schedule = schedule
+        for param in stack.params.values():
+            param.requires_grad_()
+        self.alive = torch.ones(stack.size, dtype=torch.bool, device=stack.device)
+        self.diverged_at = torch.full((stack.size,), -1, device=stack.device)
+        self.last_loss = torch.zeros(stack.size, device=stack.device)
+        self.running = list(range(stack.size))
+        self.summaries: list[dict[str, Value]] = [{} for _ in range(stack.size)]
+        self.losses: list[Tensor] = []
+        self.hits: list[Tensor] = []
+
+    def rows(self) -> Iterator[Row | Summary]:
+        schedule = self.schedule
+        for step in range(schedule.steps + 1):
+            # A row describes the state after `step` updates and the minibatches that led there.
+            values = self._averages() if schedule.row_due(step) and step > 0 else {}
+            if schedule.eval_due(step):
+                values |= evaluate(self.stack, self.test())
+            probing = schedule.probes.due(step, schedule.last(step))
+            measured = self._step(step, probing) if probing or not schedule.last(step) else {}
+            if step == 0:
+                values |= {"train/loss": self.losses[0], "train/accuracy": self.hits[0]}
+            if schedule.row_due(step):
+                yield from self._emit(step, values | measured)
+        for member, values_of in enumerate(self.summaries):
+            yield Summary(member, values_of)
+
+    def _step(self, step: int, probing: bool) -> Tensors:
+        """One forward and backward pass and, but after the last update, one more update."""
+        x, y = self.batches(step)
+        params = self.stack.params
+        taps = self._taps(x.shape[1]) if probing else {}
+        buffers = {name: buffer.clone() for name, buffer in self.stack.buffers.items()}
+        loss, hits, outputs = forward(self.stack, x, y, taps)
+        gradients = torch.autograd.grad(loss.sum(), [*params.values(), *taps.values()])
+        param_grads = dict(zip(params, gradients, strict=False))
+        measured: Tensors = {}
+        if probing:
+            measured = statistics.measure(
+                self.layers,
+                {name: output.detach() for name, output in outputs.items()},
+                dict(zip(taps, gradients[len(params) :], strict=True)),
+                {name: param.detach() for name, param in params.items()},
+                param_grads,
+                full=self.schedule.probes.preset == "full",
+            )
+        if self.schedule.last(step):
+            return measured
+        self.losses.append(loss.detach())
+        self.hits.append(hits)
+        before = {n: p.detach().clone() for n, p in params.items()} if probing else {}
+        self._update(step, list(param_grads.values()), buffers)
+        if probing:
+            measured |= statistics.update_ratios(
+                self.layers, before, {name: param.detach() for name, param in params.items()}
+            )
+        return measured
+
+    def _update(self, step: int, grads: list[Tensor], buffers_before: Tensors) -> None:
+        """Updates the members whose loss is finite and freezes the others as they were."""
+        loss = self.losses[-1]
+        finite = torch.isfinite(loss)
+        self.last_loss = torch.where(self.alive, loss, self.last_loss)
+        self.diverged_at = torch.where(self.alive & ~finite, step, self.diverged_at)
+        self.alive = self.alive & finite
+        # On the CPU asking costs nothing; a GPU would have to stop for the answer.
+        if self.stack.device.type == "cpu" and bool(self.alive.all()):
+            self.optimizer.step(grads)
+            return
+        self.optimizer.step(grads, self.alive)
+        for name, buffer in self.stack.buffers.items():
+            alive = self.alive.view(-1, *[1] * (buffer.dim() - 1))
+            buffer.copy_(torch.where(alive, buffer, buffers_before[name]))
+
+    def _taps(self, batch: int) -> Tensors:
+        return {
+            layer.output: torch.zeros(
+                self.stack.size, batch, *layer.shape, device=self.stack.device, requires_grad=True
+            )
+            for layer in self.layers
+        }
+
+    def _averages(self) -> Tensors:
+        means = {
+            "train/loss": torch.stack(self.losses).mean(0),
+            "train/accuracy": torch.stack(self.hits).mean(0),
+        }
+        self.losses, self.hits = [], []
+        return means
+
+    def _emit(self, step: int, values: Tensors) -> Iterator[Row]:
+        diverged_at = self.diverged_at.tolist()
+        table = _to_host(values)
+        for member in set(range(self.stack.size)).difference(self.running):
+            # A frozen run is judged by the parameters it was frozen with.
+            self.summaries[member] |= {k: table[k][member] for k in TEST if k in table}
+        for member in list(self.running):
+            row = {key: column[member] for key, column in table.items()}
+            # The update of this very step may have found the divergence that a later row tells.
+            if diverged_at[member] < 0 or diverged_at[member] > step:
+                self._summarize(member, row)
+                yield Row(member, step, row)
+            else:
+                self.running.remove(member)
+                yield self._divergence(member, diverged_at[member], row, step)
+
+    def _summarize(self, member: int, row: dict[str, Value]) -> None:
+        summary = self.summaries[member]
+        summary |= {key: row[key] for key in (*TRAIN, *TEST) if key in row}
+        if "test/accuracy" in row:
+            best = summary.get("best/test/accuracy", row["test/accuracy"])
+            summary["best/test/accuracy"] = max(best, row["test/accuracy"])  # type: ignore[type-var]
+        summary |= {"diverged_step": None, "diverged_layer": None}
+
+    def _divergence(self, member: int, at: int, row: dict[str, Value], step: int) -> Row:
+        """The last row of a run that diverged, at the step where it did."""
+        params = {name: p[member].detach() for name, p in self.stack.params.items()}
+        buffers = {name: b[member].clone() for name, b in self.stack.buffers.items()}
+        x, _ = self.batches(at)
+        with torch.no_grad():
+            layer = first_nonfinite(self.stack.model, params, buffers, x[member], self.layers)
+        # Measured in another step than the one that diverged, the row would tell of frozen weights.
+        row = row if at == step else {}
+        row |= {"train/loss": self.last_loss[member].item()}
+        self._summarize(member, row)
+        self.summaries[member] |= {"diverged_step": at, "diverged_layer": layer}
+        return Row(member, at, row)
+
+
+def forward(
+    stack: Stack,
+    x: Float[Tensor, "members batch ..."],
+    y: Int[Tensor, "members batch"],
+    taps: Tensors | None = None,
+) -> tuple[Float[Tensor, " members"], Float[Tensor, " members"], Tensors]:
+    """Each member's mean cross-entropy and accuracy on its batch, and the tapped outputs."""
+    logits, outputs = stack(x, taps)
+    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+    return losses.mean(1), _hits(logits.detach(), y).float().mean(1), outputs
+
+
+@torch.no_grad()
+def evaluate(stack: Stack, test: Iterator[tuple[Tensor, Tensor]]) -> Tensors:
+    """Each member's mean loss and accuracy over a whole test set, in evaluation mode."""
+    loss = torch.zeros(stack.size, device=stack.device, dtype=torch.float64)
+    hits = torch.zeros_like(loss)
+    count = 0
+    stack.model.eval()
+    for x, y in test:
+        shared_x, shared_y = x.expand(stack.size, *x.shape), y.expand(stack.size, *y.shape)
+        chunk_loss, chunk_hits, _ = forward(stack, shared_x, shared_y)
+        loss += chunk_loss.double() * len(y)
+        hits += chunk_hits.double() * len(y)
+        count += len(y)
+    stack.model.train()
+    return {"test/loss": loss / count, "test/accuracy": hits / count}
+
+
+def _hits(
+    logits: Float[Tensor, "members batch classes"], y: Int[Tensor, "members batch"]
+) -> Bool[Tensor, "members batch"]:
+    """Correct predictions; logits that are not finite predict nothing (argmax would pick NaN)."""
+    return (logits.argmax(-1) == y) & torch.isfinite(logits).all(-1)
+
+
+def _to_host(values: Tensors) -> dict[str, list]:
+    """One transfer for all scalars, one for each histogram; as lists over members."""
+    scalars = {key: value for key, value in values.items() if value.dim() == 1}
+    table: dict[str, list] = {}
+    if scalars:
+        host = torch.stack([value.double() for value in scalars.values()]).tolist()
+        table = dict(zip(scalars, host, strict=True))
+    return table | {key: value.tolist() for key, value in values.items() if value.dim() > 1}

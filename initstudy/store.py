@@ -1,0 +1,141 @@
+"""The results of a sweep on disk: Parquet, a pair of files a pack, and the study's description.
+
+    DIR/study.json               what was asked: name, command, claims, versions
+    DIR/store/PACK.runs.parquet      a row a run; it is written last, so a pack counts as a whole
+    DIR/store/PACK.history.parquet   a row a run and step
+
+A file appears under its name only when it is complete (written beside it, synced, renamed), so a
+kill at any moment leaves a store that can be read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+RUNS, HISTORY = ".runs.parquet", ".history.parquet"
+
+
+class StoreError(ValueError):
+    """The store cannot be read or written; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """What a sweep has trained so far.
+
+    Attributes:
+        runs: A row a run: `run`, the configuration as dotted columns, the summary.
+        history: `run`, `step`, and a column a metric. NaN is a value that was measured and is not
+            a number; null was not measured.
+        study: The study's description.
+    """
+
+    runs: pl.DataFrame
+    history: pl.DataFrame
+    study: dict[str, Any]
+
+
+def load(path: str | Path) -> Store:
+    """Reads a sweep's directory.
+
+    Raises:
+        StoreError: There is no such directory, or no complete run in it, or a file is damaged.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise StoreError(f"{path}: no such directory; give one that a sweep has written")
+    packs = [file.name.removesuffix(RUNS) for file in sorted((path / "store").glob(f"*{RUNS}"))]
+    if not packs:
+        raise StoreError(f"{path}: holds no finished run")
+    runs = _read([path / "store" / f"{pack}{RUNS}" for pack in packs])
+    history = _read([path / "store" / f"{pack}{HISTORY}" for pack in packs])
+    return Store(runs.unique("run", keep="last", maintain_order=True), history, read_study(path))
+
+
+def read_study(path: str | Path) -> dict[str, Any]:
+    """The study's description; empty where there is none yet."""
+    file = Path(path) / "study.json"
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{file}: cannot be read: {error}; remove it and run again") from error
+
+
+def finished(path: str | Path) -> set[str]:
+    """The ids of the runs that are complete in a sweep's directory, which may not exist yet."""
+    files = sorted((Path(path) / "store").glob(f"*{RUNS}"))
+    return {run for file in files for run in _read_parquet(file, columns=["run"])["run"]}
+
+
+def write_pack(
+    path: str | Path,
+    pack: str,
+    runs: Sequence[Mapping[str, Any]],
+    history: Sequence[Mapping[str, Any]],
+) -> None:
+    """Adds the complete runs of one pack.
+
+    Raises:
+        StoreError: The directory cannot be written.
+    """
+    folder = Path(path) / "store"
+    frames = {HISTORY: pl.DataFrame(history, infer_schema_length=None),
+              RUNS: pl.DataFrame(runs, infer_schema_length=None)}  # fmt: skip
+    for suffix, frame in frames.items():
+        _atomically(folder / f"{pack}{suffix}", lambda file, frame=frame: frame.write_parquet(file))
+
+
+def write_study(path: str | Path, study: Mapping[str, Any]) -> None:
+    """Writes the study's description.
+
+    Raises:
+        StoreError: The directory cannot be written.
+    """
+    text = json.dumps(study, indent=2)
+    _atomically(Path(path) / "study.json", lambda file: file.write_text(text))
+
+
+def ensure_writable(path: str | Path) -> None:
+    """Makes a sweep's directory and tries to write there.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    probe = Path(path) / "store" / f".probe-{os.getpid()}"
+    _atomically(probe, lambda file: file.write_text(""))
+    probe.unlink()
+
+
+def _atomically(file: Path, write: Callable[[Path], object]) -> None:
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        with partial.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        partial.replace(file)
+    except OSError as error:
+        raise StoreError(f"dir={file.parent}: cannot be written: {error.strerror}") from error
+
+
+def _read(files: Sequence[Path]) -> pl.DataFrame:
+    # Packs of different models have different columns, and a column that was null throughout
+    # one pack has no type there.
+    return pl.concat([_read_parquet(file) for file in files], how="diagonal_relaxed")
+
+
+def _read_parquet(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(file, columns=columns)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"{file}: cannot be read: {reason}; remove it to train again") from error

@@ -1,0 +1,173 @@
+"""From a grid to packs: composing the jobs, checking them, and what can train together."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from initstudy.config import WITHOUT_EFFECT, ConfigError, Run, flatten, make_run
+from initstudy.sweep import build
+
+# What may differ between the members of an ensemble. Everything else splits packs.
+MEMBER_KEYS = (
+    "seed", "init", "optimizer.lr", "optimizer.weight_decay", "optimizer.momentum",
+)  # fmt: skip
+
+# Stacked parameters beyond this fall out of a CPU's cache and cost more than they save.
+CPU_PACK_PARAMETERS = 4_000_000
+CPU_PACK_RUNS = 64
+GPU_PACK_RUNS = 1024
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Runs that train together, and an id for their file in the store."""
+
+    id: str
+    runs: tuple[Run, ...]
+
+
+def compose_jobs(
+    loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]
+) -> list[Run]:
+    """Every job of a sweep as a validated run.
+
+    Hydra composes once for each distinct set of group choices; the plain values of a job are then
+    set on a copy, which is what Hydra does with them too, at a hundredth of the time.
+
+    Raises:
+        ConfigError: An unknown key or an invalid value.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    parsed: dict[str, Override] = {}
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    runs: dict[str, Run] = {}
+    for job in jobs:
+        values = []
+        choices = []
+        for text in job:
+            if text not in parsed:
+                parsed[text] = parser.parse_override(text)
+            is_value = _is_value(parsed[text], loader)
+            (values if is_value else choices).append(text)
+        key = tuple(choices)
+        if key not in composed:
+            cfg = loader.load_sweep_config(config, choices)
+            with open_dict(cfg):
+                cfg.pop("hydra")
+            composed[key] = cfg
+        cfg = copy.deepcopy(composed[key])
+        for text in values:
+            _set(cfg, parsed[text])
+        run = make_run(cfg, job)
+        runs.setdefault(run.id, run)
+    return list(runs.values())
+
+
+def plan(runs: Sequence[Run], pack_size: int | None, parameters: dict[str, int],
+         device: torch.device) -> list[Pack]:  # fmt: skip
+    """What trains together: runs that differ in `MEMBER_KEYS` alone, in packs of equal size.
+
+    Args:
+        runs: What is left to train.
+        pack_size: Runs a pack at most; None for what suits the device.
+        parameters: Number of parameters of each run's model, by run id.
+        device: Where they will train.
+    """
+    packs = []
+    for group in _alike(runs):
+        limit = pack_size or _suited(parameters[group[0].id], device)
+        count = -(-len(group) // limit)
+        size = -(-len(group) // count)
+        packs += [_pack(group[i : i + size]) for i in range(0, len(group), size)]
+    return packs
+
+
+def check(runs: Sequence[Run]) -> dict[str, int]:
+    """Builds everything that training will need, once for each thing that differs.
+
+    Returns:
+        The number of parameters of each run's model, by run id.
+
+    Raises:
+        ConfigError: The first thing that cannot be built, in one line.
+    """
+    parameters: dict[str, int] = {}
+    for group in _alike(runs):
+        config = group[0].config
+        model = build.model(config, build.dataset(config))
+        count = sum(p.numel() for p in model.parameters())
+        if count == 0:
+            raise ConfigError(f"model._target_={config['model']['_target_']}: has no parameters")
+        drawn: set[str] = set()
+        for run in group:
+            parameters[run.id] = count
+            build.policy(run.config)
+            kind = run.config["init"]["_target_"]
+            if kind not in drawn:
+                build.draw(run, model)
+                drawn.add(kind)
+    return parameters
+
+
+def unfinished(runs: Sequence[Run], finished: Collection[str]) -> list[Run]:
+    """The runs that still have to train."""
+    return [run for run in runs if run.id not in finished]
+
+
+def _is_value(override: Override, loader: ConfigLoader) -> bool:
+    """Whether an override sets a value of the composed configuration, rather than its make-up."""
+    if override.is_add() or override.is_force_add() or override.is_delete() or override.package:
+        return False
+    return not loader.get_group_options(override.key_or_group)
+
+
+def _set(cfg: DictConfig, override: Override) -> None:
+    key, value = override.key_or_group, override.value()
+    try:
+        if OmegaConf.select(cfg, key, throw_on_missing=False) is None:
+            # Selecting a key that is there but null gives None as well; only a struct tells.
+            OmegaConf.set_struct(cfg, True)
+        OmegaConf.update(cfg, key, value, merge=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{key}={value}: {reason}; see python -m initstudy --help") from error
+
+
+def _alike(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_signature(run), []).append(run)
+    yield from groups.values()
+
+
+def _signature(run: Run) -> str:
+    ignored = (*MEMBER_KEYS, *WITHOUT_EFFECT)
+    shared: dict[str, Any] = {
+        key: value
+        for key, value in flatten(run.config).items()
+        if not any(key == name or key.startswith(f"{name}.") for name in ignored)
+    }
+    return json.dumps(shared, sort_keys=True)
+
+
+def _suited(parameters: int, device: torch.device) -> int:
+    if device.type != "cpu":
+        return GPU_PACK_RUNS
+    return max(1, min(CPU_PACK_RUNS, CPU_PACK_PARAMETERS // parameters))
+
+
+def _pack(runs: Sequence[Run]) -> Pack:
+    ids = " ".join(run.id for run in runs)
+    return Pack(hashlib.sha256(ids.encode()).hexdigest()[:12], tuple(runs))
