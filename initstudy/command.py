@@ -40,7 +40,7 @@ def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: l
         raise ConfigError("the sweep is empty: it has no run")
     first = runs[0].config
     device = build.device(first["device"])
-    settings = tracking.check(tracking.Settings(**first["tracking"]), directory)
+    settings = _tracking(first["tracking"])
     store.ensure_writable(directory)
     todo = plan.unfinished(runs, store.finished(directory))
     parameters = plan.check(todo)
@@ -58,6 +58,13 @@ def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: l
             f"trained {len(todo)} runs at {progress.speed:,.0f} member-steps/s", highlight=False
         )
     _report(console, directory)
+
+
+def _tracking(section: Plain) -> tracking.Settings:
+    try:
+        return tracking.check(tracking.Settings(**section))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _opening(

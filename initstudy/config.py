@@ -243,9 +243,7 @@ def _choice(config: Plain, key: str, choices: tuple[str, ...]) -> None:
 
 
 def _fit_to_target(group: str, section: Any, overrides: Sequence[str]) -> Plain:
-    """Leaves out what only the shipped choice of a group had and a user's own target does not
-    take, unless the user named it.
-    """
+    """Leaves out what a user's own target does not take, unless the user named it."""
     target = section.get("_target_") if isinstance(section, dict) else None
     if not isinstance(target, str):
         raise ConfigError(f"{group}._target_: missing; name the class or function to build")

@@ -42,7 +42,7 @@ class Dataset:
         return tuple(self.train_x.shape[1:])
 
     def normalize(self, raw: UInt8[Tensor, "... c h w"]) -> Float[Tensor, "... c h w"]:
-        """Raw images as float32 with zero mean and unit variance a channel over the training set."""
+        """Raw images as float32; over the training set a channel has mean 0 and variance 1."""
         return (raw.float() - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
     def to(self, device: torch.device | str) -> Dataset:
@@ -57,8 +57,9 @@ class Dataset:
 
 
 class Batches:
-    """The minibatches of each member, by step: shuffled anew each epoch, in an order that depends
-    on the member's seed and nothing else.
+    """The minibatches of each member, by step.
+
+    They are shuffled anew each epoch, in an order that depends on the member's seed alone.
 
     Args:
         dataset: Where the examples come from.

@@ -4,8 +4,8 @@ Every Hydra application in the environment loads this file, so it imports initst
 sweep is launched.
 """
 
-from __future__ import annotations
-
+# Hydra runs this file outside sys.modules, where dataclasses cannot resolve annotations that are
+# text; so, unlike every other module, it does without `from __future__ import annotations`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

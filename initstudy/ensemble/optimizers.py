@@ -1,9 +1,8 @@
-"""SGD, Adam and AdamW on stacked parameters, with each member's own learning rate, weight decay
-and momentum.
+"""SGD, Adam and AdamW on stacked parameters.
 
-Each follows the algorithm on its reference page step for step:
-https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html (also Adam, AdamW). The state
-is updated in place; a member that is not alive keeps its parameters.
+Each member has its own learning rate, weight decay and momentum. The algorithms are those of the
+reference pages, step for step (https://docs.pytorch.org/docs/stable/optim.html: SGD, Adam, AdamW).
+The state is updated in place; a member that is not alive keeps its parameters.
 """
 
 from __future__ import annotations

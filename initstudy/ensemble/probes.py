@@ -122,8 +122,9 @@ def update_ratios(layers: Sequence[Layer], before: Tensors, after: Tensors) -> T
 
 
 def rms(values: Float[Tensor, "members ..."]) -> Float[Tensor, " members"]:
-    """Root mean square. Scaled by the largest magnitude, so that squares neither over- nor
-    underflow (the scaling of BLAS's nrm2).
+    """Root mean square.
+
+    Scaled by the largest magnitude, so that squares neither over- nor underflow (as BLAS's nrm2).
     """
     values = values.flatten(1)
     scale = values.abs().amax(1, keepdim=True)
@@ -161,8 +162,9 @@ def saturated(
 
 
 def histogram(values: Float[Tensor, "members ..."]) -> Int[Tensor, "members bins"]:
-    """Counts of |value| in the bins between `HISTOGRAM_EDGES`; non-finite values are left out and
-    counted by `nonfinite`.
+    """Counts of |value| in the bins between `HISTOGRAM_EDGES`.
+
+    Values that are not finite are left out, and counted by `nonfinite`.
     """
     values = values.flatten(1)
     bins = len(HISTOGRAM_EDGES) - 1

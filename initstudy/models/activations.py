@@ -1,0 +1,31 @@
+"""Activation functions by the names that configurations use."""
+
+from __future__ import annotations
+
+from torch import nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "selu": nn.SELU,
+    "linear": nn.Identity,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """A new module for an activation function.
+
+    Raises:
+        ValueError: For a name that is not known.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"model.activation={name}: choose one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+def require_count(key: str, value: int, low: int = 1) -> None:
+    """Raises ValueError unless a size of a model is a whole number of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"model.{key}={value}: must be a whole number of at least {low}")

@@ -1,0 +1,2 @@
+def write(d): return d
+def summary_table(r): return str(r)
