@@ -43,8 +43,8 @@ def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: l
     settings = _tracking(first["tracking"])
     store.ensure_writable(directory)
     todo = plan.unfinished(runs, store.finished(directory))
-    parameters = plan.check(todo)
-    packs = plan.plan(todo, first["executor"]["pack_size"], parameters, device)
+    sizes = plan.check(todo)
+    packs = plan.plan(todo, first["executor"]["pack_size"], sizes, device)
     _write_study(config, directory, overrides, device, packs)
     console.print(_opening(runs, todo, packs, directory, device), highlight=False)
     if packs:
@@ -133,7 +133,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _report(console: Console, directory: Path) -> None:
-    from initstudy.report import summary_table, write
+    from initstudy.report import write
+    from initstudy.report.terminal import show
 
-    report = write(directory)
-    console.print(summary_table(report))
+    show(console, write(directory))

@@ -23,7 +23,12 @@ log = logging.getLogger(__name__)
 
 MODES = ("offline", "online", "off")
 # As wandb reads WANDB_MODE (https://docs.wandb.ai/models/track/environment-variables).
-ENVIRONMENT_MODES = {"online": "online", "offline": "offline", "disabled": "off", "dryrun": "offline"}
+ENVIRONMENT_MODES = {
+    "online": "online",
+    "offline": "offline",
+    "disabled": "off",
+    "dryrun": "offline",
+}
 # Rows that may wait for wandb before training waits too: bounds memory, not speed.
 BACKLOG = 50_000
 INIT_TIMEOUT = 20.0
@@ -185,7 +190,9 @@ class _Worker:
         opened.define_metric("*", step_metric="step")
         for metric, best in (("loss", "min"), ("accuracy", "max")):
             for split in ("train", "test"):
-                opened.define_metric(f"{split}/{metric}", step_metric="step", summary=f"last,{best}")
+                opened.define_metric(
+                    f"{split}/{metric}", step_metric="step", summary=f"last,{best}"
+                )
         self.runs[run] = opened
 
     def _open(self, run: str, config: Mapping[str, Any], name: str) -> Any:

@@ -41,7 +41,7 @@ class CNN(nn.Sequential):
         self,
         input_shape: Sequence[int],
         classes: int,
-        channels: Sequence[int] = (16, 32),
+        channels: Sequence[int] = (8, 16),
         kernel_size: int = 3,
         pooling: str = "max",
         activation: str = "relu",

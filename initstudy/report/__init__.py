@@ -1,2 +1,79 @@
-def write(d): return d
-def summary_table(r): return str(r)
+"""From the store to what a person reads. Needs no training and no network."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from initstudy.report import claims, page
+from initstudy.report.claims import Result
+from initstudy.report.frames import Study, prepare
+from initstudy.store import load
+
+PNG_SCALE = 2.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report: where it lies and what it says."""
+
+    index: Path
+    results: list[Result]
+    table: page.Table
+
+
+def write(path: str | Path, out: str | Path | None = None) -> Report:
+    """Evaluates a sweep's claims, draws its charts and writes the page.
+
+    Args:
+        path: The sweep's directory.
+        out: Where to write `index.html`, `README.md` and `charts/`; by default its `report`.
+
+    Raises:
+        StoreError: There is nothing there to report on.
+    """
+    study = prepare(load(path))
+    folder = Path(out) if out else Path(path) / "report"
+    results = claims.evaluate(study)
+    specs, absent = _draw(study)
+    index = page.write_text(folder / "index.html", page.html(study, results, specs, absent))
+    page.write_text(folder / "README.md", page.markdown(study, results, list(specs), absent))
+    _write_images(folder / "charts", specs)
+    return Report(index, results, page.table(study))
+
+
+def _draw(study: Study) -> tuple[dict[str, Any], dict[str, str]]:
+    """Every chart of every facet, by name, and why those that are absent are."""
+    from initstudy.report.charts import CHARTS, NothingToShow
+
+    specs, absent = {}, {}
+    for name, draw in CHARTS.items():
+        for number, facet in enumerate(study.facets):
+            key = name if len(study.facets) == 1 else f"{name}_{_slug(facet, number)}"
+            try:
+                specs[key] = draw(study, facet)
+            except NothingToShow as reason:
+                absent[key] = str(reason)
+    return specs, absent
+
+
+def _slug(facet: str, number: int) -> str:
+    simple = "".join(c if c.isalnum() else "_" for c in facet.lower()).strip("_")
+    return simple if "," not in facet else f"{number}_{simple}"
+
+
+def _write_images(folder: Path, specs: dict[str, Any]) -> None:
+    import vl_convert
+
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def draw(item: tuple[str, Any]) -> None:
+        name, spec = item
+        svg = vl_convert.vegalite_to_svg(spec)
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+        (folder / f"{name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(draw, specs.items()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from initstudy.config import WITHOUT_EFFECT, ConfigError, Run, flatten, make_run
+from initstudy.data import Dataset
+from initstudy.ensemble import find_layers
 from initstudy.sweep import build
 
 # What may differ between the members of an ensemble. Everything else splits packs.
@@ -24,10 +28,20 @@ MEMBER_KEYS = (
     "seed", "init", "optimizer.lr", "optimizer.weight_decay", "optimizer.momentum",
 )  # fmt: skip
 
-# Stacked parameters beyond this fall out of a CPU's cache and cost more than they save.
-CPU_PACK_PARAMETERS = 4_000_000
+# Floats of stacked parameters, and of stacked activations of one batch, beyond which a pack falls
+# out of a CPU's cache and costs more than it saves.
+CPU_PACK_PARAMETERS = 2**22
+CPU_PACK_ACTIVATIONS = 2**21
 CPU_PACK_RUNS = 64
 GPU_PACK_RUNS = 1024
+
+
+@dataclass(frozen=True)
+class Size:
+    """Floats that one run of a pack keeps busy: parameters, and activations of a batch."""
+
+    parameters: int
+    activations: int
 
 
 @dataclass(frozen=True)
@@ -75,50 +89,52 @@ def compose_jobs(
     return list(runs.values())
 
 
-def plan(runs: Sequence[Run], pack_size: int | None, parameters: dict[str, int],
-         device: torch.device) -> list[Pack]:  # fmt: skip
+def plan(
+    runs: Sequence[Run], pack_size: int | None, sizes: dict[str, Size], device: torch.device
+) -> list[Pack]:
     """What trains together: runs that differ in `MEMBER_KEYS` alone, in packs of equal size.
 
     Args:
         runs: What is left to train.
         pack_size: Runs a pack at most; None for what suits the device.
-        parameters: Number of parameters of each run's model, by run id.
+        sizes: Of each run, by run id.
         device: Where they will train.
     """
     packs = []
     for group in _alike(runs):
-        limit = pack_size or _suited(parameters[group[0].id], device)
+        limit = pack_size or _suited(sizes[group[0].id], device)
         count = -(-len(group) // limit)
         size = -(-len(group) // count)
         packs += [_pack(group[i : i + size]) for i in range(0, len(group), size)]
     return packs
 
 
-def check(runs: Sequence[Run]) -> dict[str, int]:
+def check(runs: Sequence[Run]) -> dict[str, Size]:
     """Builds everything that training will need, once for each thing that differs.
 
     Returns:
-        The number of parameters of each run's model, by run id.
+        The size of each run, by run id.
 
     Raises:
         ConfigError: The first thing that cannot be built, in one line.
     """
-    parameters: dict[str, int] = {}
+    sizes: dict[str, Size] = {}
     for group in _alike(runs):
         config = group[0].config
-        model = build.model(config, build.dataset(config))
-        count = sum(p.numel() for p in model.parameters())
-        if count == 0:
+        data = build.dataset(config)
+        model = build.model(config, data)
+        size = _size(model, data, config["batch_size"])
+        if size.parameters == 0:
             raise ConfigError(f"model._target_={config['model']['_target_']}: has no parameters")
         drawn: set[str] = set()
         for run in group:
-            parameters[run.id] = count
+            sizes[run.id] = size
             build.policy(run.config)
             kind = run.config["init"]["_target_"]
             if kind not in drawn:
                 build.draw(run, model)
                 drawn.add(kind)
-    return parameters
+    return sizes
 
 
 def unfinished(runs: Sequence[Run], finished: Collection[str]) -> list[Run]:
@@ -162,10 +178,18 @@ def _signature(run: Run) -> str:
     return json.dumps(shared, sort_keys=True)
 
 
-def _suited(parameters: int, device: torch.device) -> int:
+def _size(model: nn.Module, data: Dataset, batch: int) -> Size:
+    layers = find_layers(model, data.normalize(data.train_x[:2]))
+    activations = sum(math.prod(layer.shape) for layer in layers)
+    return Size(sum(p.numel() for p in model.parameters()), batch * activations)
+
+
+def _suited(size: Size, device: torch.device) -> int:
     if device.type != "cpu":
         return GPU_PACK_RUNS
-    return max(1, min(CPU_PACK_RUNS, CPU_PACK_PARAMETERS // parameters))
+    by_parameters = CPU_PACK_PARAMETERS // size.parameters
+    by_activations = CPU_PACK_ACTIVATIONS // max(1, size.activations)
+    return max(1, min(CPU_PACK_RUNS, by_parameters, by_activations))
 
 
 def _pack(runs: Sequence[Run]) -> Pack:

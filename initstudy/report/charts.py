@@ -1,0 +1,351 @@
+"""The charts of a sweep, one function each: from a study and a facet to a Vega-Lite specification.
+
+A chart that has nothing to show raises `NothingToShow` with the sentence that stands in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from initstudy.report.frames import Study
+from initstudy.report.statistics import mean_interval
+from initstudy.report.style import (
+    GREY,
+    HEIGHT,
+    WIDTH,
+    Rows,
+    at_edge,
+    chart,
+    colour,
+    log_axis,
+    log_domain,
+    titled,
+    x_by,
+)
+
+Spec = dict[str, Any]
+TRIANGLES = alt.Shape(
+    "where:N",
+    scale=alt.Scale(domain=["above", "below"], range=["triangle-up", "triangle-down"]),
+    legend=None,
+)
+
+
+class NothingToShow(ValueError):  # noqa: N818
+    """Why a chart would be empty."""
+
+
+def loss_over_steps(study: Study, facet: str) -> Spec:
+    """Training loss over steps: the mean over seeds as a line, their range as a band."""
+    rows = study.history.filter((pl.col("facet") == facet) & pl.col("train/loss").is_not_null())
+    domain = log_domain(rows["train/loss"].to_list(), widest=1e7)
+    if domain is None:
+        raise NothingToShow("No run has a finite training loss.")
+    finite = rows.filter(pl.col("train/loss").is_finite())
+    spread = finite.group_by("by", "step", maintain_order=True).agg(
+        pl.col("train/loss").mean().clip(*domain).alias("value"),
+        pl.col("train/loss").min().clip(*domain).alias("low"),
+        pl.col("train/loss").max().clip(*domain).alias("high"),
+        pl.len().alias("runs"),
+    )
+    # A run that diverged ends at its step; the mean goes on without it, and the mark says so.
+    ends = study.runs.filter((pl.col("facet") == facet) & pl.col("diverged"))
+    marks = ends.select("run", "by", "seed", pl.col("diverged_step").alias("step"),
+                        pl.lit(domain[1]).alias("value"))  # fmt: skip
+    x = alt.X(
+        "step:Q", title="step (updates)", axis=alt.Axis(grid=False), scale=alt.Scale(nice=False)
+    )
+    base = chart(spread.to_dicts()).encode(x=x, color=colour(study))
+    band = base.mark_area(opacity=0.18).encode(
+        y=log_axis("training loss (nats, log scale)", domain, "low"), y2="high:Q"
+    )
+    line = base.mark_line(strokeWidth=1.8).encode(
+        y=log_axis("training loss (nats, log scale)", domain),
+        tooltip=["by:N", "step:Q", alt.Tooltip("value:Q", format=".4g"), "runs:Q"],
+    )
+    layers = [band, line]
+    if len(marks):
+        layers.append(
+            chart(marks.to_dicts())
+            .mark_point(shape="cross", angle=45, size=70, filled=True)
+            .encode(x=x, y=log_axis("", domain), color=colour(study), tooltip=["run:N", "by:N", "seed:N", "step:Q"])
+        )  # fmt: skip
+    note = f" × at the top: {len(marks)} runs diverged at that step." if len(marks) else ""
+    seeds = _seeds(study, facet)
+    return titled(
+        facet,
+        alt.layer(*layers).properties(width=1.5 * WIDTH, height=HEIGHT),
+        "Training loss",
+        f"Mean over the minibatches since the last row; line: mean of {seeds}, band: their range.{note}",
+    )
+
+
+def accuracy_by_value(study: Study, facet: str) -> Spec:
+    """Test accuracy against the studied variable, with its interval over seeds."""
+    runs = study.runs.filter(pl.col("facet") == facet)
+    if runs["test/accuracy"].drop_nulls().drop_nans().is_empty():
+        raise NothingToShow("No run has a test accuracy.")
+    summary, methods = [], set()
+    for (value,), group in runs.group_by("by", maintain_order=True):
+        interval = mean_interval(group["test/accuracy"].fill_nan(0.0).to_list())
+        methods.add(interval.method)
+        low = interval.estimate if math.isnan(interval.low) else max(0.0, interval.low)
+        high = interval.estimate if math.isnan(interval.high) else min(1.0, interval.high)
+        summary.append({"by": value, "mean": interval.estimate, "low": low, "high": high})
+    x = x_by(study)
+    y = alt.Scale(domain=[0, 1])
+    axis = alt.Axis(format="%")
+    base = chart(summary).encode(x=x)
+    band = base.mark_area(opacity=0.15, color=GREY).encode(
+        y=alt.Y("low:Q", title="test accuracy", scale=y, axis=axis), y2="high:Q"
+    )
+    line = base.mark_line(color=GREY, strokeWidth=1.2).encode(y=alt.Y("mean:Q", scale=y))
+    bars = base.mark_rule(strokeWidth=2.2).encode(
+        y=alt.Y("low:Q", scale=y), y2="high:Q", color=colour(study, legend=False)
+    )
+    columns = ["run", "by", "seed", "test/accuracy", "train/loss", "diverged_step"]
+    points = runs.filter(~pl.col("diverged")).select(columns).rename({"test/accuracy": "accuracy"})
+    dots = (
+        chart(_plain(points))
+        .mark_point(filled=True, size=42, opacity=0.9)
+        .encode(
+            x=x, y=alt.Y("accuracy:Q", scale=y), color=colour(study, legend=False),
+            tooltip=["run:N", "by:N", "seed:N", alt.Tooltip("accuracy:Q", format=".3f")],
+        )
+    )  # fmt: skip
+    layers = [band, line, bars, dots]
+    lost = runs.filter(pl.col("diverged")).group_by("by", maintain_order=True).len("runs")
+    if len(lost):
+        rows = [{**row, "zero": 0.0, "text": f"{row['runs']}"} for row in lost.to_dicts()]
+        crosses = chart(rows).mark_point(
+            shape="cross", angle=45, size=110, filled=True, color="black"
+        )
+        layers.append(crosses.encode(x=x, y=alt.Y("zero:Q", scale=y), tooltip=["by:N", "runs:Q"]))
+        count = chart(rows).mark_text(dy=-13, fontSize=11)
+        layers.append(count.encode(x=x, y=alt.Y("zero:Q", scale=y), text="text:N"))
+    how = ", ".join(sorted(methods))
+    note = " × on the axis: that many runs diverged." if len(lost) else ""
+    return titled(
+        facet,
+        alt.layer(*layers).properties(width=1.5 * WIDTH, height=HEIGHT),
+        "Test accuracy at the end",
+        f"Points: runs; bars and band: 95% interval of the mean ({how}).{note}",
+    )
+
+
+def activations_by_depth(study: Study, facet: str) -> Spec:
+    """Root mean square of each layer's activations against depth, first and last measurement."""
+    return _by_depth(
+        study, facet, "activation/{}/rms", "Activations through the layers",
+        "activation rms (log scale)",
+    )  # fmt: skip
+
+
+def gradients_by_depth(study: Study, facet: str) -> Spec:
+    """Root mean square of each activation's gradient against depth, first and last measurement."""
+    return _by_depth(
+        study, facet, "gradient/{}/rms", "Gradients through the layers",
+        "rms of the loss gradient by activation (log scale)",
+    )  # fmt: skip
+
+
+def _by_depth(study: Study, facet: str, column: str, title: str, axis: str) -> Spec:
+    layers = study.layers(facet)
+    columns = {layer: column.format(layer) for layer in layers}
+    if not layers or any(c not in study.history.columns for c in columns.values()):
+        raise NothingToShow("Not measured: the sweep ran with probes=off.")
+    probed = study.history.filter(
+        (pl.col("facet") == facet) & pl.col(columns[layers[0]]).is_not_null()
+    )
+    if probed.is_empty():
+        raise NothingToShow("Not measured: no run was probed.")
+    panels = {
+        "at initialization": probed.filter(pl.col("step") == 0),
+        "at the end": probed.group_by("run", maintain_order=True).last(),
+    }
+    everything = pl.concat([f.select(columns.values()) for f in panels.values()])
+    domain = log_domain(v for c in everything.columns for v in everything[c].to_list())
+    if domain is None:
+        raise NothingToShow("Every measured value is zero or not finite.")
+    rows: Rows = []
+    for panel, frame in panels.items():
+        means = frame.group_by("by", maintain_order=True).agg(
+            [pl.col(c).log().mean().exp().alias(c) for c in columns.values()]
+        )
+        for row in means.to_dicts():
+            for layer, name in columns.items():
+                value, where = at_edge(row[name], domain)
+                rows.append({"panel": panel, "by": row["by"], "layer": layer, "value": value,
+                             "where": where, "measured": _shown(row[name])})  # fmt: skip
+    x = alt.X("layer:N", sort=layers, title="layer, input to output", axis=alt.Axis(labelAngle=0))
+    drawn = []
+    for panel in panels:
+        here = [row for row in rows if row["panel"] == panel]
+        base = chart(here).encode(x=x, y=log_axis(axis, domain), color=colour(study))
+        line = base.mark_line(strokeWidth=1.6)
+        dots = base.mark_point(filled=True, size=34).encode(
+            tooltip=["by:N", "layer:N", "measured:N"]
+        )
+        outside = [row for row in here if row["where"] != "inside"]
+        marks = chart(outside or [{"where": None}]).mark_point(filled=True, size=90)
+        marks = marks.encode(x=x, y=log_axis(axis, domain), shape=TRIANGLES, color=colour(study))
+        parts = [line, dots, *([marks] if outside else [])]
+        drawn.append(alt.layer(*parts).properties(width=WIDTH, height=HEIGHT, title=panel))
+    outside = any(row["where"] != "inside" for row in rows)
+    note = " Triangles at the edge: beyond it, zero, or not finite." if outside else ""
+    return titled(
+        facet, alt.hconcat(*drawn), title,
+        f"Geometric mean over {_seeds(study, facet)}; a run that diverged ends at its last "
+        f"measurement.{note}",
+    )  # fmt: skip
+
+
+def dead_and_saturated(study: Study, facet: str) -> Spec:
+    """Fractions of dead units and of saturated activations at the end, by layer."""
+    layers = study.layers(facet)[:-1]
+    panels = {
+        "dead units": "activation/{}/dead",
+        "saturated activations": "activation/{}/saturated",
+    }
+    last = (
+        study.history.filter(pl.col("facet") == facet)
+        .group_by("run", "by", maintain_order=True)
+        .agg(
+            pl.col(c).drop_nulls().last()
+            for c in study.history.columns
+            if c.endswith(("/dead", "/saturated"))
+        )
+    )
+    drawn, absent = [], []
+    for name, pattern in panels.items():
+        present = [layer for layer in layers if pattern.format(layer) in last.columns]
+        rows: Rows = [
+            {"by": by, "layer": layer, "value": value}
+            for layer in present
+            for (by,), frame in last.group_by("by", maintain_order=True)
+            if (value := _mean(frame[pattern.format(layer)])) is not None
+        ]
+        if not rows:
+            absent.append(name)
+            continue
+        shape = alt.Shape("layer:N", sort=layers, legend=alt.Legend(title="layer"))
+        dash = alt.StrokeDash("layer:N", sort=layers, legend=None)
+        base = chart(rows).encode(
+            x=x_by(study), y=alt.Y("value:Q", title="fraction", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))
+        )  # fmt: skip
+        line = base.mark_line(color=GREY, strokeWidth=1.2).encode(strokeDash=dash, detail="layer:N")
+        dots = base.mark_point(filled=True, size=55).encode(
+            shape=shape, color=colour(study, legend=False), tooltip=["by:N", "layer:N", alt.Tooltip("value:Q", format=".1%")],
+        )  # fmt: skip
+        drawn.append(alt.layer(line, dots).properties(width=WIDTH, height=HEIGHT, title=name))
+    if not drawn:
+        raise NothingToShow("Not measured: the sweep ran with probes=off, or has no hidden layer.")
+    note = f" No {absent[0]}: the activation function has no limits." if absent else ""
+    return titled(
+        facet, alt.hconcat(*drawn), "Dead and saturated at the end",
+        "Dead: zero for a whole batch. Saturated: within 1% of the activation's own limits. "
+        f"Mean of {_seeds(study, facet)}.{note}",
+    )  # fmt: skip
+
+
+def parallel_coordinates(study: Study, facet: str) -> Spec:
+    """Every run as a line across what was chosen and what came of it."""
+    runs = study.runs.filter(pl.col("facet") == facet)
+    axes = [(c, False) for c in ("seed", "optimizer.lr") if c in runs and runs[c].n_unique() > 1]
+    if study.numeric and study.by:
+        axes = [("by", study.logarithmic), *[a for a in axes if a[0] != study.by]]
+    axes += [("train/loss", True), ("test/loss", True), ("test/accuracy", False)]
+    rows: Rows = []
+    ticks: Rows = []
+    for name, log in axes:
+        label = study.label if name == "by" else name
+        numbers = runs[name].cast(pl.Float64).to_list()
+        scale = _scale(numbers, log)
+        for row, value in zip(runs.to_dicts(), numbers, strict=True):
+            rows.append({"run": row["run"], "by": row["by"], "axis": label, "value": scale(value),
+                         "shown": _shown(value), "diverged": row["diverged"]})  # fmt: skip
+        for place, text in scale.ticks():
+            ticks.append({"axis": label, "value": place, "text": text})
+    names = [study.label if name == "by" else name for name, _ in axes]
+    x = alt.X("axis:N", sort=names, title=None, scale=alt.Scale(type="point", padding=0.25),
+              axis=alt.Axis(orient="top", labelAngle=0, domain=False, labelFontWeight="bold"))  # fmt: skip
+    y = alt.Y("value:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04]))
+    rules = chart([{"axis": n} for n in names]).mark_rule(color="#999").encode(x=x)
+    lines = chart(rows).mark_line(strokeWidth=1.5, opacity=0.75).encode(
+        x=x, y=y, detail="run:N", color=colour(study), tooltip=["run:N", "by:N", "axis:N", "shown:N"],
+        strokeDash=alt.StrokeDash("diverged:N", legend=alt.Legend(title="diverged"), scale=alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]])),
+    )  # fmt: skip
+    text = chart(ticks).mark_text(align="left", dx=5, fontSize=10.5, color="#222")
+    text = text.encode(x=x, y=y, text="text:N")
+    return titled(
+        facet,
+        alt.layer(rules, lines, text).properties(width=2 * WIDTH, height=HEIGHT),
+        "Runs across their choices and results",
+        "One line a run; dashed where it diverged. A value that is not finite stands at the top.",
+    )
+
+
+class _scale:  # noqa: N801
+    """Numbers to the unit interval of one axis, and its ticks."""
+
+    def __init__(self, numbers: list[float | None], log: bool) -> None:
+        good = [v for v in numbers if v is not None and math.isfinite(v)]
+        self.log = log and bool(good) and min(good) > 0
+        self.low, self.high = (min(good), max(good)) if good else (0.0, 1.0)
+
+    def __call__(self, value: float | None) -> float:
+        if value is None or not math.isfinite(value):
+            return 1.04
+        low, high, value = (
+            (math.log(self.low), math.log(self.high), math.log(value))
+            if self.log
+            else (self.low, self.high, value)
+        )
+        return 0.5 if high == low else (value - low) / (high - low)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        places = [0.5] if self.low == self.high else [0.0, 0.25, 0.5, 0.75, 1.0]
+        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        values = [low + p * (high - low) for p in places]
+        return [
+            (p, f"{math.exp(v) if self.log else v:.3g}")
+            for p, v in zip(places, values, strict=True)
+        ]
+
+
+def _seeds(study: Study, facet: str) -> str:
+    runs = study.runs.filter(pl.col("facet") == facet)
+    count = max(runs.group_by("by").len()["len"].to_list())
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def _mean(values: pl.Series) -> float | None:
+    finite = values.cast(pl.Float64).drop_nulls().drop_nans()
+    return None if finite.is_empty() else float(finite.mean())  # type: ignore[arg-type]
+
+
+def _shown(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4g}"
+
+
+def _plain(frame: pl.DataFrame) -> Rows:
+    """Rows that JSON can hold: what is not finite becomes text."""
+    return [
+        {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        for row in frame.to_dicts()
+    ]
+
+
+CHARTS: dict[str, Callable[[Study, str], Spec]] = {
+    "loss": loss_over_steps,
+    "accuracy": accuracy_by_value,
+    "activations": activations_by_depth,
+    "gradients": gradients_by_depth,
+    "dead_saturated": dead_and_saturated,
+    "parallel": parallel_coordinates,
+}

@@ -1,0 +1,245 @@
+"""Claims: published statements, checked against the results of a sweep.
+
+A sweep's configuration declares them as Hydra `_target_`s. Every comparison is paired: the runs of
+one seed start from the same draws and see the same data, so their differences are what varies.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from hydra.utils import instantiate
+
+from initstudy.report.frames import Study
+from initstudy.report.statistics import Interval, mean_interval
+
+PASS, FAIL, UNDECIDED = "PASS", "FAIL", "UNDECIDED"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one claim on one facet.
+
+    Attributes:
+        claim: The claim's name in the configuration.
+        facet: The model it was checked on.
+        statement: What is claimed, in words.
+        verdict: PASS, FAIL, or UNDECIDED where the sweep cannot tell.
+        estimate, low, high: The number that decided, and its 95% interval; NaN where there is none.
+        unit: What the number measures.
+        method: How the interval was found.
+        detail: The finding in one sentence.
+    """
+
+    claim: str
+    facet: str
+    statement: str
+    verdict: str
+    estimate: float
+    low: float
+    high: float
+    unit: str
+    method: str
+    detail: str
+
+
+class Claim(Protocol):
+    """What the configuration's targets build."""
+
+    statement: str
+
+    def check(self, study: Study, facet: str) -> tuple[str, Interval | None, str, str]:
+        """Verdict, deciding interval, its unit, and the finding in a sentence."""
+
+
+def evaluate(study: Study) -> list[Result]:
+    """Checks every claim of a study on every facet."""
+    results = []
+    for name, config in study.about.get("claims", {}).items():
+        claim: Claim = instantiate(config)
+        for facet in study.facets:
+            verdict, interval, unit, detail = claim.check(study, facet)
+            numbers = (
+                (interval.estimate, interval.low, interval.high) if interval else [math.nan] * 3
+            )
+            method = interval.method if interval else "–"
+            results.append(
+                Result(name, facet, claim.statement, verdict, *numbers, unit, method, detail)
+            )
+    return results
+
+
+@dataclass(frozen=True)
+class WorseThanBest:
+    """One end of the studied variable does worse than the best value away from that end.
+
+    For each seed: the mean of the metric over the `count` values at the end, less the metric at the
+    best other value. Which value is best is decided by the *other* seeds, so that no number is
+    compared with a best that it helped to choose.
+
+    Args:
+        statement: What is claimed, in words.
+        at: "largest" or "smallest".
+        count: How many values make up that end.
+        metric: A column of the summary.
+        higher_is_better: Whether large values of the metric are good.
+        log: Whether to compare log10 of the metric. A run that diverged then counts with the worst
+            finite value of the sweep, or with `diverged_as` if that is worse: a lower bound of how
+            bad it was.
+        diverged_as: What a metric that is not finite counts as.
+    """
+
+    statement: str
+    at: str = "largest"
+    count: int = 3
+    metric: str = "test/accuracy"
+    higher_is_better: bool = True
+    log: bool = False
+    diverged_as: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.at not in ("largest", "smallest"):
+            raise ValueError(f"claims: at={self.at}: choose largest or smallest")
+
+    def check(self, study: Study, facet: str) -> tuple[str, Interval | None, str, str]:
+        """See `Claim`."""
+        unit = f"difference of {'log10 ' if self.log else ''}{self.metric}"
+        table = self._table(study, facet)
+        values = table["by"].to_list()
+        seeds = [c for c in table.columns if c != "by"]
+        if not study.numeric or len(values) < self.count + 1 or len(seeds) < 2:
+            why = f"needs two seeds and {self.count + 1} values of {study.label}"
+            return UNDECIDED, None, unit, f"{why}; the sweep has {len(seeds)} and {len(values)}"
+        end = slice(-self.count, None) if self.at == "largest" else slice(0, self.count)
+        rest = slice(0, -self.count) if self.at == "largest" else slice(self.count, None)
+        data = table.select(seeds).to_numpy()
+        best = [rest.indices(len(data))[0] + self._best(np.delete(data[rest], i, axis=1))
+                for i in range(len(seeds))]  # fmt: skip
+        differences = [data[end, i].mean() - data[best[i], i] for i in range(len(seeds))]
+        interval = mean_interval(differences)
+        hurts = interval.below_zero if self.higher_is_better else interval.above_zero
+        at_end = self._shown(data[end].mean())
+        at_best = self._shown(np.mean([data[b, i] for i, b in enumerate(best)]))
+        diverged = self._diverged(study, facet, values[end])
+        detail = (
+            f"{self.metric} is {at_end} at the {self.count} {self.at} values "
+            f"({study.label} {values[end][0]:g} to {values[end][-1]:g}{diverged}) "
+            f"and {at_best} at the best other one ({_span([values[b] for b in best])})"
+        )
+        return (PASS if hurts else FAIL), interval, unit, detail
+
+    def _table(self, study: Study, facet: str) -> pl.DataFrame:
+        """A row a value, a column a seed; seeds that lack a value are left out."""
+        runs = study.runs.filter(pl.col("facet") == facet)
+        metric = pl.col(self.metric).cast(pl.Float64)
+        finite = runs.filter(metric.is_finite())[self.metric]
+        worst: Any = finite.max() if self.log else None
+        stand_in = max(self.diverged_as, worst or 0.0) if self.log else self.diverged_as
+        value = pl.when(metric.is_finite()).then(metric).otherwise(stand_in)
+        value = value.clip(1e-12).log10() if self.log else value
+        table = runs.with_columns(value.alias("value")).pivot(
+            on="seed", index="by", values="value", aggregate_function="mean"
+        )
+        complete = [c for c in table.columns if table[c].null_count() == 0]
+        return table.select(complete).sort("by")
+
+    def _best(self, data: np.ndarray) -> int:
+        means = data.mean(axis=1)
+        return int(means.argmax() if self.higher_is_better else means.argmin())
+
+    def _shown(self, value: float) -> str:
+        return f"{10**value:.3g}" if self.log else f"{value:.3f}"
+
+    def _diverged(self, study: Study, facet: str, values: list[float]) -> str:
+        runs = study.runs.filter((pl.col("facet") == facet) & pl.col("by").is_in(values))
+        count = int(runs["diverged"].sum())
+        return f", {count} of {len(runs)} runs diverged" if count else ""
+
+
+@dataclass(frozen=True)
+class SignalGrowth:
+    """At initialization the activations grow with depth above a critical value, shrink below it.
+
+    For each run: the slope of ln(rms of the activations) against the layer's number, over hidden
+    layers. For each seed: the mean slope above the critical value and below it, and where the slope
+    changes sign (linear in the logarithm between neighbouring values).
+
+    Args:
+        statement: What is claimed, in words.
+        critical: The critical value; None takes √(2/width) for a ReLU MLP (He et al. 2015, eq. 10)
+            and otherwise the sign change that the other seeds show.
+    """
+
+    statement: str
+    critical: float | None = None
+
+    def check(self, study: Study, facet: str) -> tuple[str, Interval | None, str, str]:
+        """See `Claim`."""
+        unit = f"{study.label} where the slope changes sign"
+        slopes = self._slopes(study, facet)
+        seeds = [c for c in slopes.columns if c != "by"]
+        values = slopes["by"].to_numpy() if study.numeric else np.array([])
+        if len(seeds) < 2 or len(values) < 2:
+            return UNDECIDED, None, unit, "needs probes, two hidden layers, two seeds, two values"
+        data = slopes.select(seeds).to_numpy()
+        crossings = [_crossing(values, data[:, i]) for i in range(len(seeds))]
+        if not all(math.isfinite(c) for c in crossings):
+            return FAIL, None, unit, "the slope does not change its sign within the grid"
+        theory = self.critical or _relu_critical(study, facet)
+        above, below = [], []
+        for i in range(len(seeds)):
+            others = [c for j, c in enumerate(crossings) if j != i]
+            border = theory or float(np.exp(np.mean(np.log(others))))
+            if (values > border).all() or (values <= border).all():
+                return FAIL, None, unit, f"the grid lies on one side of {border:.3g}"
+            above.append(data[values > border, i].mean())
+            below.append(data[values <= border, i].mean())
+        up, down = mean_interval(above), mean_interval(below)
+        where = mean_interval(crossings)
+        expected = f"; theory says {theory:.3g}" if theory else ""
+        detail = (
+            f"slope of ln(rms) a layer {up.estimate:+.2f} [{up.low:+.2f}, {up.high:+.2f}] above, "
+            f"{down.estimate:+.2f} [{down.low:+.2f}, {down.high:+.2f}] below; "
+            f"it changes sign at {where.estimate:.3g}{expected}"
+        )
+        return (PASS if up.above_zero and down.below_zero else FAIL), where, unit, detail
+
+    def _slopes(self, study: Study, facet: str) -> pl.DataFrame:
+        hidden = study.layers(facet)[:-1]
+        if len(hidden) < 2:
+            return pl.DataFrame({"by": []})
+        columns = [f"activation/{name}/rms" for name in hidden]
+        rows = study.history.filter((pl.col("facet") == facet) & (pl.col("step") == 0))
+        logs = np.log(rows.select(columns).to_numpy().astype(float))
+        depth = np.arange(len(hidden)) - (len(hidden) - 1) / 2
+        slope = logs @ depth / (depth @ depth)
+        table = rows.select("by", "seed").with_columns(pl.Series("slope", slope))
+        wide = table.pivot(on="seed", index="by", values="slope", aggregate_function="mean")
+        return wide.select([c for c in wide.columns if wide[c].null_count() == 0]).sort("by")
+
+
+def _crossing(values: np.ndarray, slopes: np.ndarray) -> float:
+    """Where the slopes turn from negative to positive; NaN where they do not."""
+    for i in range(len(values) - 1):
+        if slopes[i] < 0 <= slopes[i + 1]:
+            share = -slopes[i] / (slopes[i + 1] - slopes[i])
+            low, high = math.log(values[i]), math.log(values[i + 1])
+            return math.exp(low + share * (high - low))
+    return math.nan
+
+
+def _relu_critical(study: Study, facet: str) -> float | None:
+    first = study.runs.filter(pl.col("facet") == facet).row(0, named=True)
+    is_relu_mlp = facet.startswith("MLP") and first.get("model.activation") == "relu"
+    if study.by != "init.std" or not is_relu_mlp or not first.get("model.width"):
+        return None
+    return math.sqrt(2 / first["model.width"])
+
+
+def _span(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

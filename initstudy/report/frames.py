@@ -1,0 +1,124 @@
+"""The store's frames, prepared for claims and charts: which variable is studied, and the facets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from initstudy.store import Store
+
+SUMMARY = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "best/test/accuracy")
+NOT_CONFIGURATION = (
+    "run", *SUMMARY, "diverged_step", "diverged_layer", "device", "torch", "seconds", "facet", "by",
+)  # fmt: skip
+MODEL = "model._target_"
+LOG_FROM = 20.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """One sweep, ready to be drawn.
+
+    Attributes:
+        runs: A row a run, with `by` (the studied variable's value), `facet` (which model and what
+            else varies), and `diverged`.
+        history: Rows over steps, with `by`, `facet` and `seed` of their run.
+        by: The studied key, or None where nothing varies.
+        numeric: Whether its values are numbers.
+        logarithmic: Whether they are better drawn in log.
+        about: The study's description.
+    """
+
+    runs: pl.DataFrame
+    history: pl.DataFrame
+    by: str | None
+    numeric: bool
+    logarithmic: bool
+    about: dict[str, Any]
+
+    @property
+    def facets(self) -> list[str]:
+        """The facets, in the order of their first run."""
+        return self.runs["facet"].unique(maintain_order=True).to_list()
+
+    @property
+    def label(self) -> str:
+        """The studied variable as an axis is labelled."""
+        return "run" if self.by is None else self.by
+
+    def values(self) -> list[Any]:
+        """The studied variable's values, ascending."""
+        return self.runs["by"].drop_nulls().unique().sort().to_list()
+
+    def layers(self, facet: str) -> list[str]:
+        """The layers of a facet's model, in running order."""
+        runs = self.history.filter(pl.col("facet") == facet)
+        prefix = "activation/"
+        columns = [c for c in runs.columns if c.startswith(prefix) and c.endswith("/rms")]
+        present = [c for c in columns if runs[c].null_count() < len(runs)]
+        names = [c.removeprefix(prefix).removesuffix("/rms") for c in present]
+        known = self.about.get("layers", {}).get(facet.split(",")[0], names)
+        return [name for name in known if name in names] or names
+
+
+def prepare(store: Store) -> Study:
+    """A store's frames with the studied variable and the facets found."""
+    runs = store.runs
+    varying = _varying(runs)
+    by = _studied(runs, varying, store.study.get("by"))
+    numeric = by is not None and runs[by].dtype.is_numeric()
+    others = [c for c in varying if c not in (by, "seed") and not _same_partition(runs, c, by)]
+    runs = runs.with_columns(
+        (pl.col(by) if by else pl.lit(None, pl.Float64)).alias("by"),
+        _facet(runs, others).alias("facet"),
+        pl.col("diverged_step").is_not_null().alias("diverged"),
+    )
+    if numeric:
+        runs = runs.with_columns(pl.col("by").cast(pl.Float64))
+    keys = runs.select("run", "by", "facet", *([] if "seed" not in runs.columns else ["seed"]))
+    history = store.history.join(keys, on="run", how="inner").sort("run", "step")
+    return Study(runs, history, by, numeric, numeric and _spans(runs["by"]), store.study)
+
+
+def _varying(runs: pl.DataFrame) -> list[str]:
+    columns = [c for c in runs.columns if c not in NOT_CONFIGURATION]
+    return [c for c in columns if runs[c].n_unique() > 1]
+
+
+def _studied(runs: pl.DataFrame, varying: list[str], asked: str | None) -> str | None:
+    candidates = [c for c in varying if c != "seed"]
+    if asked in runs.columns:
+        return asked
+    if "init.std" in candidates:
+        return "init.std"
+    numeric = [c for c in candidates if runs[c].dtype.is_numeric()]
+    if "init._target_" in candidates:
+        return "init._target_"
+    return next(iter(numeric or candidates), None)
+
+
+def _same_partition(runs: pl.DataFrame, column: str, by: str | None) -> bool:
+    """Whether a column says no more than the studied one (an initializer's own arguments)."""
+    return by is not None and runs.select(by, column).n_unique() == runs[by].n_unique()
+
+
+def _facet(runs: pl.DataFrame, varying: list[str]) -> pl.Expr:
+    """ "MLP", or "MLP, optimizer.lr=0.1" where more than the model varies."""
+    model = pl.col(MODEL).str.split(".").list.last()
+    extra = [
+        c
+        for c in varying
+        if c != MODEL and runs.select(MODEL, c).n_unique() != runs[MODEL].n_unique()
+    ]
+    parts = [pl.format(f", {c}={{}}", pl.col(c).cast(pl.String).fill_null("–")) for c in extra]
+    return pl.concat_str([model, *parts])
+
+
+def _spans(values: pl.Series) -> bool:
+    low, high = values.min(), values.max()
+    if not isinstance(low, float) or not isinstance(high, float):
+        return False
+    return low > 0 and math.isfinite(high) and high / low > LOG_FROM

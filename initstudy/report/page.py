@@ -1,0 +1,169 @@
+"""The report as a page, as a README, and as a table for the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from initstudy.report.claims import FAIL, PASS, Result
+from initstudy.report.frames import Study
+from initstudy.report.statistics import mean_interval
+
+
+@dataclass(frozen=True)
+class Table:
+    """What came of each value of the studied variable."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def table(study: Study) -> Table:
+    """A row a value and facet: accuracy with its interval over seeds, final loss, diverged."""
+    several = len(study.facets) > 1
+    columns = (study.label, *(["model"] if several else []), "runs", "test accuracy",
+               "95% interval", "final training loss", "diverged")  # fmt: skip
+    rows = []
+    keys = study.runs.sort("facet", "by", maintain_order=True)
+    for (facet, value), runs in keys.group_by("facet", "by", maintain_order=True):
+        accuracy = mean_interval(runs["test/accuracy"].fill_nan(0.0).fill_null(0.0).to_list())
+        loss = runs["train/loss"].cast(pl.Float64)
+        finite = loss.filter(loss.is_finite())
+        rows.append(
+            (
+                _value(value, runs, study),
+                *([str(facet)] if several else []),
+                str(len(runs)),
+                f"{accuracy.estimate:.3f}",
+                span(accuracy.low, accuracy.high),
+                "–" if finite.is_empty() else f"{finite.mean():.3g}",
+                str(int(runs["diverged"].sum()) or "–"),
+            )
+        )
+    return Table(columns, tuple(rows))
+
+
+def headline(study: Study, results: list[Result]) -> str:
+    """The verdict in words."""
+    decided = [r for r in results if r.verdict in (PASS, FAIL)]
+    if not decided:
+        count = len(study.runs)
+        return f"{count} run{'s' if count > 1 else ''} of {study.about.get('name', 'a study')}"
+    passed = sum(r.verdict == PASS for r in decided)
+    failed = [r for r in decided if r.verdict == FAIL]
+    text = f"{passed} of {len(decided)} claims hold on {', '.join(study.facets)}"
+    if failed:
+        return f"{text}; not so: {failed[0].statement.rstrip('.')} ({failed[0].facet})"
+    return text
+
+
+def paragraph(study: Study) -> str:
+    """What was run, in one paragraph."""
+    first = study.runs.row(0, named=True)
+    runs = study.runs
+    seeds = runs["seed"].n_unique() if "seed" in runs.columns else 1
+    values = study.values()
+    what = (
+        f"{len(values)} values of {study.label} from {_short(values[0])} to {_short(values[-1])}"
+        if len(values) > 1
+        else "one configuration"
+    )
+    versions = ", ".join(f"{k} {v}" for k, v in study.about.get("versions", {}).items())
+    steps = int(study.history["step"].max() or 0)  # type: ignore[arg-type]
+    diverged = int(runs["diverged"].sum())
+    return (
+        f"{len(runs)} runs: {what}, {seeds} seed{'s' if seeds > 1 else ''}, "
+        f"model {', '.join(study.facets)}, on {first.get('data.name')}; "
+        f"{first.get('optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}, batches of "
+        f"{_each(runs, 'batch_size')}, {steps:,} steps; {diverged or 'none'} diverged. "
+        f"Trained on {study.about.get('device', 'an unknown device')} ({versions})."
+    )
+
+
+def html(
+    study: Study, results: list[Result], charts: dict[str, Any], absent: dict[str, str]
+) -> str:
+    """The self-contained page."""
+    import vl_convert
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("initstudy.report", "."),
+        autoescape=select_autoescape(("html", "j2")),
+        trim_blocks=True,
+    )
+    entries = [
+        {"id": name, "title": name.replace("_", " "), "absent": absent.get(name)}
+        for name in sorted({*charts, *absent}, key=[*charts, *absent].index)
+    ]
+    return environment.get_template("page.html.j2").render(
+        title=study.about.get("name", "study"),
+        about=study.about,
+        headline=headline(study, results),
+        paragraph=paragraph(study),
+        results=[asdict(r) | {"numbers": numbers(r)} for r in results],
+        charts=entries,
+        table=table(study),
+        # Inside a script element "</" would end it, whatever the text is.
+        specs=json.dumps(charts, allow_nan=False).replace("</", "<\\/"),
+        bundle=vl_convert.javascript_bundle().replace("</script", "<\\/script"),
+        footer="Written by initstudy from the store beside it; the same command draws it again.",
+    )
+
+
+def markdown(study: Study, results: list[Result], charts: list[str], absent: dict[str, str]) -> str:
+    """The report for a code host: pictures, claims and the command."""
+    lines = [f"# {headline(study, results)}", "", paragraph(study), "", "```sh",
+             study.about.get("command", ""), "```", ""]  # fmt: skip
+    if results:
+        lines += ["| verdict | claim | finding | 95% interval |", "| --- | --- | --- | --- |"]
+        lines += [
+            f"| **{r.verdict}** | {r.statement} ({r.facet}) | {r.detail} "
+            f"| {numbers(r)} {r.unit}; {r.method} |"
+            for r in results
+        ]
+        lines.append("")
+    lines += [f"![{name.replace('_', ' ')}](charts/{name}.png)\n" for name in charts]
+    lines += [f"*{name.replace('_', ' ')}*: {why}\n" for name, why in absent.items()]
+    values = table(study)
+    lines += ["| " + " | ".join(values.columns) + " |", "|" + " --- |" * len(values.columns)]
+    lines += ["| " + " | ".join(row) + " |" for row in values.rows]
+    return "\n".join(lines) + "\n"
+
+
+def numbers(result: Result) -> str:
+    """Estimate and interval as people read them."""
+    if math.isnan(result.estimate):
+        return "–"
+    return f"{result.estimate:.3g} {span(result.low, result.high)}".strip()
+
+
+def span(low: float, high: float) -> str:
+    """An interval, or nothing where there is none."""
+    return "" if math.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a text file in a folder that may not exist yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _value(value: Any, runs: pl.DataFrame, study: Study) -> str:
+    return str(runs["run"][0]) if study.by is None else _short(value)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value).rsplit(".", 1)[-1]
+
+
+def _each(runs: pl.DataFrame, column: str) -> str:
+    if column not in runs.columns:
+        return "–"
+    return ", ".join(_short(v) for v in runs[column].unique().sort().to_list())

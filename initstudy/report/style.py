@@ -1,0 +1,106 @@
+"""What all charts share: one colour for one value of the studied variable, axes, fonts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import altair as alt
+
+from initstudy.report.frames import Study
+
+WIDTH, HEIGHT = 360, 270
+# Viridis without its palest end: its lightness falls steadily, so the order survives black and
+# white print, and every colour stands out from paper.
+SCHEME = alt.SchemeParams(name="viridis", extent=[0.0, 0.88])
+GREY = "#555555"
+Rows = list[dict[str, Any]]
+
+
+def chart(rows: Rows) -> alt.Chart:
+    """An empty chart over plain rows."""
+    return alt.Chart(alt.Data(values=rows))
+
+
+def colour(study: Study, legend: bool = True) -> alt.Color:
+    """The studied variable's colour, the same in every chart."""
+    if study.by is None:
+        return alt.Color("by:N", legend=None, scale=alt.Scale(range=["#31688e"]))
+    kind = "Q" if study.numeric else "O"
+    scale = alt.Scale(scheme=SCHEME, type="log" if study.logarithmic else alt.Undefined)
+    shown = (
+        alt.Legend(title=study.label, format=".2g")
+        if study.numeric
+        else alt.Legend(title=study.label)
+    )
+    return alt.Color(f"by:{kind}", scale=scale, legend=shown if legend else None)
+
+
+def x_by(study: Study) -> alt.X:
+    """The studied variable along x."""
+    if not study.numeric:
+        return alt.X("by:O", title=study.label, axis=alt.Axis(labelAngle=-30))
+    scale = alt.Scale(type="log" if study.logarithmic else "linear", nice=False, padding=12)
+    axis = alt.Axis(format="~g", tickCount=5, grid=False)
+    return alt.X("by:Q", title=_with_unit(study), scale=scale, axis=axis)
+
+
+def log_axis(title: str, domain: tuple[float, float], field: str = "value") -> alt.Y:
+    """A logarithmic y axis over a fixed domain."""
+    scale = alt.Scale(type="log", domain=list(domain), nice=False, clamp=True)
+    return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="~e", tickCount=6))
+
+
+def log_domain(values: Iterable[float | None], widest: float = 1e10) -> tuple[float, float] | None:
+    """A domain for the positive finite values among these, at most so many times wide.
+
+    What lies outside is drawn at the edge. None where there is no such value.
+    """
+    good = sorted(v for v in values if v is not None and math.isfinite(v) and v > 0)
+    if not good:
+        return None
+    middle = math.log(good[len(good) // 2])
+    half = math.log(widest) / 2
+    low, high = (
+        math.exp(max(math.log(good[0]), middle - half)),
+        math.exp(min(math.log(good[-1]), middle + half)),
+    )
+    return low / 1.6, high * 1.6
+
+
+def at_edge(value: float | None, domain: tuple[float, float]) -> tuple[float, str]:
+    """A value moved into a domain, and how it lies: "inside", "below" or "above" (or not finite)."""
+    if value is None or not math.isfinite(value) or value > domain[1]:
+        return domain[1], "above"
+    return (value, "inside") if value >= domain[0] else (domain[0], "below")
+
+
+def titled(facet: str, parts: alt.TopLevelMixin, title: str, subtitle: str) -> dict[str, Any]:
+    """A chart as a Vega-Lite specification with its title, fonts and background."""
+    heading = f"{title} · {facet}"
+    full = parts.properties(  # type: ignore[attr-defined]
+        title=alt.TitleParams(
+            heading, subtitle=_lines(subtitle), anchor="start", fontSize=15, subtitleFontSize=11.5,
+            subtitleColor=GREY, offset=12,
+        ),
+        background="white",
+    )  # fmt: skip
+    styled = full.configure(font="Helvetica, Arial, sans-serif", padding=14)
+    styled = styled.configure_axis(labelFontSize=11, titleFontSize=12, titleFontWeight="normal",
+                                   gridColor="#ececec", domainColor="#888", tickColor="#888")  # fmt: skip
+    styled = styled.configure_view(stroke=None).configure_header(labelFontSize=12, title=None)
+    return styled.configure_legend(labelFontSize=11, titleFontSize=11.5).to_dict(validate=False)
+
+
+def _lines(text: str, width: int = 88) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width)
+
+
+def _with_unit(study: Study) -> str:
+    scale = ", log scale" if study.logarithmic else ""
+    if study.by == "init.std":
+        return f"init.std: standard deviation of the initial weights{scale}"
+    return f"{study.label}{scale}"
