@@ -78,18 +78,17 @@ class Batches:
         self._epoch = -1
 
     def __call__(
-        self, step: int
+        self, step: int, members: Int[Tensor, " some"] | None = None
     ) -> tuple[Float[Tensor, "members batch c h w"], Int[Tensor, "members batch"]]:
-        """The inputs and labels of one step for every member."""
+        """The inputs and labels of one step, for all members or those with these numbers."""
         epoch, index = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._shuffle(epoch)
         rows = self._order[:, index * self.size : (index + 1) * self.size]
         x = self.dataset.normalize(self.dataset.train_x[rows])
         y = self.dataset.train_y[rows]
-        if len(self._distinct) == len(self._members):
-            return x, y
-        return x[self._members], y[self._members]
+        chosen = self._members if members is None else self._members[members]
+        return x[chosen], y[chosen]
 
     def _shuffle(self, epoch: int) -> None:
         count = len(self.dataset.train_y)

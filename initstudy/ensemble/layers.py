@@ -74,14 +74,20 @@ def find_layers(model: nn.Module, x: Float[Tensor, "batch ..."]) -> list[Layer]:
     return layers
 
 
+@torch.no_grad()
 def first_nonfinite(
     model: nn.Module,
-    params: Mapping[str, Tensor],
-    buffers: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     x: Float[Tensor, "batch ..."],
     layers: list[Layer],
 ) -> str:
     """The first layer, in running order, with a weight or an activation that is not finite.
+
+    Args:
+        model: The architecture.
+        tensors: One member's parameters and buffers, by name.
+        x: The batch on which it diverged.
+        layers: The model's layers.
 
     Returns:
         The layer's name, or "loss" where every layer is finite and only the loss overflowed.
@@ -100,12 +106,12 @@ def first_nonfinite(
         for name in names
     ]
     try:
-        torch.func.functional_call(model, (dict(params), dict(buffers)), (x,))
+        torch.func.functional_call(model, dict(tensors), (x,))
     finally:
         for handle in handles:
             handle.remove()
     for layer in layers:
-        weights_finite = all(bool(torch.isfinite(params[w]).all()) for w in layer.weights)
+        weights_finite = all(bool(torch.isfinite(tensors[w]).all()) for w in layer.weights)
         if layer.name in bad or layer.output in bad or not weights_finite:
             return layer.name
     return "loss"

@@ -30,7 +30,8 @@ class Optimizer(ABC):
         self, params: Sequence[Tensor], *, lr: PerMember, weight_decay: PerMember = 0.0
     ) -> None:
         self.params = list(params)
-        self.members = len(self.params[0])
+        # What is kept between steps, a tensor for each parameter.
+        self.state: dict[str, list[Tensor]] = {}
         self.lr = self._per_member(lr)
         self.weight_decay = self._per_member(weight_decay)
         self._decays = bool((self.weight_decay != 0).any())
@@ -51,13 +52,21 @@ class Optimizer(ABC):
             lr = torch.where(alive, lr, 0.0)
         self._update(grads, lr)
 
+    def select(self, params: Sequence[Tensor], places: Sequence[int]) -> None:
+        """Goes on with some of the members, whose parameters are now these."""
+        self.params = list(params)
+        self.state = {name: [t[places] for t in tensors] for name, tensors in self.state.items()}
+        for name, values in vars(self).items():
+            if isinstance(values, Tensor):
+                setattr(self, name, values[places])
+
     @abstractmethod
     def _update(self, grads: Sequence[Tensor], lr: Float[Tensor, " members"]) -> None: ...
 
     def _per_member(self, value: PerMember) -> Float[Tensor, " members"]:
         like = self.params[0]
         values = torch.as_tensor(value, dtype=like.dtype, device=like.device)
-        return values.expand(self.members)
+        return values.expand(len(like))
 
 
 class SGD(Optimizer):
@@ -75,17 +84,16 @@ class SGD(Optimizer):
         super().__init__(params, lr=lr, weight_decay=weight_decay)
         self.momentum = self._per_member(momentum)
         self.nesterov = nesterov
-        self._buffers = (
-            [torch.zeros_like(p) for p in self.params] if bool((self.momentum != 0).any()) else None
-        )
+        if bool((self.momentum != 0).any()):
+            self.state["momentum"] = [torch.zeros_like(p) for p in self.params]
 
     def _update(self, grads: Sequence[Tensor], lr: Tensor) -> None:
         for i, (param, grad) in enumerate(zip(self.params, grads, strict=True)):
             if self._decays:
                 grad = grad.addcmul(param, _as(self.weight_decay, param))
-            if self._buffers is not None:
+            if "momentum" in self.state:
                 momentum = _as(self.momentum, param)
-                buffer = self._buffers[i].mul_(momentum).add_(grad)
+                buffer = self.state["momentum"][i].mul_(momentum).add_(grad)
                 grad = grad.addcmul(buffer, momentum) if self.nesterov else buffer
             param.addcmul_(grad, _as(-lr, param))
 
@@ -108,15 +116,15 @@ class Adam(Optimizer):
         self.betas = betas
         self.eps = eps
         self._steps = 0
-        self._means = [torch.zeros_like(p) for p in self.params]
-        self._squares = [torch.zeros_like(p) for p in self.params]
+        for name in ("mean", "square"):
+            self.state[name] = [torch.zeros_like(p) for p in self.params]
 
     def _update(self, grads: Sequence[Tensor], lr: Tensor) -> None:
         beta1, beta2 = self.betas
         self._steps += 1
         correction1 = 1 - beta1**self._steps
         correction2 = 1 - beta2**self._steps
-        rows = zip(self.params, grads, self._means, self._squares, strict=True)
+        rows = zip(self.params, grads, self.state["mean"], self.state["square"], strict=True)
         for param, grad, mean, square in rows:
             if self._decays:
                 decay = _as(self.weight_decay, param)

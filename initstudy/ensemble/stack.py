@@ -7,6 +7,7 @@ https://docs.pytorch.org/tutorials/intermediate/ensembling.html).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -45,6 +46,8 @@ class Stack:
             name: torch.stack([member[name] for member in members]).to(self.device)
             for name in members[0]
         }
+        for param in self.params.values():
+            param.requires_grad_()
         self.buffers: Tensors = {
             name: torch.stack([buffer] * self.size) for name, buffer in model.named_buffers()
         }
@@ -65,6 +68,20 @@ class Stack:
         taps = taps or {}
         mapped = vmap if self.vectorized else _loop
         return mapped(self._member)(self.params, self.buffers, x, taps)
+
+    def select(self, places: Sequence[int]) -> Stack:
+        """A stack of some of the members: copies of their parameters and buffers."""
+        chosen = copy.copy(self)
+        index = torch.tensor(places, device=self.device)
+        chosen.size = len(places)
+        chosen.params = {n: p.detach()[index].requires_grad_() for n, p in self.params.items()}
+        chosen.buffers = {name: buffer[index] for name, buffer in self.buffers.items()}
+        return chosen
+
+    def member(self, place: int) -> Tensors:
+        """One member's parameters and buffers, by name."""
+        both = self.params | self.buffers
+        return {name: tensor[place].detach().clone() for name, tensor in both.items()}
 
     def _member(
         self, params: Tensors, buffers: Tensors, x: Tensor, taps: Tensors
@@ -114,10 +131,8 @@ def not_vectorizable(model: nn.Module, x: Float[Tensor, "batch ..."]) -> str | N
     """
     stack = Stack(model, [{n: p.detach() for n, p in model.named_parameters()}] * 2)
     try:
-        with torch.enable_grad():
-            stack.params = {n: p.requires_grad_() for n, p in stack.params.items()}
-            logits, _ = stack(torch.stack([x, x]))
-            torch.autograd.grad(logits.sum(), list(stack.params.values()), allow_unused=True)
+        logits, _ = stack(torch.stack([x, x]))
+        torch.autograd.grad(logits.sum(), list(stack.params.values()), allow_unused=True)
     except RuntimeError as error:
         return str(error).strip().splitlines()[0]
     return None

@@ -17,7 +17,7 @@ from initstudy.ensemble.probes import Probes
 from initstudy.ensemble.stack import Stack, Tensors
 
 Value = float | int | str | list[int] | None
-Batches = Callable[[int], tuple[Tensor, Tensor]]
+Batches = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 TRAIN = ("train/loss", "train/accuracy")
 TEST = ("test/loss", "test/accuracy")
 Chunks = Callable[[], Iterator[tuple[Tensor, Tensor]]]
@@ -89,7 +89,8 @@ def train(
     Args:
         stack: The members.
         optimizer: Holds `stack.params` and updates them in place.
-        batches: For a step, the inputs `[members, batch, ...]` and labels `[members, batch]`.
+        batches: For a step and the numbers of some members, their inputs `[members, batch, ...]`
+            and labels `[members, batch]`.
         test: Iterates over the test set in chunks, inputs `[n, ...]` and labels `[n]`.
         layers: Where to probe.
         schedule: How long, and how often to look.
@@ -115,12 +116,12 @@ class _Training:
         self.test = test
         self.layers = layers
         self.schedule = schedule
-        for param in stack.params.values():
-            param.requires_grad_()
         self.alive = torch.ones(stack.size, dtype=torch.bool, device=stack.device)
         self.diverged_at = torch.full((stack.size,), -1, device=stack.device)
         self.last_loss = torch.zeros(stack.size, device=stack.device)
-        self.running = list(range(stack.size))
+        self.members = list(range(stack.size))
+        self.numbers = torch.arange(stack.size, device=stack.device)
+        self.ended: set[int] = set()
         self.summaries: list[dict[str, Value]] = [{} for _ in range(stack.size)]
         self.losses: list[Tensor] = []
         self.hits: list[Tensor] = []
@@ -138,12 +139,15 @@ class _Training:
                 values |= {"train/loss": self.losses[0], "train/accuracy": self.hits[0]}
             if schedule.row_due(step):
                 yield from self._emit(step, values | measured)
+                self._drop_ended()
+            if not self.members:
+                break
         for member, values_of in enumerate(self.summaries):
             yield Summary(member, values_of)
 
     def _step(self, step: int, probing: bool) -> Tensors:
         """One forward and backward pass and, but after the last update, one more update."""
-        x, y = self.batches(step)
+        x, y = self.batches(step, self.numbers)
         params = self.stack.params
         taps = self._taps(x.shape[1]) if probing else {}
         buffers = {name: buffer.clone() for name, buffer in self.stack.buffers.items()}
@@ -207,18 +211,19 @@ class _Training:
     def _emit(self, step: int, values: Tensors) -> Iterator[Row]:
         diverged_at = self.diverged_at.tolist()
         table = _to_host(values)
-        for member in set(range(self.stack.size)).difference(self.running):
-            # A frozen run is judged by the parameters it was frozen with.
-            self.summaries[member] |= {k: table[k][member] for k in TEST if k in table}
-        for member in list(self.running):
-            row = {key: column[member] for key, column in table.items()}
+        for place, member in enumerate(self.members):
+            if member in self.ended:
+                continue
+            row = {key: column[place] for key, column in table.items()}
             # The update of this very step may have found the divergence that a later row tells.
-            if diverged_at[member] < 0 or diverged_at[member] > step:
+            if diverged_at[place] < 0 or diverged_at[place] > step:
                 self._summarize(member, row)
                 yield Row(member, step, row)
             else:
-                self.running.remove(member)
-                yield self._divergence(member, diverged_at[member], row, step)
+                # Measured in another step than that of the divergence, a row tells of frozen
+                # weights.
+                at = diverged_at[place]
+                yield self._divergence(place, at, row if at == step else {})
 
     def _summarize(self, member: int, row: dict[str, Value]) -> None:
         summary = self.summaries[member]
@@ -228,19 +233,34 @@ class _Training:
             summary["best/test/accuracy"] = max(best, row["test/accuracy"])  # type: ignore[type-var]
         summary |= {"diverged_step": None, "diverged_layer": None}
 
-    def _divergence(self, member: int, at: int, row: dict[str, Value], step: int) -> Row:
-        """The last row of a run that diverged, at the step where it did."""
-        params = {name: p[member].detach() for name, p in self.stack.params.items()}
-        buffers = {name: b[member].clone() for name, b in self.stack.buffers.items()}
-        x, _ = self.batches(at)
-        with torch.no_grad():
-            layer = first_nonfinite(self.stack.model, params, buffers, x[member], self.layers)
-        # Measured in another step than the one that diverged, the row would tell of frozen weights.
-        row = row if at == step else {}
-        row |= {"train/loss": self.last_loss[member].item()}
+    def _divergence(self, place: int, step: int, row: dict[str, Value]) -> Row:
+        """Ends a run that diverged: its last row, and how its frozen parameters do on the test."""
+        member = self.members[place]
+        alone = self.stack.select([place])
+        x, _ = self.batches(step, self.numbers[place : place + 1])
+        layer = first_nonfinite(alone.model, alone.member(0), x[0], self.layers)
+        row |= {"train/loss": self.last_loss[place].item()}
         self._summarize(member, row)
-        self.summaries[member] |= {"diverged_step": at, "diverged_layer": layer}
-        return Row(member, at, row)
+        test = {key: value.item() for key, value in evaluate(alone, self.test()).items()}
+        self.summaries[member] |= {**test, "diverged_step": step, "diverged_layer": layer}
+        self.ended.add(member)
+        return Row(member, step, row)
+
+    def _drop_ended(self) -> None:
+        """On the CPU, runs that have ended stop costing time.
+
+        On a GPU they stay, frozen: its matrix products may round otherwise in another batch size.
+        """
+        places = [i for i, member in enumerate(self.members) if member not in self.ended]
+        if self.stack.device.type != "cpu" or len(places) == len(self.members):
+            return
+        self.stack = self.stack.select(places)
+        self.optimizer.select(list(self.stack.params.values()), places)
+        self.members = [self.members[i] for i in places]
+        self.numbers, self.alive, self.diverged_at, self.last_loss = (
+            t[places] for t in (self.numbers, self.alive, self.diverged_at, self.last_loss)
+        )
+        self.losses, self.hits = ([t[places] for t in ts] for ts in (self.losses, self.hits))
 
 
 def forward(

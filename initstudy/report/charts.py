@@ -7,28 +7,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import altair as alt
 import polars as pl
 
 from initstudy.report.frames import Study
+from initstudy.report.parallel import parallel_coordinates
 from initstudy.report.statistics import mean_interval
 from initstudy.report.style import (
     GREY,
     HEIGHT,
     WIDTH,
     Rows,
+    Spec,
     at_edge,
     chart,
     colour,
     log_axis,
     log_domain,
+    seeds_in,
+    shown,
     titled,
     x_by,
 )
 
-Spec = dict[str, Any]
 TRIANGLES = alt.Shape(
     "where:N",
     scale=alt.Scale(domain=["above", "below"], range=["triangle-up", "triangle-down"]),
@@ -73,15 +75,19 @@ def loss_over_steps(study: Study, facet: str) -> Spec:
         layers.append(
             chart(marks.to_dicts())
             .mark_point(shape="cross", angle=45, size=70, filled=True)
-            .encode(x=x, y=log_axis("", domain), color=colour(study), tooltip=["run:N", "by:N", "seed:N", "step:Q"])
+            .encode(
+                x=x, y=log_axis("", domain), color=colour(study),
+                tooltip=["run:N", "by:N", "seed:N", "step:Q"],
+            )
         )  # fmt: skip
     note = f" × at the top: {len(marks)} runs diverged at that step." if len(marks) else ""
-    seeds = _seeds(study, facet)
+    seeds = seeds_in(study, facet)
     return titled(
         facet,
         alt.layer(*layers).properties(width=1.5 * WIDTH, height=HEIGHT),
         "Training loss",
-        f"Mean over the minibatches since the last row; line: mean of {seeds}, band: their range.{note}",
+        f"Mean over the minibatches since the last row. Line: mean of {seeds}; band: their range."
+        f"{note}",
     )
 
 
@@ -181,7 +187,7 @@ def _by_depth(study: Study, facet: str, column: str, title: str, axis: str) -> S
             for layer, name in columns.items():
                 value, where = at_edge(row[name], domain)
                 rows.append({"panel": panel, "by": row["by"], "layer": layer, "value": value,
-                             "where": where, "measured": _shown(row[name])})  # fmt: skip
+                             "where": where, "measured": shown(row[name])})  # fmt: skip
     x = alt.X("layer:N", sort=layers, title="layer, input to output", axis=alt.Axis(labelAngle=0))
     drawn = []
     for panel in panels:
@@ -200,7 +206,7 @@ def _by_depth(study: Study, facet: str, column: str, title: str, axis: str) -> S
     note = " Triangles at the edge: beyond it, zero, or not finite." if outside else ""
     return titled(
         facet, alt.hconcat(*drawn), title,
-        f"Geometric mean over {_seeds(study, facet)}; a run that diverged ends at its last "
+        f"Geometric mean over {seeds_in(study, facet)}; a run that diverged ends at its last "
         f"measurement.{note}",
     )  # fmt: skip
 
@@ -236,11 +242,14 @@ def dead_and_saturated(study: Study, facet: str) -> Spec:
         shape = alt.Shape("layer:N", sort=layers, legend=alt.Legend(title="layer"))
         dash = alt.StrokeDash("layer:N", sort=layers, legend=None)
         base = chart(rows).encode(
-            x=x_by(study), y=alt.Y("value:Q", title="fraction", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))
+            x=x_by(study),
+            y=alt.Y("value:Q", title="fraction", scale=alt.Scale(domain=[0, 1]),
+                    axis=alt.Axis(format="%")),
         )  # fmt: skip
         line = base.mark_line(color=GREY, strokeWidth=1.2).encode(strokeDash=dash, detail="layer:N")
         dots = base.mark_point(filled=True, size=55).encode(
-            shape=shape, color=colour(study, legend=False), tooltip=["by:N", "layer:N", alt.Tooltip("value:Q", format=".1%")],
+            shape=shape, color=colour(study, legend=False),
+            tooltip=["by:N", "layer:N", alt.Tooltip("value:Q", format=".1%")],
         )  # fmt: skip
         drawn.append(alt.layer(line, dots).properties(width=WIDTH, height=HEIGHT, title=name))
     if not drawn:
@@ -249,88 +258,13 @@ def dead_and_saturated(study: Study, facet: str) -> Spec:
     return titled(
         facet, alt.hconcat(*drawn), "Dead and saturated at the end",
         "Dead: zero for a whole batch. Saturated: within 1% of the activation's own limits. "
-        f"Mean of {_seeds(study, facet)}.{note}",
+        f"Mean of {seeds_in(study, facet)}.{note}",
     )  # fmt: skip
-
-
-def parallel_coordinates(study: Study, facet: str) -> Spec:
-    """Every run as a line across what was chosen and what came of it."""
-    runs = study.runs.filter(pl.col("facet") == facet)
-    axes = [(c, False) for c in ("seed", "optimizer.lr") if c in runs and runs[c].n_unique() > 1]
-    if study.numeric and study.by:
-        axes = [("by", study.logarithmic), *[a for a in axes if a[0] != study.by]]
-    axes += [("train/loss", True), ("test/loss", True), ("test/accuracy", False)]
-    rows: Rows = []
-    ticks: Rows = []
-    for name, log in axes:
-        label = study.label if name == "by" else name
-        numbers = runs[name].cast(pl.Float64).to_list()
-        scale = _scale(numbers, log)
-        for row, value in zip(runs.to_dicts(), numbers, strict=True):
-            rows.append({"run": row["run"], "by": row["by"], "axis": label, "value": scale(value),
-                         "shown": _shown(value), "diverged": row["diverged"]})  # fmt: skip
-        for place, text in scale.ticks():
-            ticks.append({"axis": label, "value": place, "text": text})
-    names = [study.label if name == "by" else name for name, _ in axes]
-    x = alt.X("axis:N", sort=names, title=None, scale=alt.Scale(type="point", padding=0.25),
-              axis=alt.Axis(orient="top", labelAngle=0, domain=False, labelFontWeight="bold"))  # fmt: skip
-    y = alt.Y("value:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04]))
-    rules = chart([{"axis": n} for n in names]).mark_rule(color="#999").encode(x=x)
-    lines = chart(rows).mark_line(strokeWidth=1.5, opacity=0.75).encode(
-        x=x, y=y, detail="run:N", color=colour(study), tooltip=["run:N", "by:N", "axis:N", "shown:N"],
-        strokeDash=alt.StrokeDash("diverged:N", legend=alt.Legend(title="diverged"), scale=alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]])),
-    )  # fmt: skip
-    text = chart(ticks).mark_text(align="left", dx=5, fontSize=10.5, color="#222")
-    text = text.encode(x=x, y=y, text="text:N")
-    return titled(
-        facet,
-        alt.layer(rules, lines, text).properties(width=2 * WIDTH, height=HEIGHT),
-        "Runs across their choices and results",
-        "One line a run; dashed where it diverged. A value that is not finite stands at the top.",
-    )
-
-
-class _scale:  # noqa: N801
-    """Numbers to the unit interval of one axis, and its ticks."""
-
-    def __init__(self, numbers: list[float | None], log: bool) -> None:
-        good = [v for v in numbers if v is not None and math.isfinite(v)]
-        self.log = log and bool(good) and min(good) > 0
-        self.low, self.high = (min(good), max(good)) if good else (0.0, 1.0)
-
-    def __call__(self, value: float | None) -> float:
-        if value is None or not math.isfinite(value):
-            return 1.04
-        low, high, value = (
-            (math.log(self.low), math.log(self.high), math.log(value))
-            if self.log
-            else (self.low, self.high, value)
-        )
-        return 0.5 if high == low else (value - low) / (high - low)
-
-    def ticks(self) -> list[tuple[float, str]]:
-        places = [0.5] if self.low == self.high else [0.0, 0.25, 0.5, 0.75, 1.0]
-        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        values = [low + p * (high - low) for p in places]
-        return [
-            (p, f"{math.exp(v) if self.log else v:.3g}")
-            for p, v in zip(places, values, strict=True)
-        ]
-
-
-def _seeds(study: Study, facet: str) -> str:
-    runs = study.runs.filter(pl.col("facet") == facet)
-    count = max(runs.group_by("by").len()["len"].to_list())
-    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _mean(values: pl.Series) -> float | None:
     finite = values.cast(pl.Float64).drop_nulls().drop_nans()
     return None if finite.is_empty() else float(finite.mean())  # type: ignore[arg-type]
-
-
-def _shown(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.4g}"
 
 
 def _plain(frame: pl.DataFrame) -> Rows:

@@ -106,7 +106,7 @@ def _same_partition(runs: pl.DataFrame, column: str, by: str | None) -> bool:
 
 
 def _facet(runs: pl.DataFrame, varying: list[str]) -> pl.Expr:
-    """ "MLP", or "MLP, optimizer.lr=0.1" where more than the model varies."""
+    """The model's name, with what else varies: "MLP", or "MLP, optimizer.lr=0.1"."""
     model = pl.col(MODEL).str.split(".").list.last()
     extra = [
         c

@@ -40,7 +40,8 @@ def table(study: Study) -> Table:
                 *([str(facet)] if several else []),
                 str(len(runs)),
                 f"{accuracy.estimate:.3f}",
-                span(accuracy.low, accuracy.high),
+                # A fraction cannot lie outside, whatever Student's t thinks.
+                span(max(0.0, accuracy.low), min(1.0, accuracy.high)),
                 "–" if finite.is_empty() else f"{finite.mean():.3g}",
                 str(int(runs["diverged"].sum()) or "–"),
             )
@@ -79,8 +80,8 @@ def paragraph(study: Study) -> str:
     return (
         f"{len(runs)} runs: {what}, {seeds} seed{'s' if seeds > 1 else ''}, "
         f"model {', '.join(study.facets)}, on {first.get('data.name')}; "
-        f"{first.get('optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}, batches of "
-        f"{_each(runs, 'batch_size')}, {steps:,} steps; {diverged or 'none'} diverged. "
+        f"{first.get('optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}, batches "
+        f"of {_each(runs, 'batch_size')}, {steps:,} steps; {diverged or 'none'} diverged. "
         f"Trained on {study.about.get('device', 'an unknown device')} ({versions})."
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
 import altair as alt
+import polars as pl
 
 from initstudy.report.frames import Study
 
@@ -14,8 +16,10 @@ WIDTH, HEIGHT = 360, 270
 # Viridis without its palest end: its lightness falls steadily, so the order survives black and
 # white print, and every colour stands out from paper.
 SCHEME = alt.SchemeParams(name="viridis", extent=[0.0, 0.88])
+LEGEND_ENTRIES = 16
 GREY = "#555555"
 Rows = list[dict[str, Any]]
+Spec = dict[str, Any]
 
 
 def chart(rows: Rows) -> alt.Chart:
@@ -29,12 +33,17 @@ def colour(study: Study, legend: bool = True) -> alt.Color:
         return alt.Color("by:N", legend=None, scale=alt.Scale(range=["#31688e"]))
     kind = "Q" if study.numeric else "O"
     scale = alt.Scale(scheme=SCHEME, type="log" if study.logarithmic else alt.Undefined)
-    shown = (
-        alt.Legend(title=study.label, format=".2g")
-        if study.numeric
-        else alt.Legend(title=study.label)
-    )
-    return alt.Color(f"by:{kind}", scale=scale, legend=shown if legend else None)
+    return alt.Color(f"by:{kind}", scale=scale, legend=_legend(study) if legend else None)
+
+
+def _legend(study: Study) -> alt.Legend:
+    """The values of the grid themselves, thinned out where there are many."""
+    if not study.numeric:
+        return alt.Legend(title=study.label)
+    values = study.values()
+    every = -(-len(values) // LEGEND_ENTRIES)
+    return alt.Legend(title=study.label, type="symbol", values=values[::every], format=".3~g",
+                      symbolType="stroke", symbolStrokeWidth=4, symbolSize=160, symbolOpacity=1)  # fmt: skip
 
 
 def x_by(study: Study) -> alt.X:
@@ -52,7 +61,7 @@ def log_axis(title: str, domain: tuple[float, float], field: str = "value") -> a
     return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="~e", tickCount=6))
 
 
-def log_domain(values: Iterable[float | None], widest: float = 1e10) -> tuple[float, float] | None:
+def log_domain(values: Iterable[float | None], widest: float = 1e24) -> tuple[float, float] | None:
     """A domain for the positive finite values among these, at most so many times wide.
 
     What lies outside is drawn at the edge. None where there is no such value.
@@ -70,13 +79,16 @@ def log_domain(values: Iterable[float | None], widest: float = 1e10) -> tuple[fl
 
 
 def at_edge(value: float | None, domain: tuple[float, float]) -> tuple[float, str]:
-    """A value moved into a domain, and how it lies: "inside", "below" or "above" (or not finite)."""
+    """A value moved into a domain, and whether it lies "inside", "below" or "above" it.
+
+    What is not finite lies above.
+    """
     if value is None or not math.isfinite(value) or value > domain[1]:
         return domain[1], "above"
     return (value, "inside") if value >= domain[0] else (domain[0], "below")
 
 
-def titled(facet: str, parts: alt.TopLevelMixin, title: str, subtitle: str) -> dict[str, Any]:
+def titled(facet: str, parts: alt.TopLevelMixin, title: str, subtitle: str) -> Spec:
     """A chart as a Vega-Lite specification with its title, fonts and background."""
     heading = f"{title} · {facet}"
     full = parts.properties(  # type: ignore[attr-defined]
@@ -87,15 +99,27 @@ def titled(facet: str, parts: alt.TopLevelMixin, title: str, subtitle: str) -> d
         background="white",
     )  # fmt: skip
     styled = full.configure(font="Helvetica, Arial, sans-serif", padding=14)
-    styled = styled.configure_axis(labelFontSize=11, titleFontSize=12, titleFontWeight="normal",
-                                   gridColor="#ececec", domainColor="#888", tickColor="#888")  # fmt: skip
+    styled = styled.configure_axis(
+        labelFontSize=11, titleFontSize=12, titleFontWeight="normal",
+        gridColor="#ececec", domainColor="#888", tickColor="#888",
+    )  # fmt: skip
     styled = styled.configure_view(stroke=None).configure_header(labelFontSize=12, title=None)
     return styled.configure_legend(labelFontSize=11, titleFontSize=11.5).to_dict(validate=False)
 
 
-def _lines(text: str, width: int = 88) -> list[str]:
-    import textwrap
+def seeds_in(study: Study, facet: str) -> str:
+    """How many seeds a facet's points are made of, in words."""
+    runs = study.runs.filter(pl.col("facet") == facet)
+    count = max(runs.group_by("by").len()["len"].to_list())
+    return "1 seed" if count == 1 else f"{count} seeds"
 
+
+def shown(value: float | None) -> str:
+    """A number in a tooltip."""
+    return "not measured" if value is None else f"{value:.4g}"
+
+
+def _lines(text: str, width: int = 88) -> list[str]:
     return textwrap.wrap(text, width)
 
 

@@ -57,7 +57,7 @@ def trained_row(make, *, momentum=0.9):
     stack = Stack(make(), members)
     optimizer = SGD(list(stack.params.values()), lr=0.1, momentum=momentum)
     rows = train(
-        stack, optimizer, lambda _: (x, y), lambda: iter([(x[0], y[0])]), layers,
+        stack, optimizer, lambda _, m: (x[m], y[m]), lambda: iter([(x[0], y[0])]), layers,
         Schedule(1, 1, 1, Probes("full", 1)),
     )  # fmt: skip
     first = {row.member: row.values for row in rows if getattr(row, "step", None) == 0}
