@@ -1,6 +1,6 @@
 """The 42 runs of the std grid as an ordinary script does them: one after another, torch.optim.
 
-    python experiments/plain_loop.py [--epochs 50] [--out runs/plain_loop]
+    python experiments/plain_loop.py [--epochs 40] [--out runs/plain_loop]
 
 It takes the same statistics at the same steps through forward hooks, and logs every run to an
 offline W&B run of its own. It is here to be compared with, so it is written as well as such a
@@ -26,7 +26,7 @@ from initstudy.models import MLP
 
 STDS = [float(std) for std in geomspace(0.001, 4, 14).split(",")]
 SEEDS = (0, 1, 2)
-BATCH, LR, MOMENTUM = 64, 0.02, 0.9
+BATCH, LR, MOMENTUM = 32, 0.02, 0.9
 LOG_EVERY, PROBE_EVERY, EVAL_EVERY = 20, 20, 100
 LAYERS = {"fc1": "act1", "fc2": "act2", "fc3": "act3", "head": "head"}
 
@@ -47,6 +47,7 @@ class Hooks:
             )
 
     def keep(self, layer: str, output: Tensor) -> None:
+        """A forward hook."""
         if self.on:
             output.retain_grad()
             self.kept[layer] = output
@@ -70,7 +71,8 @@ def probe_row(model: nn.Module, hooks: Hooks) -> dict[str, float]:
     row: dict[str, float] = {}
     for layer, output in hooks.kept.items():
         weight = model.get_parameter(f"{layer}.weight")
-        assert output.grad is not None and weight.grad is not None
+        assert output.grad is not None
+        assert weight.grad is not None
         row |= activation_row(layer, output.detach())
         # The loss is a mean over the batch, as the gradient is.
         row[f"gradient/{layer}/rms"] = rms(output.grad).item()
@@ -153,7 +155,7 @@ def open_run(std: float, seed: int, out: Path) -> wandb.Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--out", type=Path, default=Path("runs/plain_loop"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

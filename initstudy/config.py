@@ -98,9 +98,9 @@ class Config:
     tracking: Tracking = MISSING
     executor: Executor = MISSING
     seed: int = 0
-    epochs: int = 50
+    epochs: int = 40
     max_steps: int | None = None
-    batch_size: int = 64
+    batch_size: int = 32
     log_every: int = 20
     eval_every: int = 100
     device: str = "auto"

@@ -43,8 +43,7 @@ class Stack:
         self.vectorized = vectorized
         self.size = len(members)
         self.params: Tensors = {
-            name: torch.stack([member[name] for member in members]).to(self.device)
-            for name in members[0]
+            name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]
         }
         for param in self.params.values():
             param.requires_grad_()

@@ -13,6 +13,7 @@ from initstudy.report.frames import Study, prepare
 from initstudy.store import load
 
 PNG_SCALE = 2.0
+WORKERS = 3
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,18 @@ def write(path: str | Path, out: str | Path | None = None) -> Report:
     """
     study = prepare(load(path))
     folder = Path(out) if out else Path(path) / "report"
-    results = claims.evaluate(study)
-    specs, absent = _draw(study)
-    index = page.write_text(folder / "index.html", page.html(study, results, specs, absent))
-    page.write_text(folder / "README.md", page.markdown(study, results, list(specs), absent))
-    _write_images(folder / "charts", specs)
+    # The slowest parts are native code that runs beside Python: the page's scripts, the images.
+    with ThreadPoolExecutor(WORKERS) as pool:
+        scripts = pool.submit(page.scripts)
+        results = claims.evaluate(study)
+        specs, absent = _draw(study)
+        (folder / "charts").mkdir(parents=True, exist_ok=True)
+        images = [pool.submit(_write_image, folder / "charts" / n, s) for n, s in specs.items()]
+        page.write_text(folder / "README.md", page.markdown(study, results, list(specs), absent))
+        text = page.html(study, results, specs, absent, scripts.result())
+        index = page.write_text(folder / "index.html", text)
+        for image in images:
+            image.result()
     return Report(index, results, page.table(study))
 
 
@@ -64,16 +72,10 @@ def _slug(facet: str, number: int) -> str:
     return simple if "," not in facet else f"{number}_{simple}"
 
 
-def _write_images(folder: Path, specs: dict[str, Any]) -> None:
+def _write_image(path: Path, spec: dict[str, Any]) -> None:
+    """A chart as SVG and PNG."""
     import vl_convert
 
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def draw(item: tuple[str, Any]) -> None:
-        name, spec = item
-        svg = vl_convert.vegalite_to_svg(spec)
-        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-        (folder / f"{name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(draw, specs.items()))
+    svg = vl_convert.vegalite_to_svg(spec)
+    path.with_suffix(".svg").write_text(svg, encoding="utf-8")
+    path.with_suffix(".png").write_bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))

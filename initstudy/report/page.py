@@ -86,11 +86,21 @@ def paragraph(study: Study) -> str:
     )
 
 
-def html(
-    study: Study, results: list[Result], charts: dict[str, Any], absent: dict[str, str]
-) -> str:
-    """The self-contained page."""
+def scripts() -> str:
+    """Vega, Vega-Lite and Vega-Embed, to stand inside a script element."""
     import vl_convert
+
+    return vl_convert.javascript_bundle(None).replace("</script", "<\\/script")
+
+
+def html(
+    study: Study,
+    results: list[Result],
+    charts: dict[str, Any],
+    absent: dict[str, str],
+    bundle: str,
+) -> str:
+    """The self-contained page; `bundle` is what `scripts` returns."""
     from jinja2 import Environment, PackageLoader, select_autoescape
 
     environment = Environment(
@@ -112,7 +122,7 @@ def html(
         table=table(study),
         # Inside a script element "</" would end it, whatever the text is.
         specs=json.dumps(charts, allow_nan=False).replace("</", "<\\/"),
-        bundle=vl_convert.javascript_bundle().replace("</script", "<\\/script"),
+        bundle=bundle,
         footer="Written by initstudy from the store beside it; the same command draws it again.",
     )
 

@@ -11,6 +11,8 @@ from initstudy.report.frames import Study
 from initstudy.report.style import HEIGHT, WIDTH, Rows, Spec, chart, colour, shown, titled
 
 TICKS = 5
+# A dash longer than any line: renderers are slow with a gap of zero.
+SOLID = [10_000, 1]
 
 
 def parallel_coordinates(study: Study, facet: str) -> Spec:
@@ -40,7 +42,7 @@ def parallel_coordinates(study: Study, facet: str) -> Spec:
     dash = alt.StrokeDash(
         "diverged:N",
         legend=alt.Legend(title="diverged"),
-        scale=alt.Scale(domain=[False, True], range=[[1, 0], [5, 4]]),
+        scale=alt.Scale(domain=[False, True], range=[SOLID, [5, 4]]),
     )
     lines = chart(rows).mark_line(strokeWidth=1.5, opacity=0.6).encode(
         x=x, y=y, detail="run:N", color=colour(study), strokeDash=dash,

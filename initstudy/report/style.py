@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import textwrap
 from collections.abc import Iterable
@@ -23,8 +24,11 @@ Spec = dict[str, Any]
 
 
 def chart(rows: Rows) -> alt.Chart:
-    """An empty chart over plain rows."""
-    return alt.Chart(alt.Data(values=rows))
+    """An empty chart over plain rows.
+
+    They go in as text: Altair copies a chart at every step, and lists of rows with it.
+    """
+    return alt.Chart(alt.InlineData(values=json.dumps(rows), format=alt.DataFormat(type="json")))
 
 
 def colour(study: Study, legend: bool = True) -> alt.Color:
@@ -42,8 +46,10 @@ def _legend(study: Study) -> alt.Legend:
         return alt.Legend(title=study.label)
     values = study.values()
     every = -(-len(values) // LEGEND_ENTRIES)
-    return alt.Legend(title=study.label, type="symbol", values=values[::every], format=".3~g",
-                      symbolType="stroke", symbolStrokeWidth=4, symbolSize=160, symbolOpacity=1)  # fmt: skip
+    return alt.Legend(
+        title=study.label, type="symbol", values=values[::every], format=".3~g", symbolOpacity=1,
+        symbolType="stroke", symbolStrokeWidth=4, symbolSize=160,
+    )  # fmt: skip
 
 
 def x_by(study: Study) -> alt.X:

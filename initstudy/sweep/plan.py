@@ -65,16 +65,20 @@ def compose_jobs(
     """
     parser = OverridesParser.create(config_loader=loader)
     parsed: dict[str, Override] = {}
+    is_group: dict[str, bool] = {}
     composed: dict[tuple[str, ...], DictConfig] = {}
     runs: dict[str, Run] = {}
     for job in jobs:
-        values = []
-        choices = []
+        values: list[str] = []
+        choices: list[str] = []
         for text in job:
             if text not in parsed:
                 parsed[text] = parser.parse_override(text)
-            is_value = _is_value(parsed[text], loader)
-            (values if is_value else choices).append(text)
+            name = parsed[text].key_or_group
+            if name not in is_group:
+                is_group[name] = bool(loader.get_group_options(name))
+            is_choice = is_group[name] or _changes_keys(parsed[text])
+            (choices if is_choice else values).append(text)
         key = tuple(choices)
         if key not in composed:
             cfg = loader.load_sweep_config(config, choices)
@@ -142,11 +146,11 @@ def unfinished(runs: Sequence[Run], finished: Collection[str]) -> list[Run]:
     return [run for run in runs if run.id not in finished]
 
 
-def _is_value(override: Override, loader: ConfigLoader) -> bool:
-    """Whether an override sets a value of the composed configuration, rather than its make-up."""
-    if override.is_add() or override.is_force_add() or override.is_delete() or override.package:
-        return False
-    return not loader.get_group_options(override.key_or_group)
+def _changes_keys(override: Override) -> bool:
+    """Whether an override adds or removes keys, rather than setting the value of one."""
+    return bool(
+        override.is_add() or override.is_force_add() or override.is_delete() or override.package
+    )
 
 
 def _set(cfg: DictConfig, override: Override) -> None:
