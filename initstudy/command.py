@@ -36,6 +36,8 @@ def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: l
         ConfigError: Something is wrong; nothing has trained.
     """
     console = Console()
+    if directory.is_relative_to(Path.cwd()):
+        directory = directory.relative_to(Path.cwd())
     if not runs:
         raise ConfigError("the sweep is empty: it has no run")
     first = runs[0].config
@@ -46,7 +48,9 @@ def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: l
     sizes = plan.check(todo)
     packs = plan.plan(todo, first["executor"]["pack_size"], sizes, device)
     _write_study(config, directory, overrides, device, packs)
-    console.print(_opening(runs, todo, packs, directory, device), highlight=False)
+    console.print(
+        _opening(runs, todo, packs, directory, device), highlight=False, soft_wrap=True
+    )
     if packs:
         steps = sum(_steps(run) for run in todo)
         with (

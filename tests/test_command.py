@@ -1,0 +1,335 @@
+"""The command as a user gives it, in a process of its own only where that is what matters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from omegaconf import OmegaConf
+
+from initstudy import store
+from initstudy.__main__ import CONF, main
+from initstudy.data import load
+from initstudy.initializers import Normal, as_policy, initialize
+from initstudy.models import MLP
+
+SMALL = ["max_steps=3", "data.subset=200", "model.width=8", "tracking=off", "eval_every=3"]
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capfd):
+    """Runs `python -m initstudy ARGUMENTS` in an empty folder; gives exit code and output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    # `main` sets this for Hydra; undone after the test.
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", [str(CONF.parent / "initstudy/__main__.py"), *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _no_report(request, monkeypatch):
+    """Pictures take seconds; the tests that are about them say so."""
+    if "report" not in request.keywords:
+        monkeypatch.setattr("initstudy.command._report", lambda console, directory: None)
+
+
+def test_a_single_run_is_stored_with_its_configuration(command):
+    code, out, _ = command(*SMALL, "name=one", "init.std=0.07", "seed=5")
+    assert code == 0
+    assert "0 of 1 complete" in out
+    loaded = store.load("runs/one")
+    run = loaded.runs.row(0, named=True)
+    assert (run["init.std"], run["seed"], run["model.width"]) == (0.07, 5, 8)
+    assert loaded.history["step"].to_list() == [0, 3]
+    written = OmegaConf.load(f"runs/one/runs/{run['run']}/.hydra/config.yaml")
+    assert written.init.std == 0.07
+
+
+def test_the_std_grid_is_42_runs_evenly_spaced_in_log(command):
+    assert command("+sweep=std_grid", *SMALL)[0] == 0
+    runs = store.load("runs/std_grid").runs
+    stds = runs["init.std"].unique().sort()
+    assert (len(runs), len(stds), runs["seed"].n_unique()) == (42, 14, 3)
+    assert (stds[0], stds[-1]) == (0.001, 4.0)
+    ratios = (stds / stds.shift(1)).drop_nulls()
+    assert ratios.to_list() == pytest.approx([4000 ** (1 / 13)] * 13, rel=1e-3)
+
+
+def test_a_rerun_trains_nothing_and_a_wider_grid_only_what_is_missing(command):
+    sweep = ["-m", *SMALL, "name=grid", "seed=0,1"]
+    command(*sweep, "init.std=0.1,0.2")
+    before = store.load("runs/grid")
+    assert "4 of 4 complete" in command(*sweep, "init.std=0.1,0.2")[1]
+    _, out, _ = command(*sweep, "init.std=0.1,0.2,0.3")
+    assert "4 of 6 complete; training 2" in out
+    after = store.load("runs/grid")
+    old = after.runs.filter(pl.col("run").is_in(before.runs["run"].to_list()))
+    assert old.sort("run").equals(before.runs.select(old.columns).sort("run"))
+    assert after.runs["run"].n_unique() == len(after.runs) == 6
+
+
+def test_runs_lost_from_the_store_are_trained_again_to_the_same_result(command):
+    grid = ["-m", *SMALL, "name=grid", "seed=0,1", "init.std=0.1,0.2", "executor.pack_size=2"]
+    command(*grid)
+    before = store.load("runs/grid")
+    next(Path("runs/grid/store").glob("*.runs.parquet")).unlink()
+    assert "2 of 4 complete; training 2" in command(*grid)[1]
+    after = store.load("runs/grid")
+    losses = ["run", "train/loss", "test/loss"]
+    assert after.runs.select(losses).sort("run").equals(before.runs.select(losses).sort("run"))
+
+
+def test_runs_of_the_grid_equal_a_plain_pytorch_loop(command):
+    """Members of a pack against one model alone with torch.optim, to 1e-4 relative.
+
+    The bound holds where training is stable. Beyond the edge of stability rounding grows by a
+    factor each step, so there only the first steps can be compared.
+    """
+    steps, stds = 40, (0.01, 0.0870, 0.3)
+    command("-m", f"max_steps={steps}", "tracking=off", "name=grid", "log_every=1", "seed=0,1",
+            "init.std=" + ",".join(map(str, stds)))  # fmt: skip
+    loaded = store.load("runs/grid")
+    data = load("digits")
+    for row in loaded.runs.rows(named=True):
+        model = MLP(data.shape, data.classes)
+        initialize(model, as_policy(Normal(row["init.std"])), seed=row["seed"])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+        from initstudy.data import Batches
+
+        batches = Batches(data, [row["seed"]], 32)
+        losses = []
+        for step in range(steps):
+            x, y = batches(step)
+            loss = F.cross_entropy(model(x[0]), y[0])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        history = loaded.history.filter(pl.col("run") == row["run"]).sort("step")
+        compared = steps if row["init.std"] < 0.2 else 10
+        assert history["train/loss"].to_list()[1 : compared + 1] == pytest.approx(
+            losses[:compared], rel=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (["-m", "init.std=0.1,0.2", "seed=range(3)"], 6),
+        (["-m", "init=glob(x*)"], 2),
+        (["+sweep=std_grid", "init.std=0.1,0.2", "seed=range(5)"], 10),
+        (["+sweep=std_grid", "init.std=0.1", "seed=0", "model=mlp,cnn", "~model.width"], None),
+        (["-m", "optimizer.lr=0.01,0.1", "hydra/launcher=basic", "hydra/sweeper=basic"], 2),
+    ],
+    ids=["range", "glob", "sweep-file", "models", "basic-launcher"],
+)
+def test_sweeps_work_as_hydra_users_expect(command, arguments, count):
+    if count is None:
+        arguments, count = [a for a in arguments if a != "~model.width"], 2
+        small = [s for s in SMALL if s != "model.width=8"]
+    else:
+        small = SMALL
+    code, _, err = command(*arguments, *small, "name=grid")
+    assert code == 0, err
+    assert len(store.load("runs/grid").runs) == count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--help"], "python -m initstudy +sweep=std_grid"),
+        (["--cfg", "job"], "init:"),
+        (["--info", "defaults"], "Defaults"),
+        (["+sweep=std_grid", "--cfg", "job"], "claims:"),
+    ],
+)
+def test_hydras_own_questions_are_answered(command, arguments, said):
+    code, out, _ = command(*arguments)
+    assert code == 0
+    assert said in out
+    assert not Path("runs").exists()
+
+
+def shipped():
+    for group in sorted(CONF.iterdir()):
+        for file in sorted(group.glob("*.yaml")) if group.is_dir() else ():
+            yield pytest.param(group.name, file.stem, id=f"{group.name}={file.stem}")
+
+
+@pytest.mark.parametrize(("group", "choice"), list(shipped()))
+def test_every_shipped_choice_composes_and_trains(command, group, choice, tmp_path):
+    from tests.test_data import fake_mnist
+
+    if choice in ("cifar10", "fashion_mnist"):
+        code, _, err = command(f"data={choice}", "data.download=false", "data.root=nowhere")
+        assert code == 2
+        assert f"data.root=nowhere: {choice} is missing" in err
+        return
+    small = ["max_steps=2", "data.subset=40", "probes.every=1", "eval_every=2", "batch_size=16"]
+    small += [] if group == "tracking" else ["tracking=off"]
+    if choice == "online":
+        assert "tracking.mode=online: no W&B key" in command("tracking=online")[2]
+        return
+    if "mnist" in choice:
+        small += [f"data.root={fake_mnist(tmp_path / 'data')}", "data.download=false"]
+    if group == "sweep":
+        small += ["init.std=0.1,0.2", "seed=0"]
+    prefix = "+" if group == "sweep" else ""
+    code, _, err = command(f"{prefix}{group}={choice}", *small, "name=x")
+    assert code == 0, err
+    assert store.load("runs/x").runs["train/loss"].is_finite().all()
+
+
+def test_every_shipped_file_opens_with_its_command():
+    for file in CONF.rglob("*.yaml"):
+        lines = [line for line in file.read_text().splitlines() if "@package" not in line]
+        assert lines[0].startswith("# python -m initstudy"), file
+        yaml.safe_load(file.read_text())
+
+
+MINE = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self, classes, hidden=6):
+            super().__init__()
+            self.body = nn.Linear(64, hidden)
+            self.act = nn.Tanh()
+            self.head = nn.Linear(hidden, classes)
+        def forward(self, x):
+            return self.head(self.act(self.body(x.flatten(1))))
+
+    class Scaled(nn.Module):
+        def __init__(self, classes):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+            self.head = nn.Linear(64, classes)
+        def forward(self, x):
+            return self.head(x.flatten(1)) * self.scale
+
+    class Wrong(nn.Linear):
+        def __init__(self):
+            super().__init__(8, 7)
+
+    class Dropping(Net):
+        def forward(self, x):
+            return super().forward(nn.functional.dropout(x, 0.1, self.training))
+
+    class MyInit:
+        def __init__(self, std):
+            self.std = std
+        def __call__(self, shape, fans, *, generator, dtype):
+            return self.std * torch.randn(shape, generator=generator, dtype=dtype)
+"""
+
+
+def test_a_users_own_model_and_initializer(command, tmp_path):
+    (tmp_path / "mine_ok.py").write_text(textwrap.dedent(MINE))
+    code, _, err = command(
+        "model._target_=mine_ok.Net", "+model.hidden=5", "init._target_=mine_ok.MyInit",
+        "init.std=0.3", "name=mine", *[s for s in SMALL if "model" not in s],
+    )  # fmt: skip
+    assert code == 0, err
+    loaded = store.load("runs/mine")
+    assert loaded.runs["model.hidden"].to_list() == [5]
+    assert "activation/body/saturated" in loaded.history.columns
+
+
+def test_a_model_that_cannot_be_stacked_trains_one_by_one_and_says_why(command, tmp_path):
+    (tmp_path / "mine_drop.py").write_text(textwrap.dedent(MINE))
+    small = [s for s in SMALL if "model" not in s]
+    grid = ["-m", "model._target_=mine_drop.Dropping", "seed=0,1", *small]
+    _, out, err = command(*grid, "name=both")
+    assert "one by one, since the model cannot be stacked: vmap" in " ".join((out + err).split())
+    command(*[a.replace("seed=0,1", "seed=1") for a in grid], "name=alone")
+    both, alone = (store.load(f"runs/{n}").runs.filter(seed=1) for n in ("both", "alone"))
+    assert both["train/loss"].item() == alone["train/loss"].item()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sed=1"], "sed"),
+        (["model.dpeth=3"], "dpeth"),
+        (["model=mpl"], "mpl"),
+        (["+sweep=std_gird"], "std_gird"),
+        (["init.std=-1"], "init.std=-1: a standard deviation must be"),
+        (["init.std=abc"], "init.std=abc"),
+        (["-m", "init.std=0.1,-0.2"], "init.std=-0.2"),
+        (["seed=-1"], "seed=-1: must be a whole number"),
+        (["seed=lots"], "seed"),
+        (["optimizer.lr=0"], "optimizer.lr=0"),
+        (["model.activation=rleu"], "model.activation=rleu: choose one of relu"),
+        (["model=cnn", "model.kernel_size=2"], "model.kernel_size=2"),
+        (["data=mnist", "data.download=false", "data.root=none"], "data.root=none: mnist is miss"),
+        (["model._target_=mine_bad.Wrong"], "model._target_=mine_bad.Wrong"),
+        (["model._target_=mine_bad.Nothing"], "model._target_=mine_bad.Nothing: cannot be"),
+        (["model._target_=mine_bad.Scaled"], "init leaves scale"),
+        (["model._target_=mine_bad.Net", "model.width=3"], "takes classes, hidden"),
+        (["batch_size=5000"], "batch_size=5000: must be at most"),
+        (["tracking=online"], "tracking.mode=online: no W&B key"),
+        (["dir=/proc/nowhere"], "/proc/nowhere"),
+        (["device=tpu0"], "device=tpu0"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line_and_exit_code_2(command, tmp_path, arguments, said):
+    (tmp_path / "mine_bad.py").write_text(textwrap.dedent(MINE))
+    code, out, err = command(*arguments)
+    assert code == 2
+    lines = [line for line in err.splitlines() if line.startswith("initstudy: ")]
+    assert len(lines) == 1, err
+    assert said in lines[0]
+    assert "Traceback" not in err + out
+    assert not list(Path().rglob("*.parquet"))
+
+
+def test_another_hydra_application_does_not_pay_for_the_plugin(tmp_path):
+    """The launcher is loaded by every Hydra application of the environment."""
+    script = tmp_path / "other.py"
+    script.write_text(
+        "import hydra, sys\n"
+        "@hydra.main(version_base='1.3', config_path=None)\n"
+        "def main(cfg):\n    print('initstudy' in sys.modules, 'torch' in sys.modules)\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.report
+def test_the_whole_command_from_the_shell(tmp_path):
+    arguments = [*SMALL, "init.std=0.1,2", "seed=0,1,2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "initstudy", "+sweep=std_grid", *arguments], cwd=tmp_path,
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "training 6 in 1 pack" in done.stdout
+    assert "report: runs/std_grid/report/index.html" in done.stdout
+    assert "large" in done.stdout
+    readme = (tmp_path / "runs/std_grid/report/README.md").read_text()
+    assert "python -m initstudy +sweep=std_grid max_steps=3" in readme

@@ -1,0 +1,120 @@
+"""A small stand-in for a W&B server on loopback: enough for the real client to log runs to it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import threading
+from collections import defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+KEY = "0123456789" * 4
+
+
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is no error of the server's."""
+
+
+class WandbServer:
+    """Collects what clients send. A context manager; `url` is its address."""
+
+    def __init__(self) -> None:
+        self.history: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+        self.summary: dict[str, dict[str, Any]] = {}
+        self.upserts: list[dict[str, Any]] = []
+        self.complete: set[str] = set()
+        self.http = _Quiet(("127.0.0.1", 0), self._handler())
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
+
+    def __enter__(self) -> WandbServer:
+        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Goes away: nothing listens any more."""
+        self.http.shutdown()
+        self.http.server_close()
+
+    def rows(self, run: str) -> list[dict[str, Any]]:
+        return [row for _, row in sorted(self.history[run].items())]
+
+    def graphql(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if "upsertBucket" in query:
+            self.upserts.append(variables)
+            return {"upsertBucket": {"bucket": self._bucket(variables), "inserted": True}}
+        if "createRunFiles" in query:
+            files = [
+                {"name": name, "uploadUrl": f"{self.url}/storage/{name}"}
+                for name in variables.get("files", [])
+            ]
+            run = variables.get("run", "run")
+            return {"createRunFiles": {"runID": run, "uploadHeaders": [], "files": files}}
+        if "viewer" in query:
+            viewer = {"id": "1", "entity": "team", "username": "me", "flags": "{}",
+                      "teams": {"edges": []}, "apiKeys": {"edges": []}}  # fmt: skip
+            return {"viewer": viewer}
+        if "serverInfo" in query:
+            return {"serverInfo": {"cliVersionInfo": {}, "latestLocalVersionInfo": None}}
+        if "model(" in query or "project(" in query:
+            return {"model": None, "project": None}
+        return {}
+
+    def _bucket(self, variables: dict[str, Any]) -> dict[str, Any]:
+        project = {"name": variables.get("project", "p"), "entity": {"name": "team"}}
+        return {"id": "x", "name": variables.get("name"), "displayName": None, "project": project,
+                "description": "", "config": "{}", "sweepName": None, "summaryMetrics": "{}",
+                "historyLineCount": len(self.history[variables.get("name", "")])}  # fmt: skip
+
+    def stream(self, run: str, body: dict[str, Any]) -> None:
+        for name, part in body.get("files", {}).items():
+            for number, line in enumerate(part["content"], part.get("offset", 0)):
+                if name == "wandb-history.jsonl":
+                    self.history[run][number] = json.loads(line)
+                elif name == "wandb-summary.json":
+                    self.summary[run] = json.loads(line)
+        if body.get("complete"):
+            self.complete.add(run)
+
+    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:  # noqa: N802
+                raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    raw = gzip.decompress(raw)
+                body = json.loads(raw or b"{}")
+                stream = re.match(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path)
+                if stream:
+                    server.stream(stream[1], body)
+                    self.answer({"limits": {}})
+                else:
+                    data = server.graphql(body.get("query", ""), body.get("variables") or {})
+                    self.answer({"data": data})
+
+            def do_PUT(self) -> None:  # noqa: N802
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.answer({})
+
+            def do_GET(self) -> None:  # noqa: N802
+                self.answer({})
+
+            def answer(self, body: dict[str, Any]) -> None:
+                raw = json.dumps(body).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
