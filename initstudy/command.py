@@ -48,9 +48,7 @@ def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: l
     sizes = plan.check(todo)
     packs = plan.plan(todo, first["executor"]["pack_size"], sizes, device)
     _write_study(config, directory, overrides, device, packs)
-    console.print(
-        _opening(runs, todo, packs, directory, device), highlight=False, soft_wrap=True
-    )
+    console.print(_opening(runs, todo, packs, directory, device), highlight=False, soft_wrap=True)
     if packs:
         steps = sum(_steps(run) for run in todo)
         with (

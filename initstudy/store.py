@@ -88,10 +88,10 @@ def write_pack(
         StoreError: The directory cannot be written.
     """
     folder = Path(path) / "store"
-    frames = {HISTORY: pl.DataFrame(history, infer_schema_length=None),
-              RUNS: pl.DataFrame(runs, infer_schema_length=None)}  # fmt: skip
-    for suffix, frame in frames.items():
-        _atomically(folder / f"{pack}{suffix}", lambda file, frame=frame: frame.write_parquet(file))
+    frame = pl.DataFrame(history, infer_schema_length=None)
+    _atomically(folder / f"{pack}{HISTORY}", frame.write_parquet)
+    frame = pl.DataFrame(runs, infer_schema_length=None)
+    _atomically(folder / f"{pack}{RUNS}", frame.write_parquet)
 
 
 def write_study(path: str | Path, study: Mapping[str, Any]) -> None:

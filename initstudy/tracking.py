@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from initstudy.ensemble import HISTOGRAM_EDGES
 
 log = logging.getLogger(__name__)
@@ -231,7 +233,8 @@ class _Worker:
         values: dict[str, Any] = {"step": step}
         for key, value in row.items():
             if isinstance(value, list):
-                values[key] = wandb.Histogram(np_histogram=(value, list(HISTOGRAM_EDGES)))
+                counts, edges = np.asarray(value), np.asarray(HISTOGRAM_EDGES)
+                values[key] = wandb.Histogram(np_histogram=(counts, edges))
             elif value is not None:
                 values[key] = value
         self.runs[run].log(values)

@@ -1,6 +1,7 @@
 """What a parameter starts as. Knows torch, nothing of studies."""
 
 from initstudy.initializers.fans import Fans, compute_fans
+from initstudy.initializers.gains import gain
 from initstudy.initializers.policy import (
     Policy,
     Rule,
@@ -22,7 +23,6 @@ from initstudy.initializers.schemes import (
     VarianceScaling,
     XavierNormal,
     XavierUniform,
-    gain,
 )
 
 __all__ = [

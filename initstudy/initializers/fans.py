@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -32,7 +33,7 @@ class Fans:
 
 def kind(module: nn.Module) -> str | None:
     """The layer's kind as policies name it, or None for one that is not known."""
-    kinds = {
+    kinds: dict[str, Any] = {
         "linear": nn.Linear,
         "conv": Conv,
         "conv_transpose": ConvTranspose,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from initstudy.initializers.fans import Fans
+from initstudy.initializers.gains import gain
 
 MODES = ("fan_in", "fan_out", "fan_avg")
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
@@ -21,16 +22,6 @@ DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 TRUNCATED_STD = math.sqrt(
     1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(2 / math.sqrt(2))
 )
-# Gains as PyTorch documents them (https://docs.pytorch.org/docs/stable/nn.init.html,
-# calculate_gain). GELU is not in that table: sqrt(2), its limit for large inputs, is customary.
-GAINS = {
-    "linear": 1.0,
-    "sigmoid": 1.0,
-    "tanh": 5 / 3,
-    "relu": math.sqrt(2.0),
-    "selu": 3 / 4,
-    "gelu": math.sqrt(2.0),
-}
 
 
 class Initializer(ABC):
@@ -260,20 +251,6 @@ class LecunUniform(_Gained):
     def scaling(self) -> VarianceScaling:
         """Its general form."""
         return VarianceScaling(1.0, "fan_in", "uniform")
-
-
-def gain(nonlinearity: str, negative_slope: float = 0.0) -> float:
-    """The factor that makes up for what a nonlinearity takes from the signal's deviation.
-
-    Raises:
-        ValueError: For a nonlinearity that has none.
-    """
-    if nonlinearity == "leaky_relu":
-        return math.sqrt(2 / (1 + negative_slope**2))
-    if nonlinearity not in GAINS:
-        known = ", ".join((*GAINS, "leaky_relu"))
-        raise ValueError(f"init.nonlinearity={nonlinearity}: choose one of {known}")
-    return GAINS[nonlinearity]
 
 
 def standard(

@@ -202,8 +202,8 @@ def _by_depth(study: Study, facet: str, column: str, title: str, axis: str) -> S
         marks = marks.encode(x=x, y=log_axis(axis, domain), shape=TRIANGLES, color=colour(study))
         parts = [line, dots, *([marks] if outside else [])]
         drawn.append(alt.layer(*parts).properties(width=WIDTH, height=HEIGHT, title=panel))
-    outside = any(row["where"] != "inside" for row in rows)
-    note = " Triangles at the edge: beyond it, zero, or not finite." if outside else ""
+    beyond = any(row["where"] != "inside" for row in rows)
+    note = " Triangles at the edge: beyond it, zero, or not finite." if beyond else ""
     return titled(
         facet, alt.hconcat(*drawn), title,
         f"Geometric mean over {seeds_in(study, facet)}; a run that diverged ends at its last "

@@ -63,13 +63,13 @@ def evaluate(study: Study) -> list[Result]:
         claim: Claim = instantiate(config)
         for facet in study.facets:
             verdict, interval, unit, detail = claim.check(study, facet)
-            numbers = (
-                (interval.estimate, interval.low, interval.high) if interval else [math.nan] * 3
-            )
-            method = interval.method if interval else "–"
+            found = interval or Interval(math.nan, math.nan, math.nan, 0, "–")
             results.append(
-                Result(name, facet, claim.statement, verdict, *numbers, unit, method, detail)
-            )
+                Result(
+                    name, facet, claim.statement, verdict, found.estimate, found.low, found.high,
+                    unit, found.method, detail,
+                )
+            )  # fmt: skip
     return results
 
 
@@ -79,7 +79,8 @@ class WorseThanBest:
 
     For each seed: the mean of the metric over the `count` values at the end, less the metric at the
     best other value. Which value is best is decided by the *other* seeds, so that no number is
-    compared with a best that it helped to choose.
+    compared with a best that it helped to choose. (Where there is no effect at all, three seeds and
+    eleven other values pass in 5% of sweeps; choosing by all seeds, in 12%.)
 
     Args:
         statement: What is claimed, in words.
@@ -148,8 +149,8 @@ class WorseThanBest:
         return table.select(complete).sort("by")
 
     def _best(self, data: np.ndarray) -> int:
-        means = data.mean(axis=1)
-        return int(means.argmax() if self.higher_is_better else means.argmin())
+        means = np.mean(data, axis=1)
+        return int(np.argmax(means) if self.higher_is_better else np.argmin(means))
 
     def _shown(self, value: float) -> str:
         return f"{10**value:.3g}" if self.log else f"{value:.3f}"

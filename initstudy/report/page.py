@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from initstudy.report.claims import FAIL, PASS, Result
@@ -41,8 +42,8 @@ def table(study: Study) -> Table:
                 str(len(runs)),
                 f"{accuracy.estimate:.3f}",
                 # A fraction cannot lie outside, whatever Student's t thinks.
-                span(max(0.0, accuracy.low), min(1.0, accuracy.high)),
-                "–" if finite.is_empty() else f"{finite.mean():.3g}",
+                span(*np.clip([accuracy.low, accuracy.high], 0, 1)),
+                "–" if finite.is_empty() else f"{np.mean(finite.to_numpy()):.3g}",
                 str(int(runs["diverged"].sum()) or "–"),
             )
         )
@@ -90,7 +91,8 @@ def scripts() -> str:
     """Vega, Vega-Lite and Vega-Embed, to stand inside a script element."""
     import vl_convert
 
-    return vl_convert.javascript_bundle(None).replace("</script", "<\\/script")
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    return bundle.replace("</script", "<\\/script")
 
 
 def html(

@@ -31,8 +31,8 @@ def parallel_coordinates(study: Study, facet: str) -> Spec:
         for row, value in zip(runs.to_dicts(), numbers, strict=True):
             rows.append({"run": row["run"], "by": row["by"], "axis": label, "value": place(value),
                          "shown": shown(value), "diverged": row["diverged"]})  # fmt: skip
-        for where, text in place.ticks():
-            ticks.append({"axis": label, "value": where, "text": text})
+        for where, tick in place.ticks():
+            ticks.append({"axis": label, "value": where, "text": tick})
     names = [study.label if name == "by" else name for name, _ in axes]
     top = alt.Axis(orient="top", labelAngle=0, domain=False, labelFontWeight="bold")
     scale = alt.Scale(type="point", padding=0.25)

@@ -97,7 +97,7 @@ def at_edge(value: float | None, domain: tuple[float, float]) -> tuple[float, st
 def titled(facet: str, parts: alt.TopLevelMixin, title: str, subtitle: str) -> Spec:
     """A chart as a Vega-Lite specification with its title, fonts and background."""
     heading = f"{title} · {facet}"
-    full = parts.properties(  # type: ignore[attr-defined]
+    full = parts.properties(
         title=alt.TitleParams(
             heading, subtitle=_lines(subtitle), anchor="start", fontSize=15, subtitleFontSize=11.5,
             subtitleColor=GREY, offset=12,

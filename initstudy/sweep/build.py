@@ -130,9 +130,9 @@ def _check_output(built: nn.Module, target: str, data: Dataset) -> None:
         ) from error
     finally:
         built.train(training)
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if shape != (2, data.classes):
+    returned = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if returned != (2, data.classes):
         raise ConfigError(
-            f"model._target_={target}: returns {shape} for 2 images; "
+            f"model._target_={target}: returns {returned} for 2 images; "
             f"{data.classes} classes need (2, {data.classes})"
         )

@@ -55,7 +55,7 @@ def train_pack(pack: Pack, device: torch.device) -> Iterator[Row | Summary]:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(run.config["seed"])
             for row in _train(Pack(run.id, (run,)), device, vectorized=False):
-                yield type(row)(index, *_rest(row))  # type: ignore[call-arg]
+                yield type(row)(index, *_rest(row))
 
 
 def layer_names(pack: Pack) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -38,7 +39,8 @@ class Progress:
             console=console,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=steps, **self._texts())
+        fields: dict[str, Any] = dict(self._texts())
+        self.task = self.bar.add_task("", total=steps, **fields)
 
     def __enter__(self) -> Progress:
         self.bar.start()
@@ -56,7 +58,7 @@ class Progress:
         """A run has done so many steps in all."""
         self.done[run] = step
         if self.console.is_terminal:
-            self.bar.update(self.task, completed=self.trained, **self._texts())
+            self._update()
         elif time.monotonic() - self.spoken > SECONDS_BETWEEN_LINES:
             self.spoken = time.monotonic()
             self.console.print(", ".join(self._texts().values()))
@@ -66,7 +68,7 @@ class Progress:
         self.finished += 1
         self.diverged += diverged
         self.done[run] = max(self.done.get(run, 0), self.total // self.runs)
-        self.bar.update(self.task, completed=self.trained, **self._texts())
+        self._update()
 
     @property
     def trained(self) -> int:
@@ -77,6 +79,10 @@ class Progress:
     def speed(self) -> float:
         """Member-steps a second since the start."""
         return self.trained / max(time.monotonic() - self.begun, 1e-9)
+
+    def _update(self) -> None:
+        fields: dict[str, Any] = dict(self._texts())
+        self.bar.update(self.task, completed=self.trained, **fields)
 
     def _texts(self) -> dict[str, str]:
         diverged = f" ({self.diverged} diverged)" if self.diverged else ""

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from initstudy.initializers import (
+    Constant,
+    Normal,
+    Policy,
+    Rule,
+    UnfilledParameterError,
+    as_policy,
+    draw,
+    initialize,
+    torch_default,
+)
+
+
+def model():
+    return nn.Sequential(
+        nn.Embedding(9, 6, padding_idx=2), nn.LayerNorm(6), nn.Linear(6, 6), nn.Conv1d(6, 4, 3),
+        nn.BatchNorm1d(4), nn.ConvTranspose1d(4, 4, 3),
+    )  # fmt: skip
+
+
+def test_the_articles_rules():
+    """N(0, std²) weights, zero biases, padding row zero, normalizations one and zero."""
+    values = draw(model(), as_policy(Normal(0.5)), seed=0)
+    assert (values["0.weight"][2] == 0).all()
+    assert (values["0.weight"][[0, 1, 3]] != 0).all()
+    for norm in ("1", "4"):
+        assert (values[f"{norm}.weight"] == 1).all()
+        assert (values[f"{norm}.bias"] == 0).all()
+    for layer in ("2", "3", "5"):
+        assert (values[f"{layer}.weight"] != 0).all()
+        assert (values[f"{layer}.bias"] == 0).all()
+    assert (draw(model(), as_policy(Normal(0.5), bias=0.01), 0)["2.bias"] == 0.01).all()
+
+
+def test_draws_are_paired_across_stds_and_do_not_mind_the_rest_of_the_model():
+    small, large = (draw(model(), as_policy(Normal(std)), 3) for std in (0.5, 2.0))
+    assert torch.equal(large["2.weight"], 4 * small["2.weight"])
+    other = nn.Sequential(nn.Identity(), nn.Identity(), nn.Linear(6, 6))
+    assert torch.equal(draw(other, as_policy(Normal(0.5)), 3)["2.weight"], small["2.weight"])
+    assert not torch.equal(draw(other, as_policy(Normal(0.5)), 4)["2.weight"], small["2.weight"])
+
+
+def test_the_first_rule_that_matches_fills():
+    policy = Policy(
+        (
+            Rule(Constant(3.0), name="2.*"),
+            Rule(Constant(2.0), kind="linear"),
+            Rule(Constant(1.0), role="weight"),
+            Rule(Constant(0.0)),
+        )
+    )
+    values = draw(nn.Sequential(nn.Linear(2, 2), nn.Conv1d(2, 2, 1), nn.Linear(2, 2)), policy, 0)
+    found = {name: value.unique().tolist() for name, value in values.items()}
+    assert found == {"0.weight": [2], "0.bias": [2], "1.weight": [1], "1.bias": [0],
+                     "2.weight": [3], "2.bias": [3]}  # fmt: skip
+
+
+def test_what_no_rule_fills_is_named():
+    only_linear = Policy((Rule(Normal(1.0), kind="linear"),))
+    with pytest.raises(
+        UnfilledParameterError, match=r"init leaves 1\.weight \(weight of a Conv1d\)"
+    ):
+        draw(nn.Sequential(nn.Linear(2, 2), nn.Conv1d(2, 2, 1)), only_linear, 0)
+    with pytest.raises(UnfilledParameterError, match="in_proj_weight"):
+        draw(nn.MultiheadAttention(4, 2), as_policy(Normal(1.0)), 0)
+
+
+def test_a_wrong_shape_a_wrong_kind_and_a_non_initializer_are_refused():
+    class Square:
+        def __call__(self, shape, fans, *, generator, dtype):
+            return torch.ones(2, 2)
+
+    with pytest.raises(ValueError, match=r"weight with \(2, 2\); it needs .* \(3, 5\)"):
+        draw(nn.Linear(5, 3), as_policy(Square()), 0)
+    with pytest.raises(ValueError, match="kind=lineer: choose one of linear"):
+        Rule(Normal(1.0), kind="lineer")
+    with pytest.raises(TypeError, match="neither a Policy nor callable"):
+        as_policy(3)
+
+
+def test_filling_in_place_keeps_types_ties_buffers_and_the_global_random_state():
+    net = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 6)).to(torch.bfloat16)
+    net[2].weight = net[0].weight
+    state, running = torch.get_rng_state(), net[1].running_mean.clone()
+    initialize(net, as_policy(Normal(0.5)), seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(net[1].running_mean, running)
+    assert net[0].weight.dtype is torch.bfloat16
+    assert net[2].weight is net[0].weight
+    wide = draw(nn.Sequential(nn.Linear(6, 6)), as_policy(Normal(0.5)), 1)["0.weight"]
+    assert torch.equal(net[0].weight, wide.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: nn.Linear(60, 50), lambda: nn.Conv2d(8, 12, 3, groups=4),
+        lambda: nn.ConvTranspose2d(12, 8, 3, groups=2), lambda: nn.Embedding(80, 30, padding_idx=0),
+        lambda: nn.LayerNorm(20), lambda: nn.BatchNorm2d(20),
+    ],
+    ids=["linear", "grouped-conv", "transposed-conv", "embedding", "layernorm", "batchnorm"],
+)  # fmt: skip
+def test_the_torch_preset_is_what_fresh_modules_hold(build):
+    """Kolmogorov–Smirnov of the pooled draws of many modules against ours, for each parameter."""
+    torch.manual_seed(0)
+    fresh = [dict(build().named_parameters()) for _ in range(30)]
+    ours = [draw(build(), torch_default(), seed) for seed in range(30)]
+    for name in fresh[0]:
+        a, b = (torch.cat([m[name].detach().flatten() for m in some]) for some in (fresh, ours))
+        if a.unique().numel() == 1:
+            assert torch.equal(a, b)
+        else:
+            assert stats.ks_2samp(a.numpy(), b.numpy()).pvalue > 1e-3, name
+            assert b.abs().max() <= a.abs().max() * 1.01 or "Embedding" in str(build())
