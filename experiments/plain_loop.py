@@ -1,6 +1,6 @@
 """The 42 runs of the std grid as an ordinary script does them: one after another, torch.optim.
 
-    python experiments/plain_loop.py [--epochs 40] [--out runs/plain_loop]
+    python experiments/plain_loop.py [--epochs 60] [--out runs/plain_loop]
 
 It takes the same statistics at the same steps through forward hooks, and logs every run to an
 offline W&B run of its own. It is here to be compared with, so it is written as well as such a
@@ -155,7 +155,7 @@ def open_run(std: float, seed: int, out: Path) -> wandb.Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--out", type=Path, default=Path("runs/plain_loop"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """How much faster is the whole study than an ordinary script? Both, in turn, in one run.
 
-    python experiments/throughput.py [--repeats 3] [--epochs 40]
+    python experiments/throughput.py [--repeats 3] [--epochs 60]
 
 Alternates `python -m initstudy +sweep=std_grid` and `experiments/plain_loop.py`: the same 42 runs,
 the same statistics at the same steps, an offline W&B run each; start-up and report included. Prints
@@ -37,7 +37,7 @@ def seconds(command: list[str], folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=60)
     arguments = parser.parse_args()
     epochs = arguments.epochs
     contenders = {

@@ -49,17 +49,15 @@ def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: l
     packs = plan.plan(todo, first["executor"]["pack_size"], sizes, device)
     _write_study(config, directory, overrides, device, packs)
     console.print(_opening(runs, todo, packs, directory, device), highlight=False, soft_wrap=True)
-    if packs:
-        steps = sum(_steps(run) for run in todo)
-        with (
-            tracking.Tracker(settings, directory, group=directory.name) as tracker,
-            Progress(console, len(todo), steps) as progress,
-        ):
-            execute(packs, directory, device, tracker, progress)
-        console.print(
-            f"trained {len(todo)} runs at {progress.speed:,.0f} member-steps/s", highlight=False
-        )
-    _report(console, directory)
+    # W&B finishes while the report is drawn.
+    with tracking.Tracker(settings, directory, group=directory.name) as tracker:
+        if packs:
+            with Progress(console, len(todo), sum(_steps(run) for run in todo)) as progress:
+                execute(packs, directory, device, tracker, progress)
+            console.print(
+                f"trained {len(todo)} runs at {progress.speed:,.0f} member-steps/s", highlight=False
+            )
+        _report(console, directory)
 
 
 def _tracking(section: Plain) -> tracking.Settings:
@@ -131,7 +129,8 @@ def _arguments(overrides: list[str]) -> list[str]:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _report(console: Console, directory: Path) -> None:

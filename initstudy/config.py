@@ -98,7 +98,7 @@ class Config:
     tracking: Tracking = MISSING
     executor: Executor = MISSING
     seed: int = 0
-    epochs: int = 40
+    epochs: int = 60
     max_steps: int | None = None
     batch_size: int = 32
     log_every: int = 20

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -134,20 +136,20 @@ def load(
 
 
 def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    train_x, test_x, train_y, test_y = train_test_split(
-        digits.images,
-        digits.target,
-        test_size=DIGITS_TEST_FRACTION,
-        stratify=digits.target,
-        random_state=DIGITS_SPLIT_SEED,
-    )
-    images = [torch.from_numpy(x).to(torch.uint8)[:, None] for x in (train_x, test_x)]
-    labels = [torch.from_numpy(y).long() for y in (train_y, test_y)]
-    return images[0], labels[0], images[1], labels[1], 10
+    # Importing scikit-learn takes longer than training a run; its file is all that is needed.
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    rows = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.uint8))
+    x, y = rows[:, :-1].reshape(-1, 1, 8, 8), rows[:, -1].long()
+    generator = _generator(DIGITS_SPLIT_SEED, 0)
+    classes = [torch.nonzero(y == label).squeeze(1) for label in range(10)]
+    mixed = [rows[torch.randperm(len(rows), generator=generator)] for rows in classes]
+    counts = [round(DIGITS_TEST_FRACTION * len(rows)) for rows in mixed]
+    test = torch.cat([rows[:count] for rows, count in zip(mixed, counts, strict=True)])
+    train = torch.cat([rows[count:] for rows, count in zip(mixed, counts, strict=True)])
+    return x[train], y[train], x[test], y[test], 10
 
 
 def _torchvision(

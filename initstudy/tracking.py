@@ -1,7 +1,8 @@
 """Weights & Biases: a mirror of the store's rows, one W&B run a grid point.
 
 All calls to wandb happen on one thread of their own, so that neither its start-up nor a slow server
-holds up training, and wandb is imported there, only when it is used.
+holds up training, and wandb is imported there, only when it is used. Online, rows are sent as they
+come; offline nobody watches, so they wait until their pack is trained and do not compete with it.
 """
 
 from __future__ import annotations
@@ -94,7 +95,10 @@ class Tracker:
         self.settings = settings
         self.directory = directory
         self.group = group
-        self._calls: queue.Queue[tuple[Any, ...] | None] = queue.Queue(BACKLOG)
+        self._calls: queue.Queue[tuple[Any, ...] | None] = queue.Queue(
+            BACKLOG if settings.mode == "online" else 0
+        )
+        self._held: list[tuple[Any, ...]] = []
         self._thread: threading.Thread | None = None
         if settings.mode != "off":
             self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
@@ -111,6 +115,7 @@ class Tracker:
         traceback: TracebackType | None,
     ) -> None:
         if self._thread:
+            self._release()
             self._calls.put(None)
             self._thread.join()
 
@@ -131,10 +136,18 @@ class Tracker:
     def finish(self, run: str, summary: Mapping[str, Any]) -> None:
         """Sets the final values and closes the W&B run."""
         self._call("finish", run, summary)
+        self._release()
 
     def _call(self, *call: Any) -> None:
-        if self._thread:
+        if self._thread and self.settings.mode == "online":
             self._calls.put(call)
+        elif self._thread:
+            self._held.append(call)
+
+    def _release(self) -> None:
+        for call in self._held:
+            self._calls.put(call)
+        self._held = []
 
     def _work(self) -> None:
         worker = _Worker(self.settings, self.directory, self.group)

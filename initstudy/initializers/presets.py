@@ -40,7 +40,7 @@ def article(std: float = 1.0) -> Policy:
     """The W&B tutorial's: every weight and embedding from N(0, std²), biases zero.
 
     The padding row of an embedding is zero, normalizations start with scale one and offset zero
-    (Weights & Biases, "How to initialize weights in PyTorch", 2022).
+    (Weights & Biases, tutorial on initializing weights in PyTorch, function `_init_weights`).
     """
     return as_policy(Normal(std))
 
