@@ -9,6 +9,7 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,7 +28,9 @@ def one(cfg: DictConfig) -> None:
 
     job = HydraConfig.get()
     overrides = list(job.overrides.task)
-    study([make_run(cfg, overrides)], cfg, Path(job.runtime.output_dir), overrides)
+    alone = job.mode is RunMode.RUN
+    directory = Path(job.runtime.output_dir)
+    study([make_run(cfg, overrides)], cfg, directory, overrides, report=alone)
 
 
 def main() -> None:

@@ -23,7 +23,14 @@ from initstudy.sweep.pack import layer_names, schedule
 from initstudy.sweep.progress import Progress
 
 
-def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: list[str]) -> None:
+def study(
+    runs: Sequence[Run],
+    config: DictConfig,
+    directory: Path,
+    overrides: list[str],
+    *,
+    report: bool = True,
+) -> None:
     """Trains the runs that are not finished in `directory` and writes the report.
 
     Args:
@@ -31,6 +38,8 @@ def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: l
         config: The composed configuration of the sweep as a whole: claims, the studied key.
         directory: Of the sweep.
         overrides: What the user gave, to say how to do it again.
+        report: Whether to draw it; a launcher that hands over one run at a time would do so for
+            each of them.
 
     Raises:
         ConfigError: Something is wrong; nothing has trained.
@@ -57,7 +66,10 @@ def study(runs: Sequence[Run], config: DictConfig, directory: Path, overrides: l
             console.print(
                 f"trained {len(todo)} runs at {progress.speed:,.0f} member-steps/s", highlight=False
             )
-        _report(console, directory)
+        if report:
+            _report(console, directory)
+        else:
+            console.print(f"its report: python -m initstudy.report {directory}", highlight=False)
 
 
 def _tracking(section: Plain) -> tracking.Settings:
