@@ -24,9 +24,9 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
-def fake_mnist(root: Path, train=40, test=10, seed=0) -> Path:
+def fake_mnist(root: Path, train=40, test=10, seed=0, name="MNIST") -> Path:
     """A small data set in MNIST's own files, for torchvision's own reader."""
-    raw = root / "MNIST" / "raw"
+    raw = root / name / "raw"
     raw.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for part, count in (("train", train), ("t10k", test)):
