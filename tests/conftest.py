@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import torch
+
+from initstudy.__main__ import CONF, main
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +23,27 @@ def _quiet_machine(monkeypatch, tmp_path):
 def _one_thread():
     """Small tensors: threads would only wait for one another."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capfd):
+    """Runs `python -m initstudy ARGUMENTS` in an empty folder; gives exit code and output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    # Pictures take seconds; the tests of the report draw them.
+    monkeypatch.setattr("initstudy.command._report", lambda console, directory: None)
+    # `main` sets this for Hydra; undone after the test.
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", [str(CONF.parent / "initstudy/__main__.py"), *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run

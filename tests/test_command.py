@@ -16,41 +16,13 @@ import yaml
 from omegaconf import OmegaConf
 
 from initstudy import store
-from initstudy.__main__ import CONF, main
-from initstudy.data import load
+from initstudy.__main__ import CONF
+from initstudy.data import Batches, load
 from initstudy.initializers import Normal, as_policy, initialize
 from initstudy.models import MLP
+from tests.users_own import MINE
 
 SMALL = ["max_steps=3", "data.subset=200", "model.width=8", "tracking=off", "eval_every=3"]
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path, capfd):
-    """Runs `python -m initstudy ARGUMENTS` in an empty folder; gives exit code and output."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    # `main` sets this for Hydra; undone after the test.
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        monkeypatch.setattr(sys, "argv", [str(CONF.parent / "initstudy/__main__.py"), *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture(autouse=True)
-def _no_report(request, monkeypatch):
-    """Pictures take seconds; the tests that are about them say so."""
-    if "report" not in request.keywords:
-        monkeypatch.setattr("initstudy.command._report", lambda console, directory: None)
 
 
 def test_a_single_run_is_stored_with_its_configuration(command):
@@ -99,23 +71,22 @@ def test_runs_lost_from_the_store_are_trained_again_to_the_same_result(command):
     assert after.runs.select(losses).sort("run").equals(before.runs.select(losses).sort("run"))
 
 
-def test_runs_of_the_grid_equal_a_plain_pytorch_loop(command):
-    """Members of a pack against one model alone with torch.optim, to 1e-4 relative.
+def test_every_run_of_the_grid_equals_a_plain_pytorch_loop(command):
+    """All 42 runs against one model alone with torch.optim, to 1e-4 relative.
 
-    The bound holds where training is stable. Beyond the edge of stability rounding grows by a
-    factor each step, so there only the first steps can be compared.
+    The bound holds for forty steps where training is stable. Beyond the edge of stability rounding
+    grows by a factor each step, so there the first ten steps are compared, or as many as come
+    before the one that is not finite (overflow itself may come a step later).
     """
-    steps, stds = 40, (0.01, 0.0870, 0.3)
-    command("-m", f"max_steps={steps}", "tracking=off", "name=grid", "log_every=1", "seed=0,1",
-            "init.std=" + ",".join(map(str, stds)))  # fmt: skip
-    loaded = store.load("runs/grid")
+    steps = 40
+    command("+sweep=std_grid", f"max_steps={steps}", "tracking=off", "log_every=1", "probes=off")
+    loaded = store.load("runs/std_grid")
     data = load("digits")
+    compared = []
     for row in loaded.runs.rows(named=True):
         model = MLP(data.shape, data.classes)
         initialize(model, as_policy(Normal(row["init.std"])), seed=row["seed"])
         optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-        from initstudy.data import Batches
-
         batches = Batches(data, [row["seed"]], 32)
         losses = []
         for step in range(steps):
@@ -126,10 +97,14 @@ def test_runs_of_the_grid_equal_a_plain_pytorch_loop(command):
             optimizer.step()
             losses.append(loss.item())
         history = loaded.history.filter(pl.col("run") == row["run"]).sort("step")
-        compared = steps if row["init.std"] < 0.2 else 10
-        assert history["train/loss"].to_list()[1 : compared + 1] == pytest.approx(
-            losses[:compared], rel=1e-4
-        )
+        ours = history["train/loss"].to_list()[1:]
+        if row["diverged_step"] is not None:
+            ours = ours[:-1]
+        count = min(len(ours), steps if row["init.std"] < 0.2 else 10)
+        assert ours[:count] == pytest.approx(losses[:count], rel=1e-4)
+        compared.append(count)
+    assert len(compared) == 42
+    assert min(compared) >= 3
 
 
 @pytest.mark.parametrize(
@@ -209,43 +184,6 @@ def test_every_shipped_file_opens_with_its_command():
         yaml.safe_load(file.read_text())
 
 
-MINE = """
-    import torch
-    from torch import nn
-
-    class Net(nn.Module):
-        def __init__(self, classes, hidden=6):
-            super().__init__()
-            self.body = nn.Linear(64, hidden)
-            self.act = nn.Tanh()
-            self.head = nn.Linear(hidden, classes)
-        def forward(self, x):
-            return self.head(self.act(self.body(x.flatten(1))))
-
-    class Scaled(nn.Module):
-        def __init__(self, classes):
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(()))
-            self.head = nn.Linear(64, classes)
-        def forward(self, x):
-            return self.head(x.flatten(1)) * self.scale
-
-    class Wrong(nn.Linear):
-        def __init__(self):
-            super().__init__(8, 7)
-
-    class Dropping(Net):
-        def forward(self, x):
-            return super().forward(nn.functional.dropout(x, 0.1, self.training))
-
-    class MyInit:
-        def __init__(self, std):
-            self.std = std
-        def __call__(self, shape, fans, *, generator, dtype):
-            return self.std * torch.randn(shape, generator=generator, dtype=dtype)
-"""
-
-
 def test_a_users_own_model_and_initializer(command, tmp_path):
     (tmp_path / "mine_ok.py").write_text(textwrap.dedent(MINE))
     code, _, err = command(
@@ -269,43 +207,6 @@ def test_a_model_that_cannot_be_stacked_trains_one_by_one_and_says_why(command, 
     assert both["train/loss"].item() == alone["train/loss"].item()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["sed=1"], "sed"),
-        (["model.dpeth=3"], "dpeth"),
-        (["model=mpl"], "mpl"),
-        (["+sweep=std_gird"], "std_gird"),
-        (["init.std=-1"], "init.std=-1: a standard deviation must be"),
-        (["init.std=abc"], "init.std=abc"),
-        (["-m", "init.std=0.1,-0.2"], "init.std=-0.2"),
-        (["seed=-1"], "seed=-1: must be a whole number"),
-        (["seed=lots"], "seed"),
-        (["optimizer.lr=0"], "optimizer.lr=0"),
-        (["model.activation=rleu"], "model.activation=rleu: choose one of relu"),
-        (["model=cnn", "model.kernel_size=2"], "model.kernel_size=2"),
-        (["data=mnist", "data.download=false", "data.root=none"], "data.root=none: mnist is miss"),
-        (["model._target_=mine_bad.Wrong"], "model._target_=mine_bad.Wrong"),
-        (["model._target_=mine_bad.Nothing"], "model._target_=mine_bad.Nothing: cannot be"),
-        (["model._target_=mine_bad.Scaled"], "init leaves scale"),
-        (["model._target_=mine_bad.Net", "model.width=3"], "takes classes, hidden"),
-        (["batch_size=5000"], "batch_size=5000: must be at most"),
-        (["tracking=online"], "tracking.mode=online: no W&B key"),
-        (["dir=/proc/nowhere"], "/proc/nowhere"),
-        (["device=tpu0"], "device=tpu0"),
-    ],
-)
-def test_what_a_user_gets_wrong_is_one_line_and_exit_code_2(command, tmp_path, arguments, said):
-    (tmp_path / "mine_bad.py").write_text(textwrap.dedent(MINE))
-    code, out, err = command(*arguments)
-    assert code == 2
-    lines = [line for line in err.splitlines() if line.startswith("initstudy: ")]
-    assert len(lines) == 1, err
-    assert said in lines[0]
-    assert "Traceback" not in err + out
-    assert not list(Path().rglob("*.parquet"))
-
-
 def test_another_hydra_application_does_not_pay_for_the_plugin(tmp_path):
     """The launcher is loaded by every Hydra application of the environment."""
     script = tmp_path / "other.py"
@@ -322,7 +223,6 @@ def test_another_hydra_application_does_not_pay_for_the_plugin(tmp_path):
     assert done.stdout.split() == ["False", "False"]
 
 
-@pytest.mark.report
 def test_the_whole_command_from_the_shell(tmp_path):
     arguments = [*SMALL, "init.std=0.1,2", "seed=0,1,2"]
     done = subprocess.run(

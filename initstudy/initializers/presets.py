@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from initstudy.initializers.fans import Fans
 from initstudy.initializers.policy import Policy, Rule, as_policy
-from initstudy.initializers.schemes import Constant, Initializer, Normal, Uniform
+from initstudy.initializers.schemes import Constant, Initializer, Normal, Shape, Type, Uniform
 
 # torch draws the weights of linear and convolution layers with kaiming_uniform_(a=sqrt(5)), which
 # is U(±1/sqrt(fan_in)), by its own count of fans, and their biases from the same interval
@@ -23,15 +22,7 @@ TORCH_LAYERS = ("linear", "conv", "conv_transpose")
 class _InverseRootFanIn(Initializer):
     """U(±1/sqrt(fan_in))."""
 
-    def __call__(
-        self,
-        shape: Sequence[int],
-        fans: Fans,
-        *,
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """Draws; see `Initializer`."""
+    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         bound = 1 / math.sqrt(fans.fan_in)
         return Uniform(bound)(shape, fans, generator=generator, dtype=dtype)
 

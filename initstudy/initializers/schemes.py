@@ -24,10 +24,13 @@ TRUNCATED_STD = math.sqrt(
 )
 
 
+Shape = tuple[int, ...]
+Type = torch.dtype
+
+
 class Initializer(ABC):
     """A rule that fills one tensor."""
 
-    @abstractmethod
     def __call__(
         self,
         shape: Sequence[int],
@@ -44,6 +47,12 @@ class Initializer(ABC):
             generator: A CPU generator; the global random state is never used.
             dtype: A floating point type.
         """
+        return self._draw(tuple(shape), fans, generator, dtype)
+
+    @abstractmethod
+    def _draw(
+        self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -55,16 +64,8 @@ class Constant(Initializer):
     def __post_init__(self) -> None:
         _require_finite("value", self.value, low=-math.inf)
 
-    def __call__(
-        self,
-        shape: Sequence[int],
-        fans: Fans,
-        *,
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """Fills; see `Initializer`."""
-        return torch.full(tuple(shape), self.value, dtype=dtype)
+    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
+        return torch.full(shape, self.value, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,7 @@ class Normal(Initializer):
         _require_finite("std", self.std, "a standard deviation")
         _require_finite("mean", self.mean, low=-math.inf)
 
-    def __call__(
-        self,
-        shape: Sequence[int],
-        fans: Fans,
-        *,
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """Draws; see `Initializer`."""
+    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         return self.mean + self.std * standard("normal", shape, generator, dtype)
 
 
@@ -99,15 +92,7 @@ class Uniform(Initializer):
     def __post_init__(self) -> None:
         _require_finite("bound", self.bound, "a bound")
 
-    def __call__(
-        self,
-        shape: Sequence[int],
-        fans: Fans,
-        *,
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """Draws; see `Initializer`."""
+    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         return self.bound / math.sqrt(3) * standard("uniform", shape, generator, dtype)
 
 
@@ -138,15 +123,7 @@ class VarianceScaling(Initializer):
         }[self.mode]
         return math.sqrt(self.scale / fan)
 
-    def __call__(
-        self,
-        shape: Sequence[int],
-        fans: Fans,
-        *,
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """Draws; see `Initializer`."""
+    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         return self.std(fans) * standard(self.distribution, shape, generator, dtype)
 
 
@@ -154,19 +131,11 @@ class VarianceScaling(Initializer):
 class _Gained(Initializer):
     """A point on `VarianceScaling` that users know by a gain: std = gain / sqrt(fan)."""
 
+    @abstractmethod
     def scaling(self) -> VarianceScaling:
         """The same initializer in its general form."""
-        raise NotImplementedError
 
-    def __call__(
-        self,
-        shape: Sequence[int],
-        fans: Fans,
-        *,
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """Draws; see `Initializer`."""
+    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         return self.scaling()(shape, fans, generator=generator, dtype=dtype)
 
 
@@ -254,14 +223,14 @@ class LecunUniform(_Gained):
 
 
 def standard(
-    distribution: str, shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype
+    distribution: str, shape: Shape, generator: torch.Generator, dtype: torch.dtype
 ) -> Tensor:
     """A tensor of zero mean and unit variance.
 
     It is drawn in float32 or wider, so that narrow types hold the same numbers, rounded.
     """
     wide = dtype if dtype in (torch.float32, torch.float64) else torch.float32
-    tensor = torch.empty(tuple(shape), dtype=wide)
+    tensor = torch.empty(shape, dtype=wide)
     if distribution == "normal":
         tensor.normal_(generator=generator)
     elif distribution == "uniform":

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 from initstudy.config import Plain
-from initstudy.data import Batches
+from initstudy.data import Batches, Dataset
 from initstudy.ensemble import (
     OPTIMIZERS,
     Probes,
@@ -48,13 +49,14 @@ def train_pack(pack: Pack, device: torch.device) -> Iterator[Row | Summary]:
     architecture = build.model(pack.runs[0].config, data)
     reason = not_vectorizable(architecture, data.normalize(data.train_x[:2]))
     if reason is None:
-        yield from _train(pack, device, vectorized=True)
+        yield from _train(pack, data, architecture, device, vectorized=True)
         return
     log.warning("training one by one, since the model cannot be stacked: %s", reason)
     for index, run in enumerate(pack.runs):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(run.config["seed"])
-            for row in _train(Pack(run.id, (run,)), device, vectorized=False):
+            alone = Pack(run.id, (run,))
+            for row in _train(alone, data, architecture, device, vectorized=False):
                 yield type(row)(index, *_rest(row))
 
 
@@ -65,11 +67,12 @@ def layer_names(pack: Pack) -> list[str]:
     return [layer.name for layer in find_layers(architecture, data.normalize(data.train_x[:2]))]
 
 
-def _train(pack: Pack, device: torch.device, *, vectorized: bool) -> Iterator[Row | Summary]:
+def _train(
+    pack: Pack, data: Dataset, architecture: nn.Module, device: torch.device, *, vectorized: bool
+) -> Iterator[Row | Summary]:
     configs = [run.config for run in pack.runs]
     config = configs[0]
-    data = build.dataset(config)
-    architecture = build.model(config, data).train()
+    architecture.train()
     layers = find_layers(architecture, data.normalize(data.train_x[:2]))
     members = [build.draw(run, architecture) for run in pack.runs]
     stack = Stack(architecture, members, device=device, vectorized=vectorized)

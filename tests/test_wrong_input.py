@@ -1,0 +1,47 @@
+"""What a user gets wrong: one line, exit code 2, and nothing trained."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.users_own import MINE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sed=1"], "sed"),
+        (["model.dpeth=3"], "dpeth"),
+        (["model=mpl"], "mpl"),
+        (["+sweep=std_gird"], "std_gird"),
+        (["init.std=-1"], "init.std=-1: a standard deviation must be"),
+        (["init.std=abc"], "init.std=abc"),
+        (["-m", "init.std=0.1,-0.2"], "init.std=-0.2"),
+        (["seed=-1"], "seed=-1: must be a whole number"),
+        (["seed=lots"], "seed"),
+        (["optimizer.lr=0"], "optimizer.lr=0"),
+        (["model.activation=rleu"], "model.activation=rleu: choose one of relu"),
+        (["model=cnn", "model.kernel_size=2"], "model.kernel_size=2"),
+        (["data=mnist", "data.download=false", "data.root=none"], "data.root=none: mnist is miss"),
+        (["model._target_=mine_bad.Wrong"], "model._target_=mine_bad.Wrong"),
+        (["model._target_=mine_bad.Nothing"], "model._target_=mine_bad.Nothing: cannot be"),
+        (["model._target_=mine_bad.Scaled"], "init leaves scale"),
+        (["model._target_=mine_bad.Net", "model.width=3"], "takes classes, hidden"),
+        (["batch_size=5000"], "batch_size=5000: must be at most"),
+        (["tracking=online"], "tracking.mode=online: no W&B key"),
+        (["dir=/proc/nowhere"], "/proc/nowhere"),
+        (["device=tpu0"], "device=tpu0"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line_and_exit_code_2(command, tmp_path, arguments, said):
+    (tmp_path / "mine_bad.py").write_text(textwrap.dedent(MINE))
+    code, out, err = command(*arguments)
+    assert code == 2
+    lines = [line for line in err.splitlines() if line.startswith("initstudy: ")]
+    assert len(lines) == 1, err
+    assert said in lines[0]
+    assert "Traceback" not in err + out
+    assert not list(Path().rglob("*.parquet"))
