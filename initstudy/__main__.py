@@ -30,7 +30,8 @@ def one(cfg: DictConfig) -> None:
     overrides = list(job.overrides.task)
     alone = job.mode is RunMode.RUN
     directory = Path(job.runtime.output_dir)
-    study([make_run(cfg, overrides)], cfg, directory, overrides, report=alone)
+    run = make_run(cfg, overrides, job.runtime.choices)
+    study([run], cfg, directory, overrides, report=alone)
 
 
 def main() -> None:

@@ -118,11 +118,13 @@ class Run:
         config: The resolved configuration as plain values.
         overrides: What the user or the sweep set, as Hydra takes it.
         id: Twelve hexadecimal digits; the same for the same configuration.
+        choices: The choice of each group, such as "xavier_normal" of `init`.
     """
 
     config: Plain
     overrides: tuple[str, ...] = ()
     id: str = ""
+    choices: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -149,7 +151,9 @@ def geomspace(first: float, last: float, count: int) -> str:
     return ",".join(f"{first * ratio**i:.4g}" for i in range(count))
 
 
-def make_run(cfg: DictConfig, overrides: Sequence[str] = ()) -> Run:
+def make_run(
+    cfg: DictConfig, overrides: Sequence[str] = (), choices: Mapping[str, str] | None = None
+) -> Run:
     """A composed configuration as a run, validated as far as it can be without data.
 
     Raises:
@@ -160,7 +164,8 @@ def make_run(cfg: DictConfig, overrides: Sequence[str] = ()) -> Run:
     for group in ("model", "init"):
         config[group] = _fit_to_target(group, config[group], overrides)
     _validate(config)
-    return Run(config, tuple(overrides), identity(config))
+    named = {k: str(v) for k, v in (choices or {}).items() if k in ("model", "init")}
+    return Run(config, tuple(overrides), identity(config), named)
 
 
 def identity(config: Plain) -> str:

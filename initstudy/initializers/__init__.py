@@ -1,51 +1,118 @@
 """What a parameter starts as. Knows torch, nothing of studies."""
 
-from initstudy.initializers.fans import Fans, compute_fans
+from initstudy.initializers.base import Initializer
+from initstudy.initializers.calibrated import LSUV, Calibrated, Cost, WithinLayer, calibrate
+from initstudy.initializers.distributions import (
+    Constant,
+    Normal,
+    Sparse,
+    TruncatedNormal,
+    TruncatedNormalBetween,
+    Uniform,
+)
+from initstudy.initializers.fans import CONVENTIONS, Fans, compute_fans
+from initstudy.initializers.fill import initialize
 from initstudy.initializers.gains import gain
+from initstudy.initializers.kinds import KINDS, ROLES, WEIGHTED, kind, role
+from initstudy.initializers.laws import Law
+from initstudy.initializers.mup import MuP, MuPOutput
 from initstudy.initializers.policy import (
+    ModelPolicy,
     Policy,
     Rule,
     UnfilledParameterError,
     as_policy,
     draw,
-    initialize,
+    fans_or_one,
+    named_parameters,
 )
-from initstudy.initializers.presets import article, torch_default
+from initstudy.initializers.presets import (
+    Keras,
+    TorchDefault,
+    article,
+    bert,
+    flax,
+    keras,
+    matlab,
+    torch_default,
+    unit_forget_gate,
+)
+from initstudy.initializers.residual import GPT2, Fixup, ZeroResidual
 from initstudy.initializers.schemes import (
-    Constant,
-    Initializer,
     KaimingNormal,
     KaimingUniform,
     LecunNormal,
     LecunUniform,
-    Normal,
-    Uniform,
     VarianceScaling,
     XavierNormal,
     XavierUniform,
 )
+from initstudy.initializers.structured import (
+    DeltaOrthogonal,
+    Dirac,
+    Identity,
+    Orthogonal,
+    UnitForgetGate,
+    ZerO,
+)
 
 __all__ = [
+    "CONVENTIONS",
+    "GPT2",
+    "KINDS",
+    "LSUV",
+    "ROLES",
+    "WEIGHTED",
+    "Calibrated",
     "Constant",
+    "Cost",
+    "DeltaOrthogonal",
+    "Dirac",
     "Fans",
+    "Fixup",
+    "Identity",
     "Initializer",
     "KaimingNormal",
     "KaimingUniform",
+    "Keras",
+    "Law",
     "LecunNormal",
     "LecunUniform",
+    "ModelPolicy",
+    "MuP",
+    "MuPOutput",
     "Normal",
+    "Orthogonal",
     "Policy",
     "Rule",
+    "Sparse",
+    "TorchDefault",
+    "TruncatedNormal",
+    "TruncatedNormalBetween",
     "UnfilledParameterError",
     "Uniform",
+    "UnitForgetGate",
     "VarianceScaling",
+    "WithinLayer",
     "XavierNormal",
     "XavierUniform",
+    "ZerO",
+    "ZeroResidual",
     "article",
     "as_policy",
+    "bert",
+    "calibrate",
     "compute_fans",
     "draw",
+    "fans_or_one",
+    "flax",
     "gain",
     "initialize",
+    "keras",
+    "kind",
+    "matlab",
+    "named_parameters",
+    "role",
     "torch_default",
+    "unit_forget_gate",
 ]

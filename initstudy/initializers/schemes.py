@@ -1,99 +1,30 @@
-"""Initializers: rules that fill one tensor.
-
-Each is a frozen dataclass, so that it prints, compares, hashes and serves as a Hydra `_target_`.
-"""
+"""Variances from fans: Glorot, He and LeCun as points on one variance scaling."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from initstudy.initializers import laws
+from initstudy.initializers.base import (
+    Initializer,
+    Shape,
+    Type,
+    require_choice,
+    require_finite,
+    standard,
+)
+from initstudy.initializers.distributions import TruncatedNormal
 from initstudy.initializers.fans import Fans
 from initstudy.initializers.gains import gain
+from initstudy.initializers.laws import Law
 
 MODES = ("fan_in", "fan_out", "fan_avg")
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
-# Standard deviation of N(0, 1) cut at ±2: sqrt(1 - 4·pdf(2) / (cdf(2) - cdf(-2))).
-TRUNCATED_STD = math.sqrt(
-    1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(2 / math.sqrt(2))
-)
-
-
-Shape = tuple[int, ...]
-Type = torch.dtype
-
-
-class Initializer(ABC):
-    """A rule that fills one tensor."""
-
-    def __call__(
-        self,
-        shape: Sequence[int],
-        fans: Fans,
-        *,
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
-        """Draws a new tensor on the CPU.
-
-        Args:
-            shape: Of the tensor.
-            fans: Of the layer that it belongs to.
-            generator: A CPU generator; the global random state is never used.
-            dtype: A floating point type.
-        """
-        return self._draw(tuple(shape), fans, generator, dtype)
-
-    @abstractmethod
-    def _draw(
-        self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type
-    ) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Constant(Initializer):
-    """Every entry is `value`."""
-
-    value: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require_finite("value", self.value, low=-math.inf)
-
-    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
-        return torch.full(shape, self.value, dtype=dtype)
-
-
-@dataclass(frozen=True)
-class Normal(Initializer):
-    """N(mean, std²): `mean + std·z`, with the same `z` for every std at the same generator."""
-
-    std: float = 1.0
-    mean: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require_finite("std", self.std, "a standard deviation")
-        _require_finite("mean", self.mean, low=-math.inf)
-
-    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
-        return self.mean + self.std * standard("normal", shape, generator, dtype)
-
-
-@dataclass(frozen=True)
-class Uniform(Initializer):
-    """U(-bound, bound): `bound·u`, with the same `u` for every bound at the same generator."""
-
-    bound: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require_finite("bound", self.bound, "a bound")
-
-    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
-        return self.bound / math.sqrt(3) * standard("uniform", shape, generator, dtype)
 
 
 @dataclass(frozen=True)
@@ -110,9 +41,9 @@ class VarianceScaling(Initializer):
     distribution: str = "normal"
 
     def __post_init__(self) -> None:
-        _require_finite("scale", self.scale, "a variance")
-        _require_choice("mode", self.mode, MODES)
-        _require_choice("distribution", self.distribution, DISTRIBUTIONS)
+        require_finite("scale", self.scale, "a variance")
+        require_choice("mode", self.mode, MODES)
+        require_choice("distribution", self.distribution, DISTRIBUTIONS)
 
     def std(self, fans: Fans) -> float:
         """The standard deviation of the entries of a layer with these fans."""
@@ -126,6 +57,13 @@ class VarianceScaling(Initializer):
     def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         return self.std(fans) * standard(self.distribution, shape, generator, dtype)
 
+    def _law(self, shape: Shape, fans: Fans) -> Law:
+        std = self.std(fans)
+        if self.distribution == "uniform":
+            return laws.uniform(std * math.sqrt(3))
+        return (laws.normal(std) if self.distribution == "normal"
+                else TruncatedNormal(std).law(shape, fans))  # fmt: skip
+
 
 @dataclass(frozen=True)
 class _Gained(Initializer):
@@ -138,6 +76,9 @@ class _Gained(Initializer):
     def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         return self.scaling()(shape, fans, generator=generator, dtype=dtype)
 
+    def _law(self, shape: Shape, fans: Fans) -> Law:
+        return self.scaling().law(shape, fans)
+
 
 @dataclass(frozen=True)
 class _Xavier(_Gained):
@@ -145,7 +86,7 @@ class _Xavier(_Gained):
     distribution = "normal"
 
     def __post_init__(self) -> None:
-        _require_finite("gain", self.gain, "a gain")
+        require_finite("gain", self.gain, "a gain")
 
     def scaling(self) -> VarianceScaling:
         """Variance gain²·2/(fan_in + fan_out), Glorot & Bengio 2010, eq. 12 and 16."""
@@ -173,10 +114,10 @@ class _Kaiming(_Gained):
     distribution = "normal"
 
     def __post_init__(self) -> None:
-        _require_choice("mode", self.mode, ("fan_in", "fan_out"))
+        require_choice("mode", self.mode, ("fan_in", "fan_out"))
         gain(self.nonlinearity, self.negative_slope)
         if self.gain is not None:
-            _require_finite("gain", self.gain, "a gain")
+            require_finite("gain", self.gain, "a gain")
 
     def scaling(self) -> VarianceScaling:
         """Variance gain²/fan, He et al. 2015, eq. 10 and 14."""
@@ -220,37 +161,3 @@ class LecunUniform(_Gained):
     def scaling(self) -> VarianceScaling:
         """Its general form."""
         return VarianceScaling(1.0, "fan_in", "uniform")
-
-
-def standard(
-    distribution: str, shape: Shape, generator: torch.Generator, dtype: torch.dtype
-) -> Tensor:
-    """A tensor of zero mean and unit variance.
-
-    It is drawn in float32 or wider, so that narrow types hold the same numbers, rounded.
-    """
-    wide = dtype if dtype in (torch.float32, torch.float64) else torch.float32
-    tensor = torch.empty(shape, dtype=wide)
-    if distribution == "normal":
-        tensor.normal_(generator=generator)
-    elif distribution == "uniform":
-        bound = math.sqrt(3)
-        tensor.uniform_(-bound, bound, generator=generator)
-    else:
-        # By the inverse of the distribution function, as one uniform draw an entry.
-        edge = math.erf(2 / math.sqrt(2))
-        tensor.uniform_(-edge, edge, generator=generator).erfinv_()
-        tensor.mul_(math.sqrt(2) / TRUNCATED_STD).clamp_(-2 / TRUNCATED_STD, 2 / TRUNCATED_STD)
-    return tensor.to(dtype)
-
-
-def _require_finite(key: str, value: float, what: str = "a value", low: float = 0.0) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < low:
-        bound = "" if low == -math.inf else f" of at least {low:g}"
-        raise ValueError(f"init.{key}={value}: {what} must be a finite number{bound}")
-
-
-def _require_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"init.{key}={value}: choose one of {', '.join(choices)}")

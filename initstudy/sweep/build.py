@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 from typing import Any
 
@@ -11,8 +12,11 @@ from hydra.utils import instantiate
 from torch import nn
 
 from initstudy.config import ConfigError, Plain, Run, accepted_arguments
-from initstudy.data import Dataset, load
-from initstudy.initializers import Policy, as_policy
+from initstudy.data import Batches, Dataset, load
+from initstudy.initializers import Calibrated, ModelPolicy, Policy, as_policy, calibrate
+from initstudy.initializers import draw as draw_parameters
+
+Tensors = dict[str, torch.Tensor]
 
 
 def device(name: str) -> torch.device:
@@ -67,32 +71,45 @@ def model(config: Plain, data: Dataset) -> nn.Module:
     return built
 
 
-def policy(config: Plain) -> Policy:
+def policy(config: Plain) -> Policy | ModelPolicy | Calibrated:
     """The initialization of a run.
 
     Raises:
         ConfigError: It cannot be built.
     """
     section = dict(config["init"])
-    bias = section.pop("bias", 0.0)
+    built = _instantiate("init", {k: v for k, v in section.items() if k not in ("bias", "rest")})
     try:
-        return as_policy(_instantiate("init", section), bias)
+        if isinstance(built, Calibrated):
+            return dataclasses.replace(built, bias=section.get("bias", built.bias))
+        rest = section.get("rest")
+        return as_policy(
+            built, section.get("bias", 0.0), None if rest is None else _instantiate("init", rest)
+        )
     except (TypeError, ValueError) as error:
         raise ConfigError(_keyed("init", section, error)) from error
 
 
-def draw(run: Run, architecture: nn.Module) -> dict[str, torch.Tensor]:
-    """A run's initial parameters, by name.
+def draw(run: Run, architecture: nn.Module, data: Dataset) -> tuple[Tensors, Plain]:
+    """A run's initial parameters by name, and what they cost beyond the draw.
+
+    An initialization that looks at data sees the first batch of the run's training, as
+    `init/examples` of them in `init/passes` forward passes.
 
     Raises:
         ConfigError: The policy leaves a parameter unfilled, or an initializer cannot fill one.
     """
-    from initstudy.initializers import draw as draw_parameters
-
+    chosen = policy(run.config)
+    seed = run.config["seed"]
     try:
-        return draw_parameters(architecture, policy(run.config), run.config["seed"])
+        if not isinstance(chosen, Calibrated):
+            return draw_parameters(architecture, chosen, seed), {}
+        start = draw_parameters(architecture, chosen.start(), seed)
+        x, _ = Batches(data, [seed], run.config["batch_size"])(0)
+        values, cost = calibrate(architecture, chosen, start, x[0])
     except (TypeError, ValueError) as error:
         raise ConfigError(_keyed("init", run.config["init"], error)) from error
+    return values, {"init/examples": cost.examples, "init/passes": cost.passes}
 
 
 @lru_cache(maxsize=4)

@@ -62,7 +62,7 @@ def _train(
         elif isinstance(item, Summary):
             where = {"device": str(device), "torch": torch.__version__}
             tracker.finish(run.id, {**item.values, **where})
-            finished.append({"run": run.id, **_columns(run), **item.values, **where})
+            finished.append({"run": run.id, **run.choices, **_columns(run), **item.values, **where})
             progress.finish(run.id, diverged=item.values["diverged_step"] is not None)
     # Members train at the same time: a run's share is all that can be said of its own.
     share = (time.perf_counter() - begun) / len(pack.runs)

@@ -74,14 +74,15 @@ def _train(
     config = configs[0]
     architecture.train()
     layers = find_layers(architecture, data.normalize(data.train_x[:2]))
-    members = [build.draw(run, architecture) for run in pack.runs]
+    drawn = [build.draw(run, architecture, data) for run in pack.runs]
+    members = [values for values, _ in drawn]
     stack = Stack(architecture, members, device=device, vectorized=vectorized)
     on_device = data.to(device)
     batches = Batches(on_device, [c["seed"] for c in configs], config["batch_size"])
     plan = schedule(config, batches.per_epoch)
     widest = sum(torch.Size(layer.shape).numel() for layer in layers) or 1
     chunk = max(1, EVALUATION_BUDGET[device.type] // (widest * stack.size))
-    yield from train(
+    rows = train(
         stack,
         _optimizer(configs, stack),
         batches,
@@ -89,6 +90,10 @@ def _train(
         layers,
         plan,
     )
+    for row in rows:
+        if isinstance(row, Summary):
+            row = Summary(row.member, {**row.values, **drawn[row.member][1]})
+        yield row
 
 
 def _optimizer(configs: list[Plain], stack: Stack):  # type: ignore[no-untyped-def]

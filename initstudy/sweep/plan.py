@@ -67,6 +67,7 @@ def compose_jobs(
     parsed: dict[str, Override] = {}
     is_group: dict[str, bool] = {}
     composed: dict[tuple[str, ...], DictConfig] = {}
+    chosen: dict[tuple[str, ...], dict[str, str]] = {}
     runs: dict[str, Run] = {}
     for job in jobs:
         values: list[str] = []
@@ -83,12 +84,12 @@ def compose_jobs(
         if key not in composed:
             cfg = loader.load_sweep_config(config, choices)
             with open_dict(cfg):
-                cfg.pop("hydra")
+                chosen[key] = dict(cfg.pop("hydra").runtime.choices)
             composed[key] = cfg
         cfg = copy.deepcopy(composed[key])
         for text in values:
             _set(cfg, parsed[text])
-        run = make_run(cfg, job)
+        run = make_run(cfg, job, chosen[key])
         runs.setdefault(run.id, run)
     return list(runs.values())
 
@@ -134,9 +135,9 @@ def check(runs: Sequence[Run]) -> dict[str, Size]:
         for run in group:
             sizes[run.id] = size
             build.policy(run.config)
-            kind = run.config["init"]["_target_"]
+            kind = _kind_of_init(run)
             if kind not in drawn:
-                build.draw(run, model)
+                build.draw(run, model, data)
                 drawn.add(kind)
     return sizes
 
@@ -180,6 +181,12 @@ def _signature(run: Run) -> str:
         if not any(key == name or key.startswith(f"{name}.") for name in ignored)
     }
     return json.dumps(shared, sort_keys=True)
+
+
+def _kind_of_init(run: Run) -> str:
+    """The initialization less its numbers: one draw shows whether it can fill the model."""
+    section = flatten(run.config["init"])
+    return json.dumps({k: v for k, v in section.items() if not isinstance(v, float)}, default=str)
 
 
 def _size(model: nn.Module, data: Dataset, batch: int) -> Size:

@@ -49,21 +49,72 @@ def test_fans_are_the_connections_of_the_layer(kind, groups, inputs, outputs, ke
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Linear(7, 3),
-        nn.Conv2d(4, 6, 3, groups=2),
-        nn.ConvTranspose2d(4, 6, 3),
-        nn.Embedding(9, 4),
+        nn.Linear(7, 3), nn.Bilinear(4, 5, 6), nn.Conv2d(4, 6, 3, groups=2),
+        nn.ConvTranspose2d(4, 6, 3), nn.ConvTranspose3d(4, 6, 3, groups=2), nn.Embedding(9, 4),
+        nn.LSTM(5, 7, proj_size=3), nn.GRU(5, 7), nn.MultiheadAttention(8, 2),
+        nn.MultiheadAttention(8, 2, kdim=5, vdim=3),
     ],
-)
+    ids=repr,
+)  # fmt: skip
 def test_torchs_convention_is_what_torch_calculates(layer):
-    fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(layer.weight)
-    assert compute_fans(layer, "weight", "torch") == Fans(fan_in, fan_out)
+    for name, parameter in layer.named_parameters(recurse=False):
+        if parameter.dim() > 1:
+            fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(parameter)
+            assert compute_fans(layer, name, "torch") == Fans(fan_in, fan_out)
 
 
 def test_the_fans_of_other_layers():
     assert compute_fans(nn.Linear(7, 3), "bias") == Fans(7, 3)
     assert compute_fans(nn.Embedding(9, 4), "weight") == Fans(1, 4)
     assert compute_fans(nn.LayerNorm(5), "weight") == Fans(1, 1)
+    assert compute_fans(nn.Bilinear(4, 5, 6), "weight") == Fans(20, 6)
+
+
+def test_gates_and_packed_projections_count_alone_or_as_one_map():
+    lstm, gru = nn.LSTM(30, 100, num_layers=2, bidirectional=True), nn.GRU(30, 100)
+    assert compute_fans(lstm, "weight_ih_l0") == Fans(30, 100, blocks=4)
+    assert compute_fans(lstm, "weight_ih_l1_reverse") == Fans(200, 100, blocks=4)
+    assert compute_fans(lstm, "weight_hh_l0") == Fans(100, 100, blocks=4)
+    assert compute_fans(lstm, "bias_hh_l0") == Fans(100, 100, blocks=4)
+    assert compute_fans(lstm, "weight_ih_l0", "matlab") == Fans(30, 400)
+    assert compute_fans(gru, "weight_ih_l0", "matlab") == Fans(30, 300)
+    assert compute_fans(gru, "weight_hh_l0", "matlab") == Fans(100, 300)
+    assert compute_fans(nn.RNN(30, 100), "weight_hh_l0") == Fans(100, 100)
+    packed = nn.MultiheadAttention(64, 4)
+    assert compute_fans(packed, "in_proj_weight") == Fans(64, 64, blocks=3)
+    assert compute_fans(packed, "in_proj_weight", "torch") == Fans(64, 192)
+    separate = nn.MultiheadAttention(64, 4, kdim=10, vdim=12)
+    assert compute_fans(separate, "k_proj_weight") == Fans(10, 64)
+    assert compute_fans(separate, "in_proj_bias") == Fans(64, 64)
+
+
+def test_a_projected_gate_sums_what_its_row_multiplies():
+    """One gate of an LSTM, written out: the unit's inputs are the columns of its own rows."""
+    lstm = nn.LSTM(3, 4)
+    torch.nn.init.zeros_(lstm.bias_ih_l0)
+    torch.nn.init.zeros_(lstm.bias_hh_l0)
+    x = torch.randn(1, 1, 3, requires_grad=True)
+    h = torch.randn(1, 1, 4, requires_grad=True)
+    c = torch.zeros(1, 1, 4)
+    y, _ = lstm(x, (h, c))
+    to_x, to_h = torch.autograd.grad(y[0, 0, 0], (x, h))
+    assert int((to_x != 0).sum()) == compute_fans(lstm, "weight_ih_l0").fan_in
+    assert int((to_h != 0).sum()) == compute_fans(lstm, "weight_hh_l0").fan_in
+
+
+def test_keras_and_matlabs_counts_of_convolutions():
+    """Keras's kernels: (k, k, in/groups, out); transposed (k, k, out, in); depthwise (k, k, in, 2).
+
+    MATLAB: prod(FilterSize)·NumChannels and prod(FilterSize)·NumFilters, of one group.
+    """
+    grouped, depthwise = nn.Conv2d(8, 12, 3, groups=4), nn.Conv2d(8, 16, 3, groups=8)
+    transposed = nn.ConvTranspose2d(8, 12, 3)
+    assert compute_fans(grouped, "weight", "keras") == Fans(18, 108)
+    assert compute_fans(depthwise, "weight", "keras") == Fans(72, 18)
+    assert compute_fans(transposed, "weight", "keras") == Fans(108, 72)
+    matlab = [compute_fans(layer, "weight", "matlab") for layer in (grouped, depthwise, transposed)]
+    assert [(f.fan_in, f.fan_out) for f in matlab] == [(18, 27), (9, 18), (72, 108)]
+    assert compute_fans(nn.Embedding(9, 4), "weight", "keras") == Fans(9, 4)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""A parameter as the matrices that it holds: one a block, outputs by inputs."""
+
+from __future__ import annotations
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor
+
+from initstudy.initializers.fans import Fans
+
+
+def as_kernels(tensor: Tensor, fans: Fans) -> Float[Tensor, "blocks out in *kernel"]:
+    """The blocks of a parameter, each with its outputs first whatever the layer's layout.
+
+    Raises:
+        ValueError: The tensor has fewer than two dimensions.
+    """
+    if tensor.dim() < 2:
+        raise ValueError(f"needs a tensor of two dimensions or more, not {tuple(tensor.shape)}")
+    kernels = tensor.unflatten(0, (fans.blocks, -1))
+    return kernels.transpose(1, 2) if fans.transposed else kernels
+
+
+def from_kernels(kernels: Float[Tensor, "blocks out in *kernel"], fans: Fans) -> Tensor:
+    """The parameter that holds these blocks; the inverse of `as_kernels`."""
+    return (kernels.transpose(1, 2) if fans.transposed else kernels).flatten(0, 1).contiguous()
+
+
+def as_matrices(tensor: Tensor, fans: Fans) -> Float[Tensor, "blocks out in_kernel"]:
+    """The blocks of a parameter as matrices: a convolution's kernel counts as inputs.
+
+    Raises:
+        ValueError: The tensor has fewer than two dimensions.
+    """
+    return as_kernels(tensor, fans).flatten(2)
+
+
+def as_tensor(
+    matrices: Float[Tensor, "blocks out in_kernel"], shape: tuple[int, ...], fans: Fans
+) -> Tensor:
+    """The parameter of a given shape that holds these matrices; the inverse of `as_matrices`."""
+    kernel = shape[2:]
+    kernels = matrices.unflatten(2, (matrices.shape[2] // math.prod(kernel), *kernel))
+    return from_kernels(kernels, fans)
