@@ -13,13 +13,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from initstudy.cli import CONF, refuse
 from initstudy.config import ConfigError, make_run, register
 from initstudy.store import StoreError
-
-HERE = Path(__file__).parent
-# In a wheel conf/ lies inside the package; in a checkout, beside it.
-CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())
-USAGE_ERROR = 2
 
 
 def one(cfg: DictConfig) -> None:
@@ -45,20 +41,10 @@ def main() -> None:
     except (ConfigError, StoreError, HydraException, OmegaConfBaseException, OSError) as error:
         if wants_traceback:
             raise
-        sys.exit(_refuse(error))
+        sys.exit(refuse(error))
     except KeyboardInterrupt:
         sys.stderr.write("stopped; the same command continues with the runs that are missing\n")
         sys.exit(130)
-
-
-def _refuse(error: Exception) -> int:
-    cause = error.__cause__
-    text = str(cause) if isinstance(cause, OmegaConfBaseException) else str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    key = next((line.removeprefix("full_key: ") for line in lines if "full_key" in line), "")
-    message = " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
-    sys.stderr.write(f"initstudy: {f'{key}: ' if key else ''}{message}\n")
-    return USAGE_ERROR
 
 
 if __name__ == "__main__":

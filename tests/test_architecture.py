@@ -6,9 +6,10 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "initstudy"
-GROUND = {"initializers", "models", "data", "meanfield", "ensemble", "store", "config"}
+GROUND = {"initializers", "models", "data", "meanfield", "ensemble", "store", "config", "cli"}
 FLOORS = {
-    "__main__": 4, "command": 3, "report": 2, "tracking": 1, "sweep": 1, **dict.fromkeys(GROUND, 0),
+    "__main__": 4, "command": 3, "report": 2, "audit": 2, "tracking": 1, "sweep": 1,
+    **dict.fromkeys(GROUND, 0),
 }  # fmt: skip
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from initstudy.ensemble.stack import first_tensor
+from initstudy.ensemble.stack import attention_as_written, first_tensor
 
 Limits = tuple[float, float]
 _INF = float("inf")
@@ -26,6 +26,8 @@ LIMITS: dict[type[nn.Module], Limits] = {
     nn.ELU: (-1.0, _INF),
     nn.CELU: (-1.0, _INF),
 }
+# Layers whose weight is a matrix even where it has one row or one column.
+MATRIX_LAYERS = (nn.Linear, nn.Bilinear, nn.Embedding, nn.modules.conv._ConvNd, nn.RNNBase)
 ACTIVATIONS = (
     *LIMITS,
     nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Hardswish,
@@ -52,20 +54,17 @@ class Layer:
     limits: Limits | None
 
 
-def find_layers(model: nn.Module, x: Float[Tensor, "batch ..."]) -> list[Layer]:
-    """The layers of a model in the order in which they run on the batch `x`.
+def find_layers(model: nn.Module, *inputs: Float[Tensor, "batch ..."]) -> list[Layer]:
+    """The layers of a model in the order in which they run on a batch.
 
     Activations must be modules to be seen (`nn.ReLU`, not `F.relu`); a layer followed by a
     function is read before it.
     """
-    calls = _calls(model, x)
+    calls = _calls(model, inputs)
+    called = {name for name, _, _ in calls}
     layers: list[Layer] = []
     for name, module, shape in calls:
-        weights = tuple(
-            f"{name}.{key}" if name else key
-            for key, value in module.named_parameters(recurse=False)
-            if value.dim() >= 2
-        )
+        weights = tuple(_matrices(name, module, called))
         if weights and all(layer.name != name for layer in layers):
             layers.append(Layer(name, weights, name, shape, None))
         elif isinstance(module, ACTIVATIONS) and layers and layers[-1].output == layers[-1].name:
@@ -106,7 +105,8 @@ def first_nonfinite(
         for name in names
     ]
     try:
-        torch.func.functional_call(model, dict(tensors), (x,))
+        with attention_as_written():
+            torch.func.functional_call(model, dict(tensors), (x,))
     finally:
         for handle in handles:
             handle.remove()
@@ -117,9 +117,33 @@ def first_nonfinite(
     return "loss"
 
 
+def _matrices(name: str, module: nn.Module, called: set[str]) -> Iterator[str]:
+    """The names of a module's own weight matrices, and those of children it never calls.
+
+    Attention multiplies by its output projection's weight without running that module. A parameter
+    along one axis alone, whatever its number of dimensions, is no matrix.
+    """
+    prefix = f"{name}." if name else ""
+    owners = [(prefix, module)]
+    if any(value.dim() >= 2 for value in module.parameters(recurse=False)):
+        owners += [
+            (f"{prefix}{child}.", below)
+            for child, below in module.named_children()
+            if f"{prefix}{child}" not in called
+        ]
+    for start, owner in owners:
+        for key, value in owner.named_parameters(recurse=False):
+            if sum(size > 1 for size in value.shape) >= 2 or (
+                value.dim() >= 2 and isinstance(owner, MATRIX_LAYERS)
+            ):
+                yield start + key
+
+
 @torch.no_grad()
-def _calls(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
-    """Every module's first call on `x`: name, module, shape of its output without the batch."""
+def _calls(
+    model: nn.Module, inputs: tuple[Tensor, ...]
+) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
+    """Every module's first call: name, module, shape of its output without the batch."""
     calls: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
 
     def record(name: str, module: nn.Module, output: object) -> None:
@@ -134,7 +158,8 @@ def _calls(model: nn.Module, x: Tensor) -> list[tuple[str, nn.Module, tuple[int,
     training = model.training
     try:
         # In evaluation mode a batch leaves no trace in running statistics.
-        model.eval()(x)
+        with attention_as_written():
+            model.eval()(*inputs)
     finally:
         model.train(training)
         for handle in handles:

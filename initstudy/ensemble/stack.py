@@ -66,7 +66,8 @@ class Stack:
         """
         taps = taps or {}
         mapped = vmap if self.vectorized else _loop
-        return mapped(self._member)(self.params, self.buffers, x, taps)
+        with attention_as_written():
+            return mapped(self._member)(self.params, self.buffers, x, taps)
 
     def select(self, places: Sequence[int]) -> Stack:
         """A stack of some of the members: copies of their parameters and buffers."""
@@ -88,6 +89,20 @@ class Stack:
         with tapped(self.model, taps) as outputs:
             logits = functional_call(self.model, (params, buffers), (x,))
         return logits, outputs
+
+
+@contextmanager
+def attention_as_written() -> Iterator[None]:
+    """Attention as its Python code says, not as the fused kernel of evaluation mode.
+
+    The kernel has no batching rule, and runs none of the hooks below it.
+    """
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 @contextmanager
@@ -129,11 +144,17 @@ def not_vectorizable(model: nn.Module, x: Float[Tensor, "batch ..."]) -> str | N
     depend on its neighbours.
     """
     stack = Stack(model, [{n: p.detach() for n, p in model.named_parameters()}] * 2)
+    training = model.training
     try:
         logits, _ = stack(torch.stack([x, x]))
         torch.autograd.grad(logits.sum(), list(stack.params.values()), allow_unused=True)
+        model.eval()
+        with torch.no_grad():
+            stack(torch.stack([x, x]))
     except RuntimeError as error:
         return str(error).strip().splitlines()[0]
+    finally:
+        model.train(training)
     return None
 
 

@@ -36,6 +36,19 @@ class Law:
     parent: tuple[float, float] = (0.0, 1.0)
     tested: bool = True
 
+    def __str__(self) -> str:
+        centre = f"{self.mean:.3g}"
+        if self.name == "constant":
+            return {0.0: "zeros", 1.0: "ones"}.get(self.mean, f"constant {centre}")
+        if self.name == "normal":
+            return f"N({centre}, {self.std:.3g}²)"
+        if self.name == "uniform":
+            return f"U(±{self.high:.3g})"
+        if self.name == "truncated normal":
+            mean, std = self.parent
+            return f"N({mean:.3g}, {std:.3g}²) in [{self.low:.3g}, {self.high:.3g}]"
+        return self.name
+
     def scaled(self, factor: float) -> Law:
         """The law of `factor` times such an entry."""
         edges = self.low * factor, self.high * factor

@@ -1,0 +1,222 @@
+"""Which initialization a parameter has, read off its values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from initstudy.initializers import (
+    Dirac,
+    Fans,
+    Identity,
+    Initializer,
+    KaimingNormal,
+    KaimingUniform,
+    Law,
+    LecunNormal,
+    LecunUniform,
+    Normal,
+    TruncatedNormal,
+    Uniform,
+    VarianceScaling,
+    XavierNormal,
+    XavierUniform,
+    fans_or_one,
+    role,
+)
+from initstudy.initializers.matrices import as_matrices
+
+# Below, a sample is not what the law would give: one good fit in a thousand is missed.
+SIGNIFICANT = 1e-3
+# Deviations must also agree: a test of shape says little of a few numbers.
+STANDARD_ERRORS = 4.0
+FEWEST = 8
+BY_TORCH = " by torch's fans"
+
+TORCH = VarianceScaling(1 / 3, "fan_in", "uniform")
+GATED = VarianceScaling(1 / 3, "fan_out", "uniform")
+SCALED: dict[str, Initializer] = {
+    "U(±1/√fan_in), torch's default": TORCH,
+    "Xavier uniform": XavierUniform(),
+    "Xavier normal": XavierNormal(),
+    "He normal": KaimingNormal(),
+    "He uniform": KaimingUniform(),
+    "He normal, fan_out": KaimingNormal(mode="fan_out"),
+    "He uniform, fan_out": KaimingUniform(mode="fan_out"),
+    "LeCun normal": LecunNormal(),
+    "LeCun uniform": LecunUniform(),
+    "He truncated normal": VarianceScaling(2.0, "fan_in", "truncated_normal"),
+    "LeCun truncated normal": VarianceScaling(1.0, "fan_in", "truncated_normal"),
+    "Xavier truncated normal": VarianceScaling(1.0, "fan_avg", "truncated_normal"),
+}
+FIXED: dict[str, Initializer] = {
+    "N(0, 1)": Normal(1.0),
+    "N(0, 0.02²)": Normal(0.02),
+    "N(0, 0.01²)": Normal(0.01),
+    "N(0, 0.02²) cut at 2 std": TruncatedNormal(0.02, restore=False),
+    "U(±0.05)": Uniform(0.05),
+    "N(0, (10⁻⁶)²)": Normal(1e-6),
+}
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What a parameter's values look like.
+
+    Attributes:
+        name: A known initialization, or the family and measured deviation where none fits.
+        std: The deviation that this initialization means, or None where none is known.
+        pvalue: Of the Kolmogorov–Smirnov test against it; None where there is nothing to test.
+        convention: By whose count of fans it fits: "layer" or "torch".
+    """
+
+    name: str
+    std: float | None
+    pvalue: float | None
+    convention: str = "layer"
+
+
+@torch.no_grad()
+def identify(module: nn.Module, key: str, values: Tensor) -> list[Identified]:
+    """The known initializations that a parameter's values fit, the most common ones first.
+
+    One fits when its exact distribution passes the test and the deviations agree within four
+    standard errors. Several may: Xavier and LeCun are the same for a square layer. Where none does,
+    the only entry says what the values resemble.
+
+    Args:
+        module: The layer.
+        key: The parameter's name in it.
+        values: Of the parameter.
+    """
+    values = values.detach().double().cpu()
+    if values.numel() == 0:
+        return [Identified("empty", None, None)]
+    if bool((values == values.flatten()[0]).all()):
+        value = float(values.flatten()[0])
+        known = {0.0: "zeros", 1.0: "ones"}
+        return [Identified(known.get(value, f"constant {value:.4g}"), 0.0, 1.0)]
+    values = _without_padding(module, values)
+    whole = _structured(values, fans_or_one(module, key, "layer"))
+    if whole is not None:
+        return [whole]
+    return list(_fitting(module, key, values)) or [_family(values)]
+
+
+def _without_padding(module: nn.Module, values: Tensor) -> Tensor:
+    """An embedding's rows less its padding, which is zero by intention."""
+    padding = getattr(module, "padding_idx", None)
+    if padding is None:
+        return values
+    return torch.cat([values[:padding], values[padding + 1 :]])
+
+
+def _structured(values: Tensor, fans: Fans) -> Identified | None:
+    if values.dim() < 2:
+        return None
+    for name, kind in (("identity", Identity), ("Dirac", Dirac)):
+        try:
+            unit = kind()(values.shape, fans, generator=torch.Generator(), dtype=values.dtype)
+        except ValueError:
+            continue
+        gain = float(values.abs().max())
+        if torch.allclose(values, gain * unit):
+            return Identified(_with_gain(name, gain), gain * float(unit.std(correction=0)), None)
+    for maps, suffix in ((fans, ""), (Fans(1, 1), " over all maps")):
+        found = _orthogonal_gain(values, maps)
+        if found is not None:
+            longer = max(as_matrices(values, maps).shape[1:])
+            name = _with_gain("orthogonal", found) + (suffix if fans.blocks > 1 else "")
+            return Identified(name, found / math.sqrt(longer), None)
+    return None
+
+
+def _orthogonal_gain(values: Tensor, fans: Fans) -> float | None:
+    matrices = as_matrices(values, fans)
+    rows, columns = matrices.shape[1:]
+    shorter = min(rows, columns)
+    if shorter < 2:
+        return None
+    matrices = matrices if rows <= columns else matrices.mT
+    # Two rows tell almost every other matrix apart; the whole product of a large one is slow.
+    few = matrices[:, : min(shorter, 256)]
+    gram = few @ few.mT
+    square = float(torch.diagonal(gram, dim1=1, dim2=2).mean())
+    if torch.allclose(gram, square * torch.eye(few.shape[1]).double(), atol=1e-3 * square):
+        return math.sqrt(square)
+    return None
+
+
+def _with_gain(name: str, gain: float) -> str:
+    return name if math.isclose(gain, 1.0, rel_tol=1e-3) else f"{name}, gain {gain:.4g}"
+
+
+def _fitting(module: nn.Module, key: str, values: Tensor) -> Iterator[Identified]:
+    seen: set[str] = set()
+    for name, law, convention in _candidates(module, key, values):
+        if name in seen or not _deviation_agrees(law, values):
+            continue
+        pvalue = law.pvalue(values)
+        if pvalue is not None and pvalue > SIGNIFICANT:
+            seen.add(name)
+            yield Identified(name, law.std, pvalue, convention)
+
+
+def _candidates(module: nn.Module, key: str, values: Tensor) -> Iterator[tuple[str, Law, str]]:
+    shape = tuple(values.shape)
+    layer, torchs = (fans_or_one(module, key, by) for by in ("layer", "torch"))
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        yield "U(±1/√hidden), torch's default", GATED.law(shape, layer), "layer"
+    if role(module, key) == "bias":
+        # A bias that is drawn is drawn as torch draws it.
+        yield "U(±1/√fan_in), torch's default", TORCH.law(shape, torchs), "layer"
+    elif layer != Fans(1, 1):
+        for name, initializer in SCALED.items():
+            yield name, initializer.law(shape, layer), "layer"
+        if isinstance(module, nn.Bilinear):
+            bound = 1 / math.sqrt(module.in1_features)
+            yield "U(±1/√in1), torch's default", Uniform(bound).law(shape, layer), "layer"
+        if (torchs.fan_in, torchs.fan_out) != (layer.fan_in, layer.fan_out):
+            for name, initializer in SCALED.items():
+                law = initializer.law(shape, torchs)
+                by = "layer" if scaled_alike(law, initializer.law(shape, layer)) else "torch"
+                by_torch = "" if "torch" in name or by == "layer" else BY_TORCH
+                yield name + by_torch, law, by
+    for name, initializer in FIXED.items():
+        yield name, initializer.law(shape, layer), "layer"
+
+
+def _deviation_agrees(law: Law, values: Tensor) -> bool:
+    kurtosis = 1.8 if law.name == "uniform" else 3.0
+    error = law.std * math.sqrt((kurtosis - 1) / (4 * values.numel()))
+    measured = math.sqrt(float((values - law.mean).square().mean()))
+    return abs(measured - law.std) < STANDARD_ERRORS * error
+
+
+def scaled_alike(law: Law, own: Law) -> bool:
+    """Whether a count of fans that is not the layer's makes no difference that matters."""
+    return math.isclose(law.std, own.std, rel_tol=0.2)
+
+
+def _family(values: Tensor) -> Identified:
+    """What the values resemble where no known initialization fits."""
+    mean, std = float(values.mean()), float(values.std(correction=0))
+    zeros = float((values == 0).double().mean())
+    if zeros > 0.05:
+        return Identified(f"{zeros:.0%} zeros", None, None)
+    largest = float((values - mean).abs().max())
+    # A uniform sample reaches √3 deviations and no further; a normal one goes on.
+    uniform = values.numel() >= FEWEST and largest < 1.75 * std
+    name = "uniform" if uniform else "normal"
+    law = (
+        Uniform(std * math.sqrt(3)).law(tuple(values.shape), Fans(1, 1))
+        if uniform
+        else Normal(std, mean).law(tuple(values.shape), Fans(1, 1))
+    )
+    pvalue = law.pvalue(values)
+    known = pvalue is not None and pvalue > SIGNIFICANT
+    return Identified(f"{name}, no known scale" if known else "no known distribution", None, None)
