@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from initstudy.ensemble.stack import attention_as_written, first_tensor
+from initstudy.ensemble.stack import as_written, first_tensor
 
 Limits = tuple[float, float]
 _INF = float("inf")
@@ -58,18 +58,20 @@ def find_layers(model: nn.Module, *inputs: Float[Tensor, "batch ..."]) -> list[L
     """The layers of a model in the order in which they run on a batch.
 
     Activations must be modules to be seen (`nn.ReLU`, not `F.relu`); a layer followed by a
-    function is read before it.
+    function is read before it. A module whose output has not the batch's size along its first axis
+    (positions that all examples share) has no activation to read, and is left out.
     """
     calls = _calls(model, inputs)
     called = {name for name, _, _ in calls}
+    calls = [call for call in calls if call[2][:1] == inputs[0].shape[:1]]
     layers: list[Layer] = []
     for name, module, shape in calls:
         weights = tuple(_matrices(name, module, called))
         if weights and all(layer.name != name for layer in layers):
-            layers.append(Layer(name, weights, name, shape, None))
+            layers.append(Layer(name, weights, name, shape[1:], None))
         elif isinstance(module, ACTIVATIONS) and layers and layers[-1].output == layers[-1].name:
             last = layers[-1]
-            layers[-1] = Layer(last.name, last.weights, name, shape, _limits(module))
+            layers[-1] = Layer(last.name, last.weights, name, shape[1:], _limits(module))
     return layers
 
 
@@ -105,7 +107,7 @@ def first_nonfinite(
         for name in names
     ]
     try:
-        with attention_as_written():
+        with as_written():
             torch.func.functional_call(model, dict(tensors), (x,))
     finally:
         for handle in handles:
@@ -124,32 +126,31 @@ def _matrices(name: str, module: nn.Module, called: set[str]) -> Iterator[str]:
     along one axis alone, whatever its number of dimensions, is no matrix.
     """
     prefix = f"{name}." if name else ""
-    owners = [(prefix, module)]
-    if any(value.dim() >= 2 for value in module.parameters(recurse=False)):
-        owners += [
-            (f"{prefix}{child}.", below)
-            for child, below in module.named_children()
-            if f"{prefix}{child}" not in called
-        ]
-    for start, owner in owners:
-        for key, value in owner.named_parameters(recurse=False):
-            if sum(size > 1 for size in value.shape) >= 2 or (
-                value.dim() >= 2 and isinstance(owner, MATRIX_LAYERS)
-            ):
-                yield start + key
+    own = [prefix + key for key in _own_matrices(module)]
+    yield from own
+    for child, below in module.named_children():
+        if own and f"{prefix}{child}" not in called:
+            yield from (f"{prefix}{child}.{key}" for key in _own_matrices(below))
+
+
+def _own_matrices(module: nn.Module) -> Iterator[str]:
+    always = isinstance(module, MATRIX_LAYERS)
+    for key, value in module.named_parameters(recurse=False):
+        if sum(size > 1 for size in value.shape) >= 2 or (always and value.dim() >= 2):
+            yield key
 
 
 @torch.no_grad()
 def _calls(
     model: nn.Module, inputs: tuple[Tensor, ...]
 ) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
-    """Every module's first call: name, module, shape of its output without the batch."""
+    """Every module's first call: name, module, shape of its output."""
     calls: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
 
     def record(name: str, module: nn.Module, output: object) -> None:
         tensor = output[0] if isinstance(output, tuple) else output
         if isinstance(tensor, Tensor):
-            calls.setdefault(name, (module, tuple(tensor.shape[1:])))
+            calls.setdefault(name, (module, tuple(tensor.shape)))
 
     handles = [
         module.register_forward_hook(lambda m, _a, out, name=name: record(name, m, out))
@@ -158,7 +159,7 @@ def _calls(
     training = model.training
     try:
         # In evaluation mode a batch leaves no trace in running statistics.
-        with attention_as_written():
+        with as_written():
             model.eval()(*inputs)
     finally:
         model.train(training)

@@ -1,0 +1,112 @@
+"""Architectures that need care to be stacked: recurrence, attention, running statistics."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from initstudy.ensemble import Stack, find_layers, not_vectorizable
+from initstudy.models import Recurrent, ResNet, Transformer
+from tests.ensemble.test_train import plain_loop, problem, run
+
+ARCHITECTURES = {
+    "lstm": lambda: Recurrent((1, 6, 6), 4, "lstm", width=8, layers=2),
+    "gru": lambda: Recurrent((1, 6, 6), 4, "gru", width=8),
+    "rnn": lambda: Recurrent((1, 6, 6), 4, "rnn", width=8),
+    "transformer": lambda: Transformer((1, 6, 6), 4, patch_size=3, width=8, depth=2, heads=2),
+    "resnet": lambda: ResNet((1, 6, 6), 4, channels=(3, 4), batch_norm=True),
+    "resnet-plain": lambda: ResNet((1, 6, 6), 4, channels=(3, 4), batch_norm=False),
+    "encoder-layer": lambda: nn.Sequential(
+        nn.Flatten(2, 3), nn.TransformerEncoderLayer(36, 2, 16, 0.0, batch_first=True),
+        nn.Flatten(), nn.Linear(36, 4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_stacked_members_train_like_a_plain_loop(name):
+    """Losses at every step, and the loss in evaluation mode with the member's own statistics."""
+    make = ARCHITECTURES[name]
+    members = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        members.append({n: p.detach().clone() for n, p in make().named_parameters()})
+    batches = problem(len(members))
+    assert not_vectorizable(make(), batches(0)[0][0]) is None
+    rows, summaries, stack = run(make, members, batches, probes="full")
+    for member, params in enumerate(members):
+        losses, test_loss = plain_loop(make, params, batches, member)
+        logged = [row.values["train/loss"] for row in rows[member][1:]]
+        assert logged == pytest.approx(losses, rel=1e-4)
+        assert summaries[member]["test/loss"] == pytest.approx(test_loss, rel=1e-4)
+        assert losses[-1] != pytest.approx(losses[0], rel=1e-3)
+    assert stack.buffers.keys() == dict(make().named_buffers()).keys()
+
+
+def test_running_statistics_are_each_members_own():
+    make = ARCHITECTURES["resnet"]
+    alone = [make() for _ in range(3)]
+    stack = Stack(make(), [{n: p.detach() for n, p in m.named_parameters()} for m in alone])
+    x = torch.randn(3, 16, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    stack(x)
+    for place, model in enumerate(alone):
+        model(x[place])
+        for name, buffer in model.named_buffers():
+            torch.testing.assert_close(stack.buffers[name][place], buffer)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lstm", ["recurrent", "head"]),
+        ("resnet", ["stem", "stage1.block1.conv1", "stage1.block1.conv2", "stage2.block1.conv1",
+                    "stage2.block1.conv2", "stage2.block1.shortcut", "head"]),
+        ("transformer", ["patches", "positions", "block1.attention", "block1.mlp1", "block1.mlp2",
+                         "block2.attention", "block2.mlp1", "block2.mlp2", "head"]),
+    ],
+)  # fmt: skip
+def test_layers_are_found_in_the_order_in_which_they_run(name, expected):
+    layers = {
+        layer.name: layer for layer in find_layers(ARCHITECTURES[name](), torch.randn(2, 1, 6, 6))
+    }
+    assert list(layers) == expected
+    if name == "transformer":
+        # The output projection is multiplied by, but its module never runs.
+        assert layers["block1.attention"].weights == (
+            "block1.attention.in_proj_weight", "block1.attention.out_proj.weight",
+        )  # fmt: skip
+        assert layers["block1.mlp1"].output == "block1.act"
+    if name == "lstm":
+        assert len(layers["recurrent"].weights) == 4
+
+
+def test_what_is_no_matrix_or_has_no_batch_is_no_layer():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1, 1, 6))
+            self.positions = nn.Embedding(5, 6)
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x):
+            x = x * self.scale + self.positions(torch.arange(5))
+            return self.head(x).mean(1)
+
+    assert [layer.name for layer in find_layers(Positions(), torch.randn(2, 5, 6))] == ["head"]
+
+
+def test_a_model_of_several_inputs_has_layers_too():
+    model = nn.Bilinear(3, 4, 5)
+    assert [layer.name for layer in find_layers(model, torch.randn(2, 3), torch.randn(2, 4))] == [
+        ""
+    ]
+
+
+def test_the_switches_of_fused_kernels_are_put_back():
+    before = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
+    model = ARCHITECTURES["lstm"]()
+    Stack(model, [dict(model.named_parameters())])(torch.randn(1, 2, 1, 6, 6))
+    with pytest.raises(IndexError):
+        Stack(model, [dict(model.named_parameters())])(torch.randn(1, 2, 9))
+    assert (torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled) == before
