@@ -167,27 +167,37 @@ def _fitting(module: nn.Module, key: str, values: Tensor) -> Iterator[Identified
 
 
 def _candidates(module: nn.Module, key: str, values: Tensor) -> Iterator[tuple[str, Law, str]]:
+    """Name, law and convention of what a parameter may be, the likelier of equal laws first."""
     shape = tuple(values.shape)
     layer, torchs = (fans_or_one(module, key, by) for by in ("layer", "torch"))
+    fixed = [(name, initializer.law(shape, layer), "layer") for name, initializer in FIXED.items()]
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         yield "U(±1/√hidden), torch's default", GATED.law(shape, layer), "layer"
+    if isinstance(module, nn.Bilinear):
+        bound = Uniform(1 / math.sqrt(module.in1_features))
+        yield "U(±1/√in1), torch's default", bound.law(shape, layer), "layer"
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        yield from fixed
     if role(module, key) == "bias":
         # A bias that is drawn is drawn as torch draws it.
         yield "U(±1/√fan_in), torch's default", TORCH.law(shape, torchs), "layer"
     elif layer != Fans(1, 1):
         for name, initializer in SCALED.items():
-            yield name, initializer.law(shape, layer), "layer"
-        if isinstance(module, nn.Bilinear):
-            bound = 1 / math.sqrt(module.in1_features)
-            yield "U(±1/√in1), torch's default", Uniform(bound).law(shape, layer), "layer"
-        if (torchs.fan_in, torchs.fan_out) != (layer.fan_in, layer.fan_out):
-            for name, initializer in SCALED.items():
-                law = initializer.law(shape, torchs)
-                by = "layer" if scaled_alike(law, initializer.law(shape, layer)) else "torch"
-                by_torch = "" if "torch" in name or by == "layer" else BY_TORCH
-                yield name + by_torch, law, by
-    for name, initializer in FIXED.items():
-        yield name, initializer.law(shape, layer), "layer"
+            # Swapped fans are far likelier in a transposed convolution than a choice of fan_out.
+            if not (layer.transposed and "fan_out" in name):
+                yield name, initializer.law(shape, layer), "layer"
+        yield from _by_torch(shape, layer, torchs)
+    yield from fixed
+
+
+def _by_torch(shape: tuple[int, ...], layer: Fans, torchs: Fans) -> Iterator[tuple[str, Law, str]]:
+    if (torchs.fan_in, torchs.fan_out) == (layer.fan_in, layer.fan_out):
+        return
+    for name, initializer in SCALED.items():
+        law = initializer.law(shape, torchs)
+        by = "layer" if scaled_alike(law, initializer.law(shape, layer)) else "torch"
+        suffix = "" if "torch" in name or by == "layer" else BY_TORCH
+        yield name + suffix, law, by
 
 
 def _deviation_agrees(law: Law, values: Tensor) -> bool:

@@ -105,8 +105,7 @@ class Stack:
         The fused kernels of recurrent layers have none; a gradient transform takes them apart, and
         its own gradient is not used.
         """
-        output, _ = vjp(lambda p: self._member(p, buffers, x, taps), params)
-        return output
+        return vjp(lambda p: self._member(p, buffers, x, taps), params)[0]
 
 
 @contextmanager

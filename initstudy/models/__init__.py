@@ -2,8 +2,8 @@
 
 from initstudy.models.cnn import CNN
 from initstudy.models.mlp import MLP
-from initstudy.models.recurrent import Recurrent
+from initstudy.models.recurrent import GRU, LSTM, RNN
 from initstudy.models.resnet import ResNet
 from initstudy.models.transformer import Transformer
 
-__all__ = ["CNN", "MLP", "Recurrent", "ResNet", "Transformer"]
+__all__ = ["CNN", "GRU", "LSTM", "MLP", "RNN", "ResNet", "Transformer"]

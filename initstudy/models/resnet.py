@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from jaxtyping import Float
@@ -34,16 +35,25 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=not batch_norm)
         self.norm2 = nn.BatchNorm2d(outputs) if batch_norm else None
         changes = stride != 1 or inputs != outputs
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if changes else None
+        self.shortcut = _shortcut(inputs, outputs, stride, batch_norm) if changes else None
         self.act2 = make_activation(activation)
 
     def forward(self, x: Float[Tensor, "batch in h w"]) -> Float[Tensor, "batch out h2 w2"]:
         """The activation of the input, carried over, plus what the branch adds."""
+        # The shortcut runs first, so that act2 is the activation that follows conv2.
+        kept = x if self.shortcut is None else self.shortcut(x)
         y = self.conv1(x)
         y = self.act1(y if self.norm1 is None else self.norm1(y))
         y = self.conv2(y)
-        y = y if self.norm2 is None else self.norm2(y)
-        return self.act2(y + (x if self.shortcut is None else self.shortcut(x)))
+        return self.act2(kept + (y if self.norm2 is None else self.norm2(y)))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int, batch_norm: bool) -> nn.Module:
+    """A projection where shapes change (option B of the paper's section 3.3)."""
+    convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=not batch_norm)
+    if not batch_norm:
+        return convolution
+    return nn.Sequential(OrderedDict(conv=convolution, norm=nn.BatchNorm2d(outputs)))
 
 
 class ResNet(nn.Sequential):

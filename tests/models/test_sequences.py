@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initstudy.models import Recurrent, ResNet, Transformer
+from initstudy.models import GRU, LSTM, RNN, ResNet, Transformer
 
 
 def images(count=5, channels=1, size=8):
@@ -16,7 +16,7 @@ def images(count=5, channels=1, size=8):
 
 def test_an_lstm_reads_row_by_row():
     """A loop over the rows with an LSTMCell of the same weights ends at the same logits."""
-    model = Recurrent((2, 8, 8), 10, cell="lstm", width=7)
+    model = LSTM((2, 8, 8), 10, width=7)
     cell = nn.LSTMCell(16, 7)
     theirs = model.recurrent
     for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
@@ -28,9 +28,9 @@ def test_an_lstm_reads_row_by_row():
     torch.testing.assert_close(model(x), model.head(h))
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_the_order_of_rows_matters_and_the_last_counts(cell):
-    model = Recurrent((1, 8, 8), 10, cell=cell)
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+def test_the_order_of_rows_matters(kind):
+    model = kind((1, 8, 8), 10)
     x = images()
     assert not torch.allclose(model(x), model(x.flip(2)))
 
@@ -86,8 +86,7 @@ def test_residual_networks_take_the_images_of_every_dataset(size):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Recurrent((1, 8, 8), 10, cell="lstmm"), r"model\.cell=lstmm: choose one of lstm"),
-        (lambda: Recurrent((1, 8, 8), 10, layers=0), r"model\.layers=0"),
+        (lambda: LSTM((1, 8, 8), 10, layers=0), r"model\.layers=0"),
         (lambda: Transformer((1, 8, 8), 10, patch_size=3), r"patch_size=3: must divide .* 8×8"),
         (lambda: Transformer((1, 8, 8), 10, heads=5), r"model\.heads=5: must divide model\.width"),
         (lambda: Transformer((1, 8, 8), 10, depth=-1), r"model\.depth=-1"),
