@@ -18,7 +18,8 @@ Plain = dict[str, Any]
 
 # What cannot change a run's result, and so is no part of its identity.
 WITHOUT_EFFECT = (
-    "name", "dir", "by", "claims", "device", "tracking", "executor", "data.root", "data.download",
+    "name", "dir", "by", "claims", "exclude", "device", "tracking", "executor", "data.root",
+    "data.download",
 )  # fmt: skip
 MAX_SEED = 2**63 - 1
 
@@ -108,6 +109,7 @@ class Config:
     dir: str = MISSING
     by: str | None = None
     claims: dict[str, Any] = field(default_factory=dict)
+    exclude: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,11 @@ class Run:
         parts = [o.lstrip("+").split("=", 1) for o in self.overrides if "=" in o]
         shown = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in parts if key != "sweep"]
         return " ".join(shown) or self.id
+
+    def matches(self, pattern: Mapping[str, Any]) -> bool:
+        """Whether the run has all these choices of groups and values of keys."""
+        has = {**flatten(self.config), **self.choices}
+        return all(str(has.get(key)) == str(value) for key, value in pattern.items())
 
 
 def register() -> None:

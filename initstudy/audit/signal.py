@@ -180,7 +180,7 @@ def _row(layer: Layer, activation: Tensor, gradients: dict[str, Tensor | None]) 
         float(rms(torch.cat([g.flatten() for g in by_weight])[None].float()))
         if by_weight
         else None,
-        float(dead(stacked)) if stacked.dim() > 2 else 0.0,
+        float(dead(stacked, layer.units)) if stacked.dim() > 2 else 0.0,
         None if layer.limits is None else float(saturated(stacked, layer.limits)),
         all(bool(torch.isfinite(t).all()) for t in tensors),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,8 @@ class Layer:
             layer and before the next one, or else the layer itself.
         shape: Shape of that output, without the batch.
         limits: Where the activation function saturates, or None where it does not.
+        units: The axis of the units in its stacked output: 2, the channels, after a convolution,
+            and the last one otherwise.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Layer:
     output: str
     shape: tuple[int, ...]
     limits: Limits | None
+    units: int = -1
 
 
 def find_layers(model: nn.Module, *inputs: Float[Tensor, "batch ..."]) -> list[Layer]:
@@ -68,10 +71,11 @@ def find_layers(model: nn.Module, *inputs: Float[Tensor, "batch ..."]) -> list[L
     for name, module, shape in calls:
         weights = tuple(_matrices(name, module, called))
         if weights and all(layer.name != name for layer in layers):
-            layers.append(Layer(name, weights, name, shape[1:], None))
+            units = 2 if isinstance(module, nn.modules.conv._ConvNd) else -1
+            layers.append(Layer(name, weights, name, shape[1:], None, units))
         elif isinstance(module, ACTIVATIONS) and layers and layers[-1].output == layers[-1].name:
             last = layers[-1]
-            layers[-1] = Layer(last.name, last.weights, name, shape[1:], _limits(module))
+            layers[-1] = replace(last, output=name, shape=shape[1:], limits=_limits(module))
     return layers
 
 

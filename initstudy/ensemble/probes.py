@@ -71,7 +71,8 @@ def measure(
         weight = flat(params, layer.weights)
         weight_grad = flat(param_grads, layer.weights)
         rows |= _prefixed(
-            f"activation/{layer.name}", activation_statistics(activation, layer.limits)
+            f"activation/{layer.name}",
+            activation_statistics(activation, layer.limits, layer.units),
         )
         rows |= _prefixed(
             f"gradient/{layer.name}",
@@ -93,7 +94,7 @@ def measure(
 
 
 def activation_statistics(
-    activation: Float[Tensor, "members batch ..."], limits: Limits | None
+    activation: Float[Tensor, "members batch ..."], limits: Limits | None, units: int = -1
 ) -> Tensors:
     """The statistics of one layer's activations, one number a member each."""
     rows = {
@@ -102,7 +103,7 @@ def activation_statistics(
         "rms": rms(activation),
         "absmax": activation.flatten(1).abs().amax(1),
         "zero": (activation == 0).flatten(1).float().mean(1),
-        "dead": dead(activation),
+        "dead": dead(activation, units),
         "nonfinite": nonfinite(activation),
     }
     if limits is not None:
@@ -138,12 +139,16 @@ def nonfinite(values: Float[Tensor, "members ..."]) -> Float[Tensor, " members"]
     return (~torch.isfinite(values)).flatten(1).sum(1).to(values.dtype)
 
 
-def dead(activation: Float[Tensor, "members batch units ..."]) -> Float[Tensor, " members"]:
+def dead(
+    activation: Float[Tensor, "members batch ..."], units: int = -1
+) -> Float[Tensor, " members"]:
     """Fraction of units that are zero for every example of the batch.
 
-    A unit is a feature, or a whole channel of a convolution.
+    Args:
+        activation: The stacked activations.
+        units: The axis of the units: 2, the channels, of a convolution; the last one of features.
     """
-    zero = (activation == 0).transpose(1, 2) if activation.dim() > 2 else activation == 0
+    zero = (activation == 0).movedim(units, 1)
     return zero.flatten(2).all(2).float().mean(1)
 
 

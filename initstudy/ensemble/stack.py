@@ -8,9 +8,8 @@ https://docs.pytorch.org/tutorials/intermediate/ensembling.html).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -116,36 +115,18 @@ def as_written(recurrent: bool = False) -> Iterator[None]:
     mode runs none of the hooks below it.
     """
     mkldnn: Any = torch.backends.mkldnn
+    cudnn: Any = torch.backends.cudnn
     mha = torch.backends.mha
-    before = mkldnn.enabled, mha.get_fastpath_enabled()
-    # Convolutions need oneDNN; it is switched off for recurrent models alone.
-    mkldnn.enabled = before[0] and not recurrent
+    before = mkldnn.enabled, cudnn.enabled, mha.get_fastpath_enabled()
+    # Convolutions need both libraries; they are switched off for recurrent models alone.
+    mkldnn.enabled, cudnn.enabled = (on and not recurrent for on in before[:2])
     mha.set_fastpath_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        mkldnn.enabled = before[0]
-        mha.set_fastpath_enabled(before[1])
-
-
-@contextmanager
-def recurrence_as_written(model: nn.Module) -> Iterator[None]:
-    """RNN, LSTM and GRU layers as their formulas say, one step after another.
-
-    The fused kernels have no batching rule, and cuDNN's would move the weights to a place of its
-    own. Layers that a user's class runs in another way are left as they are.
-    """
-    layers = [m for m in model.modules() if isinstance(m, nn.RNNBase)]
-    known = [m for m in layers if type(m).forward in (nn.RNN.forward, nn.LSTM.forward,
-                                                      nn.GRU.forward)]  # fmt: skip
-    for module in known:
-        vars(module)["forward"] = partial(_recur, module)
-    try:
-        yield
-    finally:
-        for module in known:
-            del vars(module)["forward"]
+        mkldnn.enabled, cudnn.enabled = before[:2]
+        mha.set_fastpath_enabled(before[2])
 
 
 @contextmanager
@@ -199,78 +180,6 @@ def not_vectorizable(model: nn.Module, x: Float[Tensor, "batch ..."]) -> str | N
     finally:
         model.train(training)
     return None
-
-
-def _recur(module: nn.RNNBase, x: Tensor, hx: Tensor | State | None = None) -> tuple:
-    """What a recurrent layer returns: its outputs over time, and the last state.
-
-    Sequences of several lengths (packed ones) and single ones are left to the layer's own kernel.
-    """
-    if not isinstance(x, Tensor) or x.dim() != 3:
-        return type(module).forward(module, x, hx)
-    seen = x.transpose(0, 1) if module.batch_first else x
-    states = (hx,) if isinstance(hx, Tensor) else hx or _zero_states(module, seen)
-    directions = 2 if module.bidirectional else 1
-    last: list[State] = []
-    for layer in range(module.num_layers):
-        if layer > 0:
-            seen = F.dropout(seen, module.dropout, module.training)
-        outputs = []
-        for backwards in range(directions):
-            state = tuple(s[len(last)] for s in states)
-            output, state = _scan(module, seen.flip(0) if backwards else seen, state, len(last))
-            outputs.append(output.flip(0) if backwards else output)
-            last.append(state)
-        seen = torch.cat(outputs, -1)
-    final = tuple(torch.stack(s) for s in zip(*last, strict=True))
-    return (
-        seen.transpose(0, 1) if module.batch_first else seen,
-        final if module.mode == "LSTM" else final[0],
-    )
-
-
-def _zero_states(module: nn.RNNBase, x: Float[Tensor, "time batch inputs"]) -> State:
-    count = len(module.all_weights)
-    widths = [module.proj_size or module.hidden_size]
-    widths += [module.hidden_size] if module.mode == "LSTM" else []
-    return tuple(x.new_zeros(count, x.shape[1], width) for width in widths)
-
-
-def _scan(
-    module: nn.RNNBase, x: Float[Tensor, "time batch inputs"], state: State, place: int
-) -> tuple[Float[Tensor, "time batch outputs"], State]:
-    """One layer in one direction."""
-    from_input, from_state, *others = module.all_weights[place]
-    biases = others[:2] if module.bias else (None, None)
-    outputs = []
-    for a in F.linear(x, from_input, biases[0]):
-        state = CELLS[module.mode](a, F.linear(state[0], from_state, biases[1]), state)
-        if module.proj_size:
-            state = (F.linear(state[0], others[-1]), *state[1:])
-        outputs.append(state[0])
-    return torch.stack(outputs), state
-
-
-def _lstm_cell(a: Tensor, b: Tensor, state: State) -> State:
-    write, keep, value, show = (a + b).chunk(4, -1)
-    cell = keep.sigmoid() * state[1] + write.sigmoid() * value.tanh()
-    return show.sigmoid() * cell.tanh(), cell
-
-
-def _gru_cell(a: Tensor, b: Tensor, state: State) -> State:
-    (reset_a, keep_a, value_a), (reset_b, keep_b, value_b) = a.chunk(3, -1), b.chunk(3, -1)
-    value = (value_a + (reset_a + reset_b).sigmoid() * value_b).tanh()
-    return (torch.lerp(value, state[0], (keep_a + keep_b).sigmoid()),)
-
-
-# Each from what its input and its last output say, [batch, gates·hidden] (the formulas of
-# https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html and of its neighbours).
-CELLS: dict[str, Callable[[Tensor, Tensor, State], State]] = {
-    "RNN_TANH": lambda a, b, _: ((a + b).tanh(),),
-    "RNN_RELU": lambda a, b, _: ((a + b).relu(),),
-    "LSTM": _lstm_cell,
-    "GRU": _gru_cell,
-}
 
 
 def _loop(function):  # type: ignore[no-untyped-def]

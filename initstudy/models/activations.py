@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -29,3 +31,17 @@ def require_count(key: str, value: int, low: int = 1) -> None:
     """Raises ValueError unless a size of a model is a whole number of at least `low`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ValueError(f"model.{key}={value}: must be a whole number of at least {low}")
+
+
+def require_flag(key: str, value: bool) -> None:
+    """Raises ValueError unless an option of a model is true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"model.{key}={value}: must be true or false")
+
+
+def require_counts(key: str, values: Sequence[int], what: str) -> None:
+    """Raises ValueError unless a list of sizes holds one at least, all whole numbers."""
+    if not isinstance(values, list | tuple) or not values:
+        raise ValueError(f"model.{key}={values}: needs a list of at least one {what}")
+    for value in values:
+        require_count(key, value)

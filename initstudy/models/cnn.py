@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from initstudy.models.activations import activation as make_activation
-from initstudy.models.activations import require_count
+from initstudy.models.activations import require_count, require_counts, require_flag
 
 POOLINGS: dict[str, type[nn.Module] | None] = {
     "max": nn.MaxPool2d,
@@ -54,12 +54,11 @@ class CNN(nn.Sequential):
             )
         if pooling not in POOLINGS:
             raise ValueError(f"model.pooling={pooling}: choose one of {', '.join(POOLINGS)}")
-        if not channels:
-            raise ValueError("model.channels=[]: needs at least one convolution")
+        require_counts("channels", channels, "convolution")
+        require_flag("batch_norm", batch_norm)
         depth, height, width = input_shape
         modules: OrderedDict[str, nn.Module] = OrderedDict()
         for number, out in enumerate(channels, start=1):
-            require_count("channels", out)
             modules[f"conv{number}"] = nn.Conv2d(depth, out, kernel_size, padding="same")
             if batch_norm:
                 modules[f"norm{number}"] = nn.BatchNorm2d(out)

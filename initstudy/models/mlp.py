@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from initstudy.models.activations import activation as make_activation
-from initstudy.models.activations import require_count
+from initstudy.models.activations import require_count, require_flag
 
 
 class MLP(nn.Sequential):
@@ -38,6 +38,7 @@ class MLP(nn.Sequential):
     ) -> None:
         require_count("depth", depth, low=0)
         require_count("width", width)
+        require_flag("layer_norm", layer_norm)
         modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         features = math.prod(input_shape)
         for number in range(1, depth + 1):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from initstudy.models.activations import activation as make_activation
-from initstudy.models.activations import require_count
+from initstudy.models.activations import require_count, require_counts, require_flag
 
 
 class Block(nn.Module):
@@ -83,11 +83,9 @@ class ResNet(nn.Sequential):
         activation: str = "relu",
         batch_norm: bool = True,
     ) -> None:
-        if not channels:
-            raise ValueError("model.channels=[]: needs at least one stage")
-        for count in channels:
-            require_count("channels", count)
+        require_counts("channels", channels, "stage")
         require_count("blocks", blocks)
+        require_flag("batch_norm", batch_norm)
         super().__init__()
         depth = channels[0]
         self.stem = nn.Conv2d(input_shape[0], depth, 3, padding=1, bias=not batch_norm)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import altair as alt
 import polars as pl
 
 from initstudy.report.frames import Study
 from initstudy.report.parallel import parallel_coordinates
+from initstudy.report.ranking import heat_map, ranking
 from initstudy.report.statistics import mean_interval
 from initstudy.report.style import (
     GREY,
@@ -23,6 +25,7 @@ from initstudy.report.style import (
     at_edge,
     chart,
     colour,
+    layer_axis,
     log_axis,
     log_domain,
     seeds_in,
@@ -62,7 +65,7 @@ def loss_over_steps(study: Study, facet: str) -> Spec:
     x = alt.X(
         "step:Q", title="step (updates)", axis=alt.Axis(grid=False), scale=alt.Scale(nice=False)
     )
-    base = chart(spread.to_dicts()).encode(x=x, color=colour(study))
+    base = chart(spread.to_dicts()).encode(x=x, color=colour(study, facet=facet))
     band = base.mark_area(opacity=0.18).encode(
         y=log_axis("training loss (nats, log scale)", domain, "low"), y2="high:Q"
     )
@@ -76,7 +79,7 @@ def loss_over_steps(study: Study, facet: str) -> Spec:
             chart(marks.to_dicts())
             .mark_point(shape="cross", angle=45, size=70, filled=True)
             .encode(
-                x=x, y=log_axis("", domain), color=colour(study),
+                x=x, y=log_axis("", domain), color=colour(study, facet=facet),
                 tooltip=["run:N", "by:N", "seed:N", "step:Q"],
             )
         )  # fmt: skip
@@ -103,6 +106,8 @@ def accuracy_by_value(study: Study, facet: str) -> Spec:
         low = interval.estimate if math.isnan(interval.low) else max(0.0, interval.low)
         high = interval.estimate if math.isnan(interval.high) else min(1.0, interval.high)
         summary.append({"by": value, "mean": interval.estimate, "low": low, "high": high})
+    if not study.numeric:
+        return ranking(study, facet, summary, methods)
     x = x_by(study)
     y = alt.Scale(domain=[0, 1])
     axis = alt.Axis(format="%")
@@ -112,7 +117,7 @@ def accuracy_by_value(study: Study, facet: str) -> Spec:
     )
     line = base.mark_line(color=GREY, strokeWidth=1.2).encode(y=alt.Y("mean:Q", scale=y))
     bars = base.mark_rule(strokeWidth=2.2).encode(
-        y=alt.Y("low:Q", scale=y), y2="high:Q", color=colour(study, legend=False)
+        y=alt.Y("low:Q", scale=y), y2="high:Q", color=colour(study, legend=False, facet=facet)
     )
     columns = ["run", "by", "seed", "test/accuracy", "train/loss", "diverged_step"]
     points = runs.filter(~pl.col("diverged")).select(columns).rename({"test/accuracy": "accuracy"})
@@ -120,7 +125,7 @@ def accuracy_by_value(study: Study, facet: str) -> Spec:
         chart(_plain(points))
         .mark_point(filled=True, size=42, opacity=0.9)
         .encode(
-            x=x, y=alt.Y("accuracy:Q", scale=y), color=colour(study, legend=False),
+            x=x, y=alt.Y("accuracy:Q", scale=y), color=colour(study, legend=False, facet=facet),
             tooltip=["run:N", "by:N", "seed:N", alt.Tooltip("accuracy:Q", format=".3f")],
         )
     )  # fmt: skip
@@ -188,18 +193,20 @@ def _by_depth(study: Study, facet: str, column: str, title: str, axis: str) -> S
                 value, where = at_edge(row[name], domain)
                 rows.append({"panel": panel, "by": row["by"], "layer": layer, "value": value,
                              "where": where, "measured": shown(row[name])})  # fmt: skip
-    x = alt.X("layer:N", sort=layers, title="layer, input to output", axis=alt.Axis(labelAngle=0))
+    x = alt.X("layer:N", sort=layers, title="layer, input to output", axis=layer_axis())
     drawn = []
     for panel in panels:
         here = [row for row in rows if row["panel"] == panel]
-        base = chart(here).encode(x=x, y=log_axis(axis, domain), color=colour(study))
+        base = chart(here).encode(x=x, y=log_axis(axis, domain), color=colour(study, facet=facet))
         line = base.mark_line(strokeWidth=1.6)
         dots = base.mark_point(filled=True, size=34).encode(
             tooltip=["by:N", "layer:N", "measured:N"]
         )
         outside = [row for row in here if row["where"] != "inside"]
         marks = chart(outside or [{"where": None}]).mark_point(filled=True, size=90)
-        marks = marks.encode(x=x, y=log_axis(axis, domain), shape=TRIANGLES, color=colour(study))
+        marks = marks.encode(
+            x=x, y=log_axis(axis, domain), shape=TRIANGLES, color=colour(study, facet=facet)
+        )
         parts = [line, dots, *([marks] if outside else [])]
         drawn.append(alt.layer(*parts).properties(width=WIDTH, height=HEIGHT, title=panel))
     beyond = any(row["where"] != "inside" for row in rows)
@@ -227,7 +234,8 @@ def dead_and_saturated(study: Study, facet: str) -> Spec:
             if c.endswith(("/dead", "/saturated"))
         )
     )
-    drawn, absent = [], []
+    drawn: list[Any] = []
+    absent: list[str] = []
     for name, pattern in panels.items():
         present = [layer for layer in layers if pattern.format(layer) in last.columns]
         rows: Rows = [
@@ -239,16 +247,19 @@ def dead_and_saturated(study: Study, facet: str) -> Spec:
         if not rows:
             absent.append(name)
             continue
+        if not study.numeric:
+            drawn.append(heat_map(study, facet, rows, present, name))
+            continue
         shape = alt.Shape("layer:N", sort=layers, legend=alt.Legend(title="layer"))
         dash = alt.StrokeDash("layer:N", sort=layers, legend=None)
         base = chart(rows).encode(
-            x=x_by(study),
+            x=x_by(study, facet),
             y=alt.Y("value:Q", title="fraction", scale=alt.Scale(domain=[0, 1]),
                     axis=alt.Axis(format="%")),
         )  # fmt: skip
         line = base.mark_line(color=GREY, strokeWidth=1.2).encode(strokeDash=dash, detail="layer:N")
         dots = base.mark_point(filled=True, size=55).encode(
-            shape=shape, color=colour(study, legend=False),
+            shape=shape, color=colour(study, legend=False, facet=facet),
             tooltip=["by:N", "layer:N", alt.Tooltip("value:Q", format=".1%")],
         )  # fmt: skip
         drawn.append(alt.layer(line, dots).properties(width=WIDTH, height=HEIGHT, title=name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,20 +58,31 @@ class Claim(Protocol):
 
 
 def evaluate(study: Study) -> list[Result]:
-    """Checks every claim of a study on every facet."""
+    """Checks every claim of a study on every facet, or on those its `where` is a pattern for."""
     results = []
     for name, config in study.about.get("claims", {}).items():
-        claim: Claim = instantiate(config)
-        for facet in study.facets:
-            verdict, interval, unit, detail = claim.check(study, facet)
-            found = interval or Interval(math.nan, math.nan, math.nan, 0, "–")
-            results.append(
-                Result(
-                    name, facet, claim.statement, verdict, found.estimate, found.low, found.high,
-                    unit, found.method, detail,
-                )
-            )  # fmt: skip
+        arguments = dict(config)
+        where = arguments.pop("where", "*")
+        claim: Claim = instantiate(arguments)
+        facets = [facet for facet in study.facets if fnmatchcase(facet, where)]
+        results += [_result(name, claim, study, facet) for facet in facets]
+        if not facets:
+            results.append(_undecided(name, claim.statement, where))
     return results
+
+
+def _result(name: str, claim: Claim, study: Study, facet: str) -> Result:
+    verdict, interval, unit, detail = claim.check(study, facet)
+    found = interval or Interval(math.nan, math.nan, math.nan, 0, "–")
+    return Result(
+        name, facet, claim.statement, verdict, found.estimate, found.low, found.high, unit,
+        found.method, detail,
+    )  # fmt: skip
+
+
+def _undecided(name: str, statement: str, where: str) -> Result:
+    why = f"no part of the sweep is {where}"
+    return Result(name, where, statement, UNDECIDED, math.nan, math.nan, math.nan, "–", "–", why)
 
 
 @dataclass(frozen=True)

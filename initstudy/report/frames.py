@@ -50,9 +50,18 @@ class Study:
         """The studied variable as an axis is labelled."""
         return "run" if self.by is None else self.by
 
-    def values(self) -> list[Any]:
-        """The studied variable's values, ascending."""
-        return self.runs["by"].drop_nulls().unique().sort().to_list()
+    def values(self, facet: str | None = None) -> list[Any]:
+        """The studied variable's values: numbers ascending, others from the best accuracy down.
+
+        Args:
+            facet: Whose values, and whose accuracy; None for all.
+        """
+        runs = self.runs if facet is None else self.runs.filter(pl.col("facet") == facet)
+        if self.numeric or "test/accuracy" not in runs.columns:
+            return runs["by"].drop_nulls().unique().sort().to_list()
+        mean = pl.col("test/accuracy").cast(pl.Float64).fill_nan(0.0).fill_null(0.0).mean()
+        ranked = runs.drop_nulls("by").group_by("by").agg(mean)
+        return ranked.sort(["test/accuracy", "by"], descending=[True, False])["by"].to_list()
 
     def layers(self, facet: str) -> list[str]:
         """The layers of a facet's model, in running order."""
@@ -71,7 +80,7 @@ def prepare(store: Store) -> Study:
     varying = _varying(runs)
     by = _studied(runs, varying, store.study.get("by"))
     numeric = by is not None and runs[by].dtype.is_numeric()
-    others = [c for c in varying if c not in (by, "seed") and not _same_partition(runs, c, by)]
+    others = _others(runs, varying, by)
     runs = runs.with_columns(
         (pl.col(by) if by else pl.lit(None, pl.Float64)).alias("by"),
         _facet(runs, others).alias("facet"),
@@ -99,6 +108,19 @@ def _studied(runs: pl.DataFrame, varying: list[str], asked: str | None) -> str |
     if "init._target_" in candidates:
         return "init._target_"
     return next(iter(numeric or candidates), None)
+
+
+def _others(runs: pl.DataFrame, varying: list[str], by: str | None) -> list[str]:
+    """What varies besides the studied key and the seed, and is no matter of either.
+
+    An initializer's own arguments follow from the initializer, or from it and the model.
+    """
+    free = [c for c in varying if c not in (by, "seed") and not _same_partition(runs, c, by)]
+    base = [c for c in free if not c.startswith("init.")] + ([by] if by else [])
+    kinds = runs.select(base).n_unique() if base else 1
+    return [
+        c for c in free if not c.startswith("init.") or runs.select(*base, c).n_unique() > kinds
+    ]
 
 
 def _same_partition(runs: pl.DataFrame, column: str, by: str | None) -> bool:

@@ -45,7 +45,7 @@ def parallel_coordinates(study: Study, facet: str) -> Spec:
         scale=alt.Scale(domain=[False, True], range=[SOLID, [5, 4]]),
     )
     lines = chart(rows).mark_line(strokeWidth=1.5, opacity=0.6).encode(
-        x=x, y=y, detail="run:N", color=colour(study), strokeDash=dash,
+        x=x, y=y, detail="run:N", color=colour(study, facet=facet), strokeDash=dash,
         tooltip=["run:N", "by:N", "axis:N", "shown:N"],
     )  # fmt: skip
     text = chart(ticks).encode(x=x, y=y, text="text:N")

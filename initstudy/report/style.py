@@ -18,6 +18,7 @@ WIDTH, HEIGHT = 360, 270
 # white print, and every colour stands out from paper.
 SCHEME = alt.SchemeParams(name="viridis", extent=[0.0, 0.88])
 LEGEND_ENTRIES = 16
+LEGEND_ROWS = 15
 GREY = "#555555"
 Rows = list[dict[str, Any]]
 Spec = dict[str, Any]
@@ -31,19 +32,28 @@ def chart(rows: Rows) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=json.dumps(rows), format=alt.DataFormat(type="json")))
 
 
-def colour(study: Study, legend: bool = True) -> alt.Color:
-    """The studied variable's colour, the same in every chart."""
+def colour(study: Study, legend: bool = True, facet: str | None = None) -> alt.Color:
+    """The studied variable's colour, the same in every chart of a facet.
+
+    Choices are coloured by their rank there, best first.
+    """
     if study.by is None:
         return alt.Color("by:N", legend=None, scale=alt.Scale(range=["#31688e"]))
-    kind = "Q" if study.numeric else "O"
+    shown = _legend(study) if legend else None
+    if not study.numeric:
+        ranked = alt.Scale(scheme=SCHEME, domain=study.values(facet))
+        return alt.Color("by:O", scale=ranked, legend=shown)
     scale = alt.Scale(scheme=SCHEME, type="log" if study.logarithmic else alt.Undefined)
-    return alt.Color(f"by:{kind}", scale=scale, legend=_legend(study) if legend else None)
+    return alt.Color("by:Q", scale=scale, legend=shown)
 
 
 def _legend(study: Study) -> alt.Legend:
     """The values of the grid themselves, thinned out where there are many."""
     if not study.numeric:
-        return alt.Legend(title=study.label)
+        return alt.Legend(
+            title=f"{study.label}, best first", symbolOpacity=1, symbolType="stroke",
+            symbolStrokeWidth=4, columns=-(-len(study.values()) // LEGEND_ROWS),
+        )  # fmt: skip
     values = study.values()
     every = -(-len(values) // LEGEND_ENTRIES)
     return alt.Legend(
@@ -52,13 +62,19 @@ def _legend(study: Study) -> alt.Legend:
     )  # fmt: skip
 
 
-def x_by(study: Study) -> alt.X:
-    """The studied variable along x."""
+def x_by(study: Study, facet: str | None = None) -> alt.X:
+    """The studied variable along x; choices from the best to the worst."""
     if not study.numeric:
-        return alt.X("by:O", title=study.label, axis=alt.Axis(labelAngle=-30))
+        axis = alt.Axis(labelAngle=-50, labelLimit=120)
+        return alt.X("by:O", title=study.label, axis=axis, sort=study.values(facet))
     scale = alt.Scale(type="log" if study.logarithmic else "linear", nice=False, padding=12)
     axis = alt.Axis(format="~g", tickCount=5, grid=False)
     return alt.X("by:Q", title=_with_unit(study), scale=scale, axis=axis)
+
+
+def layer_axis() -> alt.Axis:
+    """Names of layers along x, thinned out where there are many."""
+    return alt.Axis(labelAngle=0, labelOverlap="greedy", labelSeparation=6)
 
 
 def log_axis(title: str, domain: tuple[float, float], field: str = "value") -> alt.Y:

@@ -71,7 +71,9 @@ def _train(
 
 def _columns(run: Run) -> dict[str, Any]:
     """The configuration as columns; numbers that are floats somewhere are floats everywhere."""
-    flat = flatten({k: v for k, v in run.config.items() if k not in ("claims", "dir", "name")})
+    flat = flatten(
+        {k: v for k, v in run.config.items() if k not in ("claims", "exclude", "dir", "name")}
+    )
     return {key: _cell(value) for key, value in flat.items()}
 
 

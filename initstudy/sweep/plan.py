@@ -55,7 +55,7 @@ class Pack:
 def compose_jobs(
     loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> list[Run]:
-    """Every job of a sweep as a validated run.
+    """Every job of a sweep as a validated run, but for those that `exclude` names.
 
     Hydra composes once for each distinct set of group choices; the plain values of a job are then
     set on a copy, which is what Hydra does with them too, at a hundredth of the time.
@@ -90,7 +90,8 @@ def compose_jobs(
         for text in values:
             _set(cfg, parsed[text])
         run = make_run(cfg, job, chosen[key])
-        runs.setdefault(run.id, run)
+        if not any(run.matches(pattern) for pattern in run.config["exclude"]):
+            runs.setdefault(run.id, run)
     return list(runs.values())
 
 

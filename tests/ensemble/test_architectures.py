@@ -80,6 +80,9 @@ def test_layers_are_found_in_the_order_in_which_they_run(name, expected):
             "block1.attention.in_proj_weight", "block1.attention.out_proj.weight",
         )  # fmt: skip
         assert layers["block1.mlp1"].output == "block1.act"
+    units = {name: layer.units for name, layer in layers.items()}
+    assert units["head"] == -1
+    assert name != "resnet" or units["stage1.block1.conv1"] == 2
     if name == "lstm":
         assert len(layers["recurrent"].weights) == 4
 

@@ -124,7 +124,11 @@ def test_dead_units_are_zero_for_the_whole_batch():
     channels = torch.ones(1, 4, 2, 5, 5)
     channels[0, :, 1] = 0.0
     channels[0, :, 0, :, :4] = 0.0
-    assert statistics.dead(channels).tolist() == [0.5]
+    assert statistics.dead(channels, units=2).tolist() == [0.5]
+    tokens = torch.ones(1, 4, 7, 3)
+    tokens[0, ..., 2] = 0.0
+    tokens[0, :, 1] = 0.0
+    assert statistics.dead(tokens).tolist() == [pytest.approx(1 / 3)]
 
 
 @pytest.mark.parametrize(
