@@ -27,7 +27,6 @@ from initstudy.initializers.policy import (
     named_parameters,
 )
 from initstudy.initializers.presets import (
-    Keras,
     TorchDefault,
     article,
     bert,
@@ -74,7 +73,6 @@ __all__ = [
     "Initializer",
     "KaimingNormal",
     "KaimingUniform",
-    "Keras",
     "Law",
     "LecunNormal",
     "LecunUniform",

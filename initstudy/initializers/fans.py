@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -55,8 +55,8 @@ def compute_fans(module: nn.Module, parameter: str, convention: str = "layer") -
               are one large map, an embedding has its rows as outputs.
             - "keras": reads the axes of the kernel that Keras holds for such a layer
               (`keras.initializers.VarianceScaling`): as torch for transposed and grouped
-              convolutions, all channels in for a depthwise one, heads counted as a receptive field
-              in attention, an embedding has its rows as inputs.
+              convolutions and for gates, all channels in for a depthwise convolution, an embedding
+              has its rows as inputs; attention's projections count alone.
             - "matlab": MATLAB's Deep Learning Toolbox (Initialize Learnable Parameters for Model
               Function): as "layer", with the gates of a recurrent layer as one map.
 
@@ -118,12 +118,7 @@ def _keras_fans(module: Any, name: str, weight: str) -> Fans:
     if name == "embedding":
         rows, width = module.weight.shape
         return Fans(rows, width)
-    if name == "attention":
-        fans = _layer_fans(module, name, weight)
-        return replace(
-            fans, fan_in=fans.fan_in * module.num_heads, fan_out=module.head_dim * fans.fan_in
-        )
-    if name == "bilinear":
+    if name in ("attention", "bilinear"):
         return _layer_fans(module, name, weight)
     return _torch_fans(module, name, weight)
 

@@ -75,43 +75,27 @@ class TorchDefault(ModelPolicy):
             yield Rule(Uniform(bound), kind="bilinear", name=f"{prefix}*")
 
 
-@dataclass(frozen=True)
-class Keras(ModelPolicy):
-    """What Keras's layers do by default (https://keras.io/api/layers/).
-
-    Kernels Glorot-uniform by the axes of Keras's kernels, recurrent ones orthogonal over all gates
-    at once, an LSTM's forget gate 1, other biases 0, embeddings U(±0.05), PReLU 0.
-    """
-
-    def of(self, model: nn.Module) -> Policy:
-        """The rules; attention's output projection counts its heads, which only it knows."""
-        return Policy(
-            (
-                *self._output_projections(model),
-                Rule(Uniform(0.05), kind="embedding"),
-                Rule(XavierUniform(), kind=WEIGHTED, role="weight", convention="keras"),
-                Rule(Orthogonal(), kind=RECURRENT, role="recurrent", convention="keras"),
-                *FORGET_GATE,
-                Rule(Constant(0.0), kind="prelu"),
-                *biases_and_norms(),
-            )
-        )
-
-    def _output_projections(self, model: nn.Module) -> Iterator[Rule]:
-        for prefix, module in _modules(model, nn.MultiheadAttention):
-            # Its kernel is (heads, head size, width): read as a kernel over `heads` positions.
-            bound = math.sqrt(6 / (module.embed_dim + module.num_heads * module.embed_dim))
-            yield Rule(Uniform(bound), name=f"{prefix}out_proj.weight")
-
-
 def torch_default() -> TorchDefault:
     """What each module of torch does by itself; see `TorchDefault`."""
     return TorchDefault()
 
 
-def keras() -> Keras:
-    """What Keras's layers do by default; see `Keras`."""
-    return Keras()
+def keras() -> Policy:
+    """What Keras's layers do by default (https://keras.io/api/layers/).
+
+    Kernels Glorot-uniform by the axes of Keras's kernels, recurrent ones orthogonal over all gates
+    at once, an LSTM's forget gate 1, other biases 0, embeddings U(±0.05), PReLU 0.
+    """
+    return Policy(
+        (
+            Rule(Uniform(0.05), kind="embedding"),
+            Rule(XavierUniform(), kind=WEIGHTED, role="weight", convention="keras"),
+            Rule(Orthogonal(), kind=RECURRENT, role="recurrent", convention="keras"),
+            *FORGET_GATE,
+            Rule(Constant(0.0), kind="prelu"),
+            *biases_and_norms(),
+        )
+    )
 
 
 def matlab() -> Policy:

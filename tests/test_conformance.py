@@ -1,0 +1,79 @@
+"""Our initializers and presets beside the real torch, Keras and JAX."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+pytest.importorskip("jax", reason='needs pip install -e ".[conformance]"')
+pytest.importorskip("keras", reason='needs pip install -e ".[conformance]"')
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+SCRIPT = Path(__file__).parent.parent / "experiments" / "conformance.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("conformance_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_shared_initializer_has_the_same_law(script):
+    """Two-sample Kolmogorov–Smirnov where the law is the same, the deviation alone where it is
+    documented to differ in shape, and a real difference where it is documented to be one."""
+    compared = 0
+    for case in script.cases():
+        for layer in script.LAYERS:
+            found = script.measure(case, layer)
+            mine = np.ravel(found.pop("initstudy", np.array([]))).astype(float)
+            for framework, array in found.items():
+                theirs = np.ravel(np.asarray(array, dtype=float))
+                note = (case.differs or {}).get(framework, "")
+                agree(case.name, mine, theirs, note)
+                compared += 1
+    assert compared > 60
+
+
+def agree(name, mine, theirs, note):
+    assert theirs.size == mine.size
+    if np.unique(mine).size == 1 or name in ("identity", "Dirac"):
+        assert np.array_equal(np.sort(mine), np.sort(theirs)), name
+    elif "0.88" in note:
+        assert theirs.std() / mine.std() == pytest.approx(0.8796, rel=0.01), name
+    elif "sparse" in name:
+        assert (mine == 0).sum() == (theirs == 0).sum(), name
+        assert stats.ks_2samp(mine[mine != 0], theirs[theirs != 0]).pvalue > 1e-4, name
+    else:
+        # Four standard errors of the difference of two deviations measured on n entries each.
+        assert theirs.std() == pytest.approx(mine.std(), rel=4 / math.sqrt(mine.size)), name
+        if "same variance" not in note:
+            assert stats.ks_2samp(mine, theirs).pvalue > 1e-4, name
+
+
+def test_presets_are_the_frameworks_own_layers(script):
+    rows = list(script.layer_presets())
+    assert len(rows) > 20
+    for name, framework, theirs, mine in rows:
+        assert mine == pytest.approx(theirs, rel=0.02), (name, framework)
+
+
+def test_matlabs_preset_is_its_published_formulas(script):
+    for name, formula, measured in script.matlab():
+        assert measured == pytest.approx(formula, rel=0.02), name
+
+
+def test_the_committed_page_speaks_of_every_case(script):
+    page = script.OUT.read_text(encoding="utf-8")
+    for name in [case.name for case in script.cases()] + [row[0] for row in script.fans_table()]:
+        assert f"| {name} |" in page
