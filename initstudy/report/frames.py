@@ -129,14 +129,19 @@ def _same_partition(runs: pl.DataFrame, column: str, by: str | None) -> bool:
 
 
 def _facet(runs: pl.DataFrame, varying: list[str]) -> pl.Expr:
-    """The model's name, with what else varies: "MLP", or "MLP, optimizer.lr=0.1"."""
+    """The model's name, with what else varies: "MLP", or "MLP, lr=0.1"."""
     model = pl.col(MODEL).str.split(".").list.last()
     extra = [
         c
         for c in varying
         if c != MODEL and runs.select(MODEL, c).n_unique() != runs[MODEL].n_unique()
     ]
-    parts = [pl.format(f", {c}={{}}", pl.col(c).cast(pl.String).fill_null("–")) for c in extra]
+    last = [c.rsplit(".", 1)[-1] for c in extra]
+    names = last if len(set(last)) == len(last) else extra
+    parts = [
+        pl.format(f", {name}={{}}", pl.col(c).cast(pl.String).fill_null("–"))
+        for name, c in zip(names, extra, strict=True)
+    ]
     return pl.concat_str([model, *parts])
 
 

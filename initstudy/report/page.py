@@ -30,8 +30,10 @@ def table(study: Study) -> Table:
     columns = (study.label, *(["model"] if several else []), "runs", "test accuracy",
                "95% interval", "final training loss", "diverged")  # fmt: skip
     rows = []
-    keys = study.runs.sort("facet", "by", maintain_order=True)
-    for (facet, value), runs in keys.group_by("facet", "by", maintain_order=True):
+    order = [(facet, value) for facet in study.facets for value in study.values(facet) or [None]]
+    groups = dict(study.runs.group_by("facet", "by", maintain_order=True))
+    for facet, value in order:
+        runs = groups[facet, value]
         accuracy = mean_interval(runs["test/accuracy"].fill_nan(0.0).fill_null(0.0).to_list())
         loss = runs["train/loss"].cast(pl.Float64)
         finite = loss.filter(loss.is_finite())
