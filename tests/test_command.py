@@ -61,6 +61,31 @@ def test_a_rerun_trains_nothing_and_a_wider_grid_only_what_is_missing(command):
     assert after.runs["run"].n_unique() == len(after.runs) == 6
 
 
+def test_grid_points_that_are_excluded_do_not_train(command):
+    grid = ["-m", "model=mlp,cnn", "init=dirac,normal", "max_steps=2", "data.subset=40",
+            "batch_size=16", "tracking=off", "name=grid"]  # fmt: skip
+    assert command(*grid, "exclude=[{model: mlp, init: dirac}]")[0] == 0
+    runs = store.load("runs/grid").runs
+    assert set(runs.select("model", "init").iter_rows()) == {
+        ("mlp", "normal"), ("cnn", "dirac"), ("cnn", "normal"),
+    }  # fmt: skip
+    assert "3 of 4 complete; training 1" in command(*grid)[1]
+
+
+def test_an_initialization_that_looks_at_data_is_charged_for_it(command):
+    command("-m", "init=lsuv,orthogonal", *SMALL, "model.depth=4", "name=grid")
+    runs = store.load("runs/grid").runs
+    cost = {row["init"]: (row["init/examples"], row["init/passes"]) for row in runs.to_dicts()}
+    # One pass finds the order; each of five layers takes at least one to measure.
+    assert cost["orthogonal"] == (None, None)
+    assert cost["lsuv"][0] == 32
+    assert 6 <= cost["lsuv"][1] <= 1 + 5 * 10
+    first = store.load("runs/grid").history.join(runs.select("run", "init"), on="run")
+    start = first.filter((pl.col("step") == 0) & (pl.col("init") == "lsuv"))
+    # Unit variance on the batch that calibrated; half of it survives the ReLU.
+    assert start["activation/fc3/rms"].item() == pytest.approx(0.7, abs=0.2)
+
+
 def test_runs_lost_from_the_store_are_trained_again_to_the_same_result(command):
     grid = ["-m", *SMALL, "name=grid", "seed=0,1", "init.std=0.1,0.2", "executor.pack_size=2"]
     command(*grid)
@@ -171,7 +196,7 @@ def test_every_shipped_choice_composes_and_trains(command, group, choice, tmp_pa
         root = fake_mnist(tmp_path / "data", name=name)
         small += [f"data.root={root}", "data.download=false"]
     if group == "sweep":
-        small += ["init.std=0.1,0.2", "seed=0"]
+        small += ["init=zeros,lsuv" if "zoo" in choice else "init.std=0.1,0.2", "seed=0"]
     prefix = "+" if group == "sweep" else ""
     asked = [f"{prefix}{group}={choice}"]
     if group in ("init", "model"):

@@ -34,6 +34,15 @@ from tests.users_own import MINE
         (["tracking=online"], "tracking.mode=online: no W&B key"),
         (["dir=/proc/nowhere"], "/proc/nowhere"),
         (["device=tpu0"], "device=tpu0"),
+        (["init=sparse", "init.sparsity=1"], "init.sparsity=1: must be below 1"),
+        (["init=orthogonal", "init.gain=-1"], "init.gain=-1"),
+        (["init=truncated_normal_between", "init.low=3"], "nothing lies between the bounds"),
+        (["init=dirac", "init.rest=null"], "init leaves fc1.weight"),
+        (["init=gpt2"], "no parameter of the model has such a name"),
+        (["init=fixup", "model=cnn"], "Fixup found no residual block"),
+        (["init=policy", "init.rules=[]"], "init leaves fc1.weight"),
+        (["init=lsuv", "init.tolerance=0", "init.iterations=1"], "LSUV cannot bring fc1 to unit"),
+        (["model=transformer", "model.patch_size=3"], "model.patch_size=3: must divide"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line_and_exit_code_2(command, tmp_path, arguments, said):

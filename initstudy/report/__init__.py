@@ -42,7 +42,7 @@ def write(path: str | Path, out: str | Path | None = None) -> Report:
         scripts = pool.submit(page.scripts)
         results = claims.evaluate(study)
         specs, absent = _draw(study)
-        (folder / "charts").mkdir(parents=True, exist_ok=True)
+        _make_room(folder / "charts", set(specs))
         images = [pool.submit(_write_image, folder / "charts" / n, s) for n, s in specs.items()]
         page.write_text(folder / "README.md", page.markdown(study, results, list(specs), absent))
         text = page.html(study, results, specs, absent, scripts.result())
@@ -70,6 +70,14 @@ def _draw(study: Study) -> tuple[dict[str, Any], dict[str, str]]:
 def _slug(facet: str, number: int) -> str:
     simple = "".join(c if c.isalnum() else "_" for c in facet.lower()).strip("_")
     return simple if "," not in facet else f"{number}_{simple}"
+
+
+def _make_room(folder: Path, names: set[str]) -> None:
+    """Charts of an earlier report that this one does not draw would still look current."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        if file.suffix in (".png", ".svg") and file.stem not in names:
+            file.unlink()
 
 
 def _write_image(path: Path, spec: dict[str, Any]) -> None:

@@ -104,6 +104,8 @@ def _studied(runs: pl.DataFrame, varying: list[str], asked: str | None) -> str |
         return asked
     if "init.std" in candidates:
         return "init.std"
+    if "init" in runs.columns and runs["init"].n_unique() > 1:
+        return "init"
     numeric = [c for c in candidates if runs[c].dtype.is_numeric()]
     if "init._target_" in candidates:
         return "init._target_"
