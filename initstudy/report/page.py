@@ -60,7 +60,7 @@ def headline(study: Study, results: list[Result]) -> str:
         return f"{count} run{'s' if count > 1 else ''} of {study.about.get('name', 'a study')}"
     passed = sum(r.verdict == PASS for r in decided)
     failed = [r for r in decided if r.verdict == FAIL]
-    text = f"{passed} of {len(decided)} claims hold on {', '.join(study.facets)}"
+    text = f"{passed} of {len(decided)} claims hold on {'; '.join(study.facets)}"
     if failed:
         return f"{text}; not so: {failed[0].statement.rstrip('.')} ({failed[0].facet})"
     return text
@@ -72,17 +72,18 @@ def paragraph(study: Study) -> str:
     runs = study.runs
     seeds = runs["seed"].n_unique() if "seed" in runs.columns else 1
     values = study.values()
-    what = (
-        f"{len(values)} values of {study.label} from {_short(values[0])} to {_short(values[-1])}"
-        if len(values) > 1
-        else "one configuration"
-    )
+    what = "one configuration"
+    if len(values) > 1 and study.numeric:
+        between = f"from {_short(values[0])} to {_short(values[-1])}"
+        what = f"{len(values)} values of {study.label} {between}"
+    elif len(values) > 1:
+        what = f"{len(values)} choices of {study.label}"
     versions = ", ".join(f"{k} {v}" for k, v in study.about.get("versions", {}).items())
     steps = int(study.history["step"].max() or 0)  # type: ignore[arg-type]
     diverged = int(runs["diverged"].sum())
     return (
         f"{len(runs)} runs: {what}, {seeds} seed{'s' if seeds > 1 else ''}, "
-        f"model {', '.join(study.facets)}, on {first.get('data.name')}; "
+        f"model {'; '.join(study.facets)}, on {first.get('data.name')}; "
         f"{first.get('optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}, batches "
         f"of {_each(runs, 'batch_size')}, {steps:,} steps; {diverged or 'none'} diverged. "
         f"Trained on {study.about.get('device', 'an unknown device')} ({versions})."
