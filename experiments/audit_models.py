@@ -86,7 +86,7 @@ python -m initstudy.audit model.depth=20 init.std=0.3 --strict    # exit code 1 
 ```python
 import initstudy
 
-found = initstudy.audit(model, batch)             # or (model, [inputs, …], labels, policy=policy)
+found = initstudy.audit(model, batch)  # or (model, [inputs, …], labels, policy=policy)
 found.parameters, found.signal.layers, found.warnings
 ```
 
