@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "initstudy"
 GROUND = {"initializers", "models", "data", "meanfield", "ensemble", "store", "config", "cli"}
 FLOORS = {
-    "__main__": 4, "command": 3, "report": 2, "audit": 2, "tracking": 1, "sweep": 1,
+    "__main__": 5, "command": 4, "report": 3, "audit": 3, "tracking": 2, "sweep": 2, "theory": 1,
     **dict.fromkeys(GROUND, 0),
 }  # fmt: skip
 

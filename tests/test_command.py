@@ -72,6 +72,23 @@ def test_grid_points_that_are_excluded_do_not_train(command):
     assert "3 of 4 complete; training 1" in command(*grid)[1]
 
 
+def test_what_theory_foresees_stands_beside_the_first_measurement(command):
+    command("-m", "init.std=0.05,0.2", "model.width=256", "max_steps=40", "tracking=off",
+            "name=grid")  # fmt: skip
+    loaded = store.load("runs/grid")
+    first = loaded.history.filter(pl.col("step") == 0)
+    for layer in ("fc1", "fc2", "fc3", "head"):
+        for kind in ("activation", "gradient"):
+            ratio = first[f"{kind}/{layer}/rms"] / first[f"{kind}/{layer}/theory"]
+            assert ratio.to_list() == pytest.approx([1.0, 1.0], rel=0.25)
+    later = loaded.history.filter(pl.col("step") > 0)
+    assert later["activation/fc1/theory"].null_count() == len(later)
+    assert loaded.runs["theory/critical_std"].to_list() == pytest.approx([(2 / 256) ** 0.5] * 2)
+    # A convolution with pooling is not covered: it trains without.
+    command("model=cnn", *[s for s in SMALL if "model" not in s], "name=cnn")
+    assert "theory/critical_std" not in store.load("runs/cnn").runs.columns
+
+
 def test_an_initialization_that_looks_at_data_is_charged_for_it(command):
     command("-m", "init=lsuv,orthogonal", *SMALL, "model.depth=4", "name=grid")
     runs = store.load("runs/grid").runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from initstudy.ensemble import find_layers
 from initstudy.ensemble.layers import Layer
 from initstudy.ensemble.probes import dead, rms, saturated
 from initstudy.ensemble.stack import first_tensor
+from initstudy.theory import NotCoveredError, predict, second_moment
 
 LossFunction = Callable[[Tensor], Tensor]
 
@@ -33,6 +34,9 @@ class LayerSignal:
         dead: Fraction of units that are zero for the whole batch.
         saturated: Fraction of entries at the activation function's limits; None where it has none.
         finite: Whether activation and gradient are.
+        expected_activation_rms: What mean-field theory expects; None where it does not cover the
+            model.
+        expected_gradient_rms: Likewise, of the gradient.
     """
 
     name: str
@@ -43,6 +47,8 @@ class LayerSignal:
     dead: float
     saturated: float | None
     finite: bool
+    expected_activation_rms: float | None = None
+    expected_gradient_rms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,11 @@ def measure_signal(
             gradients = _gradients(value, seen, params)
     finally:
         model.train(training)
-    rows = tuple(_row(layer, seen[layer.output], gradients) for layer in layers)
+    rows = [_row(layer, seen[layer.output], gradients) for layer in layers]
+    if classes and len(inputs) == 1:
+        rows = _with_theory(rows, model, params, inputs[0])
     guessing = math.log(classes) if classes else None
-    return Signal(rows, float(value.detach()) if classes or loss else None, guessing, drawn)
+    return Signal(tuple(rows), float(value.detach()) if classes or loss else None, guessing, drawn)
 
 
 class _reading:  # noqa: N801 - a context manager
@@ -184,6 +192,23 @@ def _row(layer: Layer, activation: Tensor, gradients: dict[str, Tensor | None]) 
         None if layer.limits is None else float(saturated(stacked, layer.limits)),
         all(bool(torch.isfinite(t).all()) for t in tensors),
     )
+
+
+def _with_theory(
+    rows: list[LayerSignal], model: nn.Module, params: dict[str, Tensor], x: Tensor
+) -> list[LayerSignal]:
+    try:
+        found = predict(model, params, second_moment(x), len(x))
+    except NotCoveredError:
+        return rows
+    return [
+        replace(
+            row,
+            expected_activation_rms=found.activations.get(row.name),
+            expected_gradient_rms=found.gradients.get(row.name),
+        )
+        for row in rows
+    ]
 
 
 def _rms_of(tensors: list[Tensor]) -> float | None:

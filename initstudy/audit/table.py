@@ -51,14 +51,20 @@ def _parameters(audit: Audit) -> Table:
 
 def _layers(audit: Audit) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="One forward and backward pass", title_justify="left")
+    layers = audit.signal.layers
+    theory = any(layer.expected_activation_rms is not None for layer in layers)
     table.add_column("layer", overflow="fold")
-    for name in ("activation rms", "gradient rms", "weight gradient rms", "dead", "saturated"):
+    expected = ["theory"] if theory else []
+    measured = ("activation rms", *expected, "gradient rms", *expected, "by weight")
+    for name in (*measured, "dead", "saturated"):
         table.add_column(name, justify="right")
-    for layer in audit.signal.layers:
+    for layer in layers:
+        forward = [_number(layer.expected_activation_rms)] if theory else []
+        backward = [_number(layer.expected_gradient_rms)] if theory else []
         table.add_row(
-            escape(layer.name), _number(layer.activation_rms), _number(layer.gradient_rms),
-            _number(layer.weight_gradient_rms), f"{layer.dead:.0%}",
-            "–" if layer.saturated is None else f"{layer.saturated:.0%}",
+            escape(layer.name), _number(layer.activation_rms), *forward,
+            _number(layer.gradient_rms), *backward, _number(layer.weight_gradient_rms),
+            f"{layer.dead:.0%}", "–" if layer.saturated is None else f"{layer.saturated:.0%}",
         )  # fmt: skip
     return table
 

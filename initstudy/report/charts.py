@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import altair as alt
 import polars as pl
 
+from initstudy.report.fractions import dead_and_saturated
 from initstudy.report.frames import Study
 from initstudy.report.parallel import parallel_coordinates
-from initstudy.report.ranking import heat_map, ranking
+from initstudy.report.predictions import (
+    critical_line,
+    critical_note,
+    geometric_means,
+    theory_lines,
+)
+from initstudy.report.ranking import ranking
 from initstudy.report.statistics import mean_interval
 from initstudy.report.style import (
     GREY,
     HEIGHT,
     WIDTH,
+    NothingToShow,
     Rows,
     Spec,
     at_edge,
@@ -39,10 +46,6 @@ TRIANGLES = alt.Shape(
     scale=alt.Scale(domain=["above", "below"], range=["triangle-up", "triangle-down"]),
     legend=None,
 )
-
-
-class NothingToShow(ValueError):  # noqa: N818
-    """Why a chart would be empty."""
 
 
 def loss_over_steps(study: Study, facet: str) -> Spec:
@@ -129,7 +132,7 @@ def accuracy_by_value(study: Study, facet: str) -> Spec:
             tooltip=["run:N", "by:N", "seed:N", alt.Tooltip("accuracy:Q", format=".3f")],
         )
     )  # fmt: skip
-    layers = [band, line, bars, dots]
+    layers = [*critical_line(study, facet, x), band, line, bars, dots]
     lost = runs.filter(pl.col("diverged")).group_by("by", maintain_order=True).len("runs")
     if len(lost):
         rows = [{**row, "zero": 0.0, "text": f"{row['runs']}"} for row in lost.to_dicts()]
@@ -141,6 +144,7 @@ def accuracy_by_value(study: Study, facet: str) -> Spec:
         layers.append(count.encode(x=x, y=alt.Y("zero:Q", scale=y), text="text:N"))
     how = ", ".join(sorted(methods))
     note = " × on the axis: that many runs diverged." if len(lost) else ""
+    note += critical_note(study, facet)
     return titled(
         facet,
         alt.layer(*layers).properties(width=1.5 * WIDTH, height=HEIGHT),
@@ -185,28 +189,29 @@ def _by_depth(study: Study, facet: str, column: str, title: str, axis: str) -> S
         raise NothingToShow("Every measured value is zero or not finite.")
     rows: Rows = []
     for panel, frame in panels.items():
-        means = frame.group_by("by", maintain_order=True).agg(
-            [pl.col(c).log().mean().exp().alias(c) for c in columns.values()]
-        )
-        for row in means.to_dicts():
+        for row in geometric_means(frame, list(columns.values())):
             for layer, name in columns.items():
                 value, where = at_edge(row[name], domain)
                 rows.append({"panel": panel, "by": row["by"], "layer": layer, "value": value,
                              "where": where, "measured": shown(row[name])})  # fmt: skip
+    foreseen, agreement = theory_lines(panels["at initialization"], columns, domain)
     x = alt.X("layer:N", sort=layers, title="layer, input to output", axis=layer_axis())
+    hue = colour(study, facet=facet)
     drawn = []
     for panel in panels:
         here = [row for row in rows if row["panel"] == panel]
-        base = chart(here).encode(x=x, y=log_axis(axis, domain), color=colour(study, facet=facet))
+        base = chart(here).encode(x=x, y=log_axis(axis, domain), color=hue)
         line = base.mark_line(strokeWidth=1.6)
         dots = base.mark_point(filled=True, size=34).encode(
             tooltip=["by:N", "layer:N", "measured:N"]
         )
         outside = [row for row in here if row["where"] != "inside"]
         marks = chart(outside or [{"where": None}]).mark_point(filled=True, size=90)
-        marks = marks.encode(
-            x=x, y=log_axis(axis, domain), shape=TRIANGLES, color=colour(study, facet=facet)
-        )
+        marks = marks.encode(x=x, y=log_axis(axis, domain), shape=TRIANGLES, color=hue)
+        if foreseen and panel == "at initialization":
+            # A line through the points would hide the one that theory draws behind them.
+            expected = chart(foreseen).encode(x=x, y=log_axis(axis, domain), color=hue)
+            line = expected.mark_line(strokeWidth=1.4, strokeDash=[5, 3])
         parts = [line, dots, *([marks] if outside else [])]
         drawn.append(alt.layer(*parts).properties(width=WIDTH, height=HEIGHT, title=panel))
     beyond = any(row["where"] != "inside" for row in rows)
@@ -214,68 +219,8 @@ def _by_depth(study: Study, facet: str, column: str, title: str, axis: str) -> S
     return titled(
         facet, alt.hconcat(*drawn), title,
         f"Geometric mean over {seeds_in(study, facet)}; a run that diverged ends at its last "
-        f"measurement.{note}",
+        f"measurement.{note}{agreement}",
     )  # fmt: skip
-
-
-def dead_and_saturated(study: Study, facet: str) -> Spec:
-    """Fractions of dead units and of saturated activations at the end, by layer."""
-    layers = study.layers(facet)[:-1]
-    panels = {
-        "dead units": "activation/{}/dead",
-        "saturated activations": "activation/{}/saturated",
-    }
-    last = (
-        study.history.filter(pl.col("facet") == facet)
-        .group_by("run", "by", maintain_order=True)
-        .agg(
-            pl.col(c).drop_nulls().last()
-            for c in study.history.columns
-            if c.endswith(("/dead", "/saturated"))
-        )
-    )
-    drawn: list[Any] = []
-    absent: list[str] = []
-    for name, pattern in panels.items():
-        present = [layer for layer in layers if pattern.format(layer) in last.columns]
-        rows: Rows = [
-            {"by": by, "layer": layer, "value": value}
-            for layer in present
-            for (by,), frame in last.group_by("by", maintain_order=True)
-            if (value := _mean(frame[pattern.format(layer)])) is not None
-        ]
-        if not rows:
-            absent.append(name)
-            continue
-        if not study.numeric:
-            drawn.append(heat_map(study, facet, rows, present, name))
-            continue
-        shape = alt.Shape("layer:N", sort=layers, legend=alt.Legend(title="layer"))
-        dash = alt.StrokeDash("layer:N", sort=layers, legend=None)
-        base = chart(rows).encode(
-            x=x_by(study, facet),
-            y=alt.Y("value:Q", title="fraction", scale=alt.Scale(domain=[0, 1]),
-                    axis=alt.Axis(format="%")),
-        )  # fmt: skip
-        line = base.mark_line(color=GREY, strokeWidth=1.2).encode(strokeDash=dash, detail="layer:N")
-        dots = base.mark_point(filled=True, size=55).encode(
-            shape=shape, color=colour(study, legend=False, facet=facet),
-            tooltip=["by:N", "layer:N", alt.Tooltip("value:Q", format=".1%")],
-        )  # fmt: skip
-        drawn.append(alt.layer(line, dots).properties(width=WIDTH, height=HEIGHT, title=name))
-    if not drawn:
-        raise NothingToShow("Not measured: the sweep ran with probes=off, or has no hidden layer.")
-    note = f" No {absent[0]}: the activation function has no limits." if absent else ""
-    return titled(
-        facet, alt.hconcat(*drawn), "Dead and saturated at the end",
-        "Dead: zero for a whole batch. Saturated: within 1% of the activation's own limits. "
-        f"Mean of {seeds_in(study, facet)}.{note}",
-    )  # fmt: skip
-
-
-def _mean(values: pl.Series) -> float | None:
-    finite = values.cast(pl.Float64).drop_nulls().drop_nans()
-    return None if finite.is_empty() else float(finite.mean())  # type: ignore[arg-type]
 
 
 def _plain(frame: pl.DataFrame) -> Rows:

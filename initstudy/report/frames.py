@@ -13,7 +13,7 @@ from initstudy.store import Store
 SUMMARY = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "best/test/accuracy")
 NOT_CONFIGURATION = (
     "run", *SUMMARY, "diverged_step", "diverged_layer", "device", "torch", "seconds", "facet", "by",
-    "init", "model", "init/examples", "init/passes",
+    "init", "model", "init/examples", "init/passes", "theory/critical_std",
 )  # fmt: skip
 MODEL = "model._target_"
 LOG_FROM = 20.0

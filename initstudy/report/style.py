@@ -24,6 +24,10 @@ Rows = list[dict[str, Any]]
 Spec = dict[str, Any]
 
 
+class NothingToShow(ValueError):  # noqa: N818
+    """Why a chart would be empty."""
+
+
 def chart(rows: Rows) -> alt.Chart:
     """An empty chart over plain rows.
 

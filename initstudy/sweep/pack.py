@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from initstudy.config import Plain
 from initstudy.data import Batches, Dataset
@@ -21,8 +21,11 @@ from initstudy.ensemble import (
     not_vectorizable,
     train,
 )
+from initstudy.ensemble.stack import Tensors
+from initstudy.ensemble.train import Value
 from initstudy.sweep import build
 from initstudy.sweep.plan import Pack
+from initstudy.theory import NotCoveredError, predict, second_moment
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +93,34 @@ def _train(
         layers,
         plan,
     )
+    foreseen = [_theory(architecture, plan, config, values, x) for values, x in
+                zip(members, batches(0)[0], strict=True)]  # fmt: skip
     for row in rows:
+        at_first, at_last = foreseen[row.member]
         if isinstance(row, Summary):
-            row = Summary(row.member, {**row.values, **drawn[row.member][1]})
-        yield row
+            yield Summary(row.member, {**row.values, **drawn[row.member][1], **at_last})
+        elif row.step == 0:
+            yield Row(row.member, 0, {**row.values, **at_first})
+        else:
+            yield row
+
+
+def _theory(
+    architecture: nn.Module, plan: Schedule, config: Plain, values: Tensors, x: Tensor
+) -> tuple[dict[str, Value], dict[str, Value]]:
+    """What theory foresees of a run: columns of its first row, and of its summary."""
+    if plan.probes.preset == "off":
+        return {}, {}
+    try:
+        found = predict(architecture, values, second_moment(x), config["batch_size"])
+    except NotCoveredError:
+        return {}, {}
+    first: dict[str, Value] = {}
+    for name in found.activations:
+        first[f"activation/{name}/theory"] = found.activations[name]
+        first[f"gradient/{name}/theory"] = found.gradients[name]
+    critical = {} if found.critical_std is None else {"theory/critical_std": found.critical_std}
+    return first, dict(critical)
 
 
 def _optimizer(configs: list[Plain], stack: Stack):  # type: ignore[no-untyped-def]

@@ -1,0 +1,86 @@
+"""Theory behind the measured points: lines to draw, and how well they agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from initstudy.report.frames import Study
+from initstudy.report.style import GREY, Rows, at_edge, chart
+
+CRITICAL = "theory/critical_std"
+
+
+def geometric_means(frame: pl.DataFrame, columns: list[str]) -> list[dict[str, Any]]:
+    """A row a value of the studied variable, with the geometric mean of each column."""
+    logs = [pl.col(c).log().mean().exp().alias(c) for c in columns]
+    return frame.group_by("by", maintain_order=True).agg(logs).to_dicts()
+
+
+def theory_lines(
+    frame: pl.DataFrame, columns: Mapping[str, str], domain: tuple[float, float]
+) -> tuple[Rows, str]:
+    """What theory expects where it covers the model, and a sentence on how well it agrees.
+
+    Args:
+        frame: The first measurement of every run.
+        columns: The measured column of each layer, ending in "/rms"; the prediction's ends in
+            "/theory".
+        domain: Of the axis; what lies outside ends the line.
+    """
+    expected = {
+        layer: name
+        for layer, column in columns.items()
+        if (name := column.removesuffix("/rms") + "/theory") in frame.columns
+    }
+    covered = frame.drop_nulls(list(expected.values())) if expected else frame.clear()
+    if covered.is_empty():
+        return [], ""
+    rows: Rows = []
+    for row in geometric_means(covered, list(expected.values())):
+        for layer, name in expected.items():
+            value, where = at_edge(row[name], domain)
+            if where == "inside":
+                rows.append({"by": row["by"], "layer": layer, "value": value})
+    return rows, _agreement(covered, columns, expected)
+
+
+def _agreement(frame: pl.DataFrame, columns: Mapping[str, str], expected: Mapping[str, str]) -> str:
+    """Median of measured over expected, as a deviation, over runs and layers that are finite."""
+    deviations = []
+    for layer, name in expected.items():
+        pairs = frame.select(columns[layer], name).to_numpy().astype(float)
+        good = pairs[np.isfinite(pairs).all(1) & (pairs > 0).all(1)]
+        deviations += list(np.abs(np.log(good[:, 0] / good[:, 1])))
+    if not deviations:
+        return ""
+    middle = math.expm1(float(np.median(deviations)))
+    return f" Dashed: mean-field theory; the median run and layer lies {middle:.1%} from it."
+
+
+def critical_line(study: Study, facet: str, x: alt.X) -> list[alt.Chart]:
+    """A rule at the deviation where theory has the signal neither grow nor shrink."""
+    critical = critical_std(study, facet)
+    if critical is None:
+        return []
+    rule = chart([{"by": critical}]).mark_rule(color=GREY, strokeDash=[4, 3])
+    return [rule.encode(x=x)]
+
+
+def critical_note(study: Study, facet: str) -> str:
+    """What the rule means; empty where there is none."""
+    critical = critical_std(study, facet)
+    return "" if critical is None else f" Dashed: theory's critical std, {critical:.3g}."
+
+
+def critical_std(study: Study, facet: str) -> float | None:
+    """The critical deviation of a facet's model, or None where it has none or several."""
+    if study.by != "init.std" or CRITICAL not in study.runs.columns:
+        return None
+    found = study.runs.filter(pl.col("facet") == facet)[CRITICAL].drop_nulls().unique()
+    return float(found[0]) if len(found) == 1 else None
