@@ -68,7 +68,7 @@ def _vote(module: nn.Module, key: str, fit: Identified) -> Vote:
 def _row(
     name: str, module: nn.Module, key: str, parameter: Tensor, fit: Identified
 ) -> ParameterRow:
-    fans = compute_fans(module, key) if kind(module) is not None else None
+    fans = compute_fans(module, key) if role(module, key) and kind(module) else None
     values = parameter.double()
     return ParameterRow(
         name,

@@ -16,6 +16,10 @@ from torch import nn
 from initstudy.initializers.kinds import GATES, RECURRENT, kind, role
 
 
+class UnknownFansError(ValueError):
+    """Nobody knows the fans of such a layer or parameter."""
+
+
 @dataclass(frozen=True)
 class Fans:
     """Inputs of one output unit, outputs of one input unit, and how the tensor holds them.
@@ -61,15 +65,19 @@ def compute_fans(module: nn.Module, parameter: str, convention: str = "layer") -
               Function): as "layer", with the gates of a recurrent layer as one map.
 
     Raises:
-        ValueError: For a kind of layer, parameter or convention that is not known.
+        UnknownFansError: For a kind of layer or a parameter that is not known.
+        ValueError: For a convention that is not known, or a layer with a fan of zero.
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"convention={convention}: choose one of {', '.join(CONVENTIONS)}")
     name = kind(module)
     if name is None:
-        raise ValueError(f"{type(module).__name__}: no fans known for this kind of layer")
-    if parameter not in dict(module.named_parameters(recurse=False)):
-        raise ValueError(f"{type(module).__name__}.{parameter}: no fans known for this parameter")
+        raise UnknownFansError(f"{type(module).__name__}: no fans known for this kind of layer")
+    present = parameter in dict(module.named_parameters(recurse=False))
+    if not present or role(module, parameter) is None:
+        raise UnknownFansError(
+            f"{type(module).__name__}.{parameter}: no fans known for this parameter"
+        )
     if name in ("norm", "prelu"):
         return Fans(1, 1)
     return CONVENTIONS[convention](module, name, _weight_of(module, parameter))

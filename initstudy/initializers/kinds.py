@@ -34,6 +34,8 @@ WEIGHTED = (
 )  # fmt: skip
 ROLES = ("weight", "recurrent", "bias")
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+# How the parameters of torch's own layers are called; a subclass may add others.
+NAMES = ("weight", "bias", "in_proj_", "q_proj_", "k_proj_", "v_proj_")
 
 
 def kind(module: nn.Module) -> str | None:
@@ -49,6 +51,8 @@ def role(module: nn.Module, parameter: str) -> str | None:
     """
     if kind(module) is None:
         return parameter if parameter in ("weight", "bias") else None
+    if not parameter.startswith(NAMES):
+        return None
     if parameter.startswith("weight_hh"):
         return "recurrent"
     if "bias" in parameter:

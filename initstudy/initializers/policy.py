@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from initstudy.initializers.base import Initializer
 from initstudy.initializers.distributions import Constant
-from initstudy.initializers.fans import CONVENTIONS, Fans, compute_fans
+from initstudy.initializers.fans import CONVENTIONS, Fans, UnknownFansError, compute_fans
 from initstudy.initializers.kinds import KINDS, ROLES, WEIGHTED, kind, role
 
 Fill = Initializer | Callable[..., Tensor]
@@ -206,5 +206,5 @@ def fans_or_one(module: nn.Module, key: str, convention: str) -> Fans:
     """
     try:
         return compute_fans(module, key, convention)
-    except ValueError:
+    except UnknownFansError:
         return Fans(1, 1)

@@ -78,6 +78,18 @@ def test_kinds_roles_and_names_may_be_several():
                      "1.weight": 3, "1.bias": 5, "2.weight": 2, "2.bias": 2}  # fmt: skip
 
 
+def test_a_parameter_that_a_subclass_adds_is_filled_by_name():
+    class Scaled(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 2)
+            self.scale = nn.Parameter(torch.ones(2))
+
+    with pytest.raises(UnfilledParameterError, match="leaves scale"):
+        draw(Scaled(), as_policy(Normal(1.0)), 0)
+    rules = Policy([Rule(Constant(4.0), name="scale"), Rule(Constant(1.0))])
+    assert draw(Scaled(), rules, 0)["scale"].tolist() == [4.0, 4.0]
+
+
 def test_what_an_initializer_is_not_for_comes_from_the_rest():
     net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Linear(2, 2))
     values = draw(net, as_policy(Dirac(), bias=0.1, rest=Constant(7.0)), 0)
@@ -104,6 +116,7 @@ def test_what_no_rule_fills_is_named():
         draw(Own(), as_policy(Normal(1.0)), 0)
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_a_wrong_shape_a_wrong_kind_and_a_non_initializer_are_refused():
     class Square:
         def __call__(self, shape, fans, *, generator, dtype):
@@ -119,6 +132,8 @@ def test_a_wrong_shape_a_wrong_kind_and_a_non_initializer_are_refused():
         Rule(Normal(1.0), convention="keros")
     with pytest.raises(ValueError, match=r"init cannot fill bias: .* two dimensions or more"):
         draw(nn.Linear(5, 3), Policy([Rule(Orthogonal())]), 0)
+    with pytest.raises(ValueError, match=r"init cannot fill weight: .* fans of at least 1"):
+        draw(nn.Linear(0, 3), as_policy(Normal(1.0)), 0)
     with pytest.raises(TypeError, match="is no Rule"):
         Policy([Normal(1.0)])
     with pytest.raises(TypeError, match="neither a Policy nor callable"):

@@ -10,6 +10,8 @@ from scipy import stats
 from torch import nn
 
 from initstudy.initializers import (
+    Fans,
+    Uniform,
     article,
     as_policy,
     bert,
@@ -108,6 +110,10 @@ def test_the_examples_of_matlabs_page():
     gru = initialize(nn.GRU(30, 100), matlab(), seed=0)
     is_uniform(gru.weight_ih_l0, glorot(30, 3 * 100))
     assert (gru.bias_ih_l0 == 0).all()
+
+    attention = Uniform(0.1)((100, 100), Fans(100, 100), generator=torch.Generator().manual_seed(0))
+    is_uniform(attention, 0.1)
+    assert attention.abs().max() <= 0.1
 
     norm = initialize(nn.BatchNorm2d(128), matlab(), seed=0)
     assert (norm.weight == 1).all()
