@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ Array = np.ndarray
 Fill = Callable[[tuple[int, ...], int], Array]
 OUT = Path(__file__).parent.parent / "docs" / "conformance.md"
 # A linear layer of 400 inputs and 250 outputs, and a 3×3 convolution of 40 and 60 channels.
-LAYERS = {
+LAYERS: dict[str, nn.Linear | nn.Conv2d] = {
     "linear": nn.Linear(400, 250),
     "conv": nn.Conv2d(40, 60, 3),
 }
@@ -79,8 +80,8 @@ class Case:
     name: str
     initializer: Initializer
     torch: Callable[[torch.Tensor], torch.Tensor] | None = None
-    keras: Callable[..., object] | None = None
-    jax: Callable[..., object] | None = None
+    keras: Callable[..., Any] | None = None
+    jax: Callable[..., Any] | None = None
     differs: dict[str, str] | None = None
 
 
@@ -141,8 +142,8 @@ def cases() -> list[Case]:
     ]  # fmt: skip
 
 
-def _centred(uniform: Callable[..., object], half: float) -> Callable[..., object]:
-    return lambda *arguments: uniform(*arguments) - half  # type: ignore[operator]
+def _centred(uniform: Callable[..., Any], half: float) -> Callable[..., Any]:
+    return lambda *arguments: uniform(*arguments) - half
 
 
 def measure(case: Case, layer: str) -> dict[str, Array]:

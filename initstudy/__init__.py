@@ -1,6 +1,9 @@
 """The study harness for neural-network weight initialization."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from initstudy.audit import audit as audit
 
 __version__ = "0.1.0"
 

@@ -61,16 +61,8 @@ class Better:
 
 
 @dataclass(frozen=True)
-class AtMost:
-    """A choice stays at or below a limit, as one that learns nothing stays at chance.
-
-    Args:
-        statement: What is claimed, in words.
-        choice: The value of the studied variable.
-        limit: Of the metric.
-        metric: A column of the summary.
-        diverged_as: What a metric that is not finite counts as.
-    """
+class _Limit:
+    """A choice on one side of a limit."""
 
     statement: str
     choice: str
@@ -85,7 +77,34 @@ class AtMost:
             return UNDECIDED, None, self.metric, f"needs two seeds of {self.choice}"
         interval = mean_interval(list(values.values()))
         detail = f"{self.metric} of {self.choice} is {interval.estimate:.3f}; limit {self.limit:g}"
-        return (PASS if interval.high <= self.limit else FAIL), interval, self.metric, detail
+        return (PASS if self._holds(interval) else FAIL), interval, self.metric, detail
+
+    def _holds(self, interval: Interval) -> bool:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class AtMost(_Limit):
+    """A choice stays at or below a limit, as one that learns nothing stays at chance.
+
+    Args:
+        statement: What is claimed, in words.
+        choice: The value of the studied variable.
+        limit: Of the metric; the whole interval must lie on its side.
+        metric: A column of the summary.
+        diverged_as: What a metric that is not finite counts as.
+    """
+
+    def _holds(self, interval: Interval) -> bool:
+        return interval.high <= self.limit
+
+
+@dataclass(frozen=True)
+class AtLeast(_Limit):
+    """A choice reaches a limit; arguments as `AtMost`."""
+
+    def _holds(self, interval: Interval) -> bool:
+        return interval.low >= self.limit
 
 
 def _by_seed(

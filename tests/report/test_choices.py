@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from initstudy.report.charts import CHARTS
-from initstudy.report.choices import AtMost, Better
+from initstudy.report.choices import AtLeast, AtMost, Better
 from initstudy.report.claims import evaluate
 from initstudy.report.frames import prepare
 from initstudy.report.page import table
@@ -77,6 +77,12 @@ def test_at_most_needs_the_whole_interval_below():
     assert AtMost("x", "zeros", 0.2).check(zoo(), "MLP")[0] == "PASS"
     assert AtMost("x", "zeros", 0.101).check(zoo(), "MLP")[0] == "FAIL"
     assert AtMost("x", "he", 0.2).check(zoo(), "MLP")[0] == "FAIL"
+
+
+def test_at_least_needs_the_whole_interval_above():
+    assert AtLeast("x", "he", 0.8).check(zoo(), "MLP")[0] == "PASS"
+    assert AtLeast("x", "he", 0.949).check(zoo(), "MLP")[0] == "FAIL"
+    assert AtLeast("x", "he", 0.5).check(zoo(lost=("he",)), "MLP")[0] == "FAIL"
 
 
 def test_what_the_sweep_lacks_decides_nothing():
