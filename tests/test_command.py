@@ -194,11 +194,14 @@ def shipped():
             yield pytest.param(group.name, file.stem, id=f"{group.name}={file.stem}")
 
 
+# Reproductions of papers, on MNIST.
+PAPERS = ("he_2015", "glorot_2010")
 # Sweeps that are not about init.std, cut down to two runs.
 NARROWED = {
     "init_zoo": ["init=zeros,lsuv"],
     "init_zoo_mnist": ["init=zeros,lsuv"],
     "he_2015": ["model.depth=22"],
+    "glorot_2010": ["model.activation=tanh"],
 }
 
 
@@ -216,7 +219,7 @@ def test_every_shipped_choice_composes_and_trains(command, group, choice, tmp_pa
     if choice == "online":
         assert "tracking.mode=online: no W&B key" in command("tracking=online")[2]
         return
-    if "mnist" in choice or choice == "he_2015":
+    if "mnist" in choice or choice in PAPERS:
         name = "FashionMNIST" if choice == "fashion_mnist" else "MNIST"
         root = fake_mnist(tmp_path / "data", name=name)
         small += [f"data.root={root}", "data.download=false"]
