@@ -19,7 +19,7 @@ TRUTH = {"he": 0.95, "xavier": 0.80, "lecun": 0.94, "zeros": 0.10}
 LAYERS = ("fc1", "fc2", "head")
 
 
-def zoo(truth=TRUTH, noise=0.01, seeds=3, facets=("relu",), claims=None, lost=()):
+def zoo(truth=TRUTH, noise=0.01, seeds=3, facets=("relu",), claims=None, lost=(), by="init"):
     """A sweep over initializers whose accuracies are known; `lost` ones diverge."""
     rng = np.random.default_rng(0)
     runs, history = [], []
@@ -44,7 +44,7 @@ def zoo(truth=TRUTH, noise=0.01, seeds=3, facets=("relu",), claims=None, lost=()
                         row[f"gradient/{layer}/rms"] = 1.0 / (1 + number)
                         row[f"activation/{layer}/dead"] = number / 10
                     history.append(row)
-    study = {"name": "zoo", "by": "init", "claims": claims or {}, "layers": {"MLP": list(LAYERS)}}
+    study = {"name": "zoo", "by": by, "claims": claims or {}, "layers": {"MLP": list(LAYERS)}}
     frames = (pl.DataFrame(rows, infer_schema_length=None) for rows in (runs, history))
     return prepare(Store(*frames, study))
 
@@ -105,6 +105,11 @@ def test_a_claim_is_checked_where_it_is_about():
 def test_an_initializers_own_arguments_make_no_facets_of_their_own():
     """The gain goes by initializer and activation: it follows from the facet and the choice."""
     assert zoo(facets=("relu", "tanh")).facets == ["MLP, activation=relu", "MLP, activation=tanh"]
+
+
+def test_where_the_study_is_about_something_else_a_choice_is_one_facet_by_its_name():
+    study = zoo(truth={"he": 0.9, "xavier": 0.8}, by="seed")
+    assert study.facets == ["MLP, init=he", "MLP, init=xavier"]
 
 
 def test_choices_are_ranked_in_chart_and_table_with_every_run_and_interval():
