@@ -79,6 +79,8 @@ class Policy:
     rules: Sequence[Rule]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.rules, list | tuple):
+            raise TypeError(f"init.rules={self.rules}: must be a list of Rules")
         object.__setattr__(self, "rules", tuple(self.rules))
         for rule in self.rules:
             if not isinstance(rule, Rule):

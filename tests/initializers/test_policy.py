@@ -134,6 +134,8 @@ def test_a_wrong_shape_a_wrong_kind_and_a_non_initializer_are_refused():
         draw(nn.Linear(5, 3), Policy([Rule(Orthogonal())]), 0)
     with pytest.raises(ValueError, match=r"init cannot fill weight: .* fans of at least 1"):
         draw(nn.Linear(0, 3), as_policy(Normal(1.0)), 0)
+    with pytest.raises(TypeError, match=r"init\.rules=3: must be a list"):
+        Policy(3)
     with pytest.raises(TypeError, match="is no Rule"):
         Policy([Normal(1.0)])
     with pytest.raises(TypeError, match="neither a Policy nor callable"):
