@@ -202,6 +202,7 @@ NARROWED = {
     "init_zoo_mnist": ["init=zeros,lsuv"],
     "he_2015": ["model.depth=22"],
     "glorot_2010": ["model.activation=tanh"],
+    "mishkin_2016": ["init=lsuv", "model.channels=[4,4]"],
 }
 
 
@@ -241,6 +242,13 @@ def test_every_shipped_file_opens_with_its_command():
         lines = [line for line in file.read_text().splitlines() if "@package" not in line]
         assert lines[0].startswith("# python -m initstudy"), file
         yaml.safe_load(file.read_text())
+
+
+def test_every_initializer_has_a_row_in_the_docs():
+    page = (CONF.parent / "docs" / "initializers.md").read_text(encoding="utf-8")
+    rows = "".join(line for line in page.splitlines() if line.startswith("| `"))
+    for file in (CONF / "init").glob("*.yaml"):
+        assert f"`{file.stem}`" in rows, file.stem
 
 
 def test_a_users_own_model_and_initializer(command, tmp_path):
