@@ -7,14 +7,14 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
-from scipy.special import erf, expit, ndtr
 
 from initstudy.meanfield.checks import require_choice, require_number
 from initstudy.meanfield.kernels import Kernel, PiecewiseLinear
 from initstudy.meanfield.mixtures import Gated, Probit, kolmogorov_rule
-from initstudy.meanfield.smoothed import HardTanh, Selu
 
 ONE = np.ones(1)
+
+# SciPy takes a second to import, and the activations that most networks have need none of it.
 
 
 def _tanh() -> Kernel:
@@ -24,23 +24,51 @@ def _tanh() -> Kernel:
 
 
 def _sigmoid() -> Kernel:
+    from scipy.special import expit
+
     k, weights = kolmogorov_rule()
     return Probit(expit, 1 / (2 * k), weights, offset=0.5, height=0.5)
 
 
 def _swish() -> Kernel:
+    from scipy.special import expit
+
     k, weights = kolmogorov_rule()
     return Gated(lambda x: x * expit(x), 1 / (2 * k), weights)
+
+
+def _erf() -> Kernel:
+    from scipy.special import erf
+
+    return Probit(erf, math.sqrt(2) * ONE, ONE)
+
+
+def _gelu() -> Kernel:
+    from scipy.special import ndtr
+
+    return Gated(lambda x: x * ndtr(x), ONE, ONE)
+
+
+def _hard_tanh() -> Kernel:
+    from initstudy.meanfield.smoothed import HardTanh
+
+    return HardTanh()
+
+
+def _selu() -> Kernel:
+    from initstudy.meanfield.smoothed import Selu
+
+    return Selu()
 
 
 BUILDERS: dict[str, Callable[[], Kernel]] = {
     "relu": lambda: PiecewiseLinear(0.0),
     "tanh": _tanh,
-    "erf": lambda: Probit(erf, math.sqrt(2) * ONE, ONE),
+    "erf": _erf,
     "sigmoid": _sigmoid,
-    "hard_tanh": HardTanh,
-    "gelu": lambda: Gated(lambda x: x * ndtr(x), ONE, ONE),
-    "selu": Selu,
+    "hard_tanh": _hard_tanh,
+    "gelu": _gelu,
+    "selu": _selu,
     "swish": _swish,
     "silu": _swish,
     "linear": lambda: PiecewiseLinear(1.0),

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
-from scipy.optimize import brentq
-
 from initstudy.meanfield.activations import resolve
 from initstudy.meanfield.checks import require_number, require_variances
 from initstudy.meanfield.kernels import FAR, Kernel
@@ -15,6 +13,7 @@ from initstudy.meanfield.maps import (
     LENGTHS,
     TOLERANCE,
     depth_scale,
+    find_root,
     stable_correlation,
     stable_length,
 )
@@ -127,7 +126,7 @@ def critical_sigma_w2(
     while _edge_bias(kernel, q) < sigma_b2 and q < FAR:
         low, q = q, 4 * q
     if low < q < FAR:
-        q = brentq(lambda q: _edge_bias(kernel, q) - sigma_b2, low, q, xtol=1e-300)
+        q = find_root(lambda q: _edge_bias(kernel, q) - sigma_b2, low, q)
     return 1 / kernel.derivative_moment(q)
 
 
@@ -138,7 +137,7 @@ def _edge(kernel: Kernel) -> list[tuple[float, float]]:
     unstable = [i for i, above in enumerate(excess) if above > TOLERANCE]
     if unstable:
         last = unstable[-1]
-        low = brentq(lambda q: _edge_slope(kernel, q) - 1, *LENGTHS[last : last + 2])
+        low = find_root(lambda q: _edge_slope(kernel, q) - 1, *LENGTHS[last : last + 2])
         lengths = [low, *LENGTHS[last + 1 :]]
     else:
         lengths = [0.0, *LENGTHS]

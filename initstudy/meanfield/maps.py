@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
-from scipy.optimize import brentq
 
 from initstudy.meanfield.activations import resolve
 from initstudy.meanfield.checks import (
@@ -174,17 +173,17 @@ def stable_length(
     for q, moment in _moments(kernel)[::step]:
         if step * (q - start) > 0:
             if step * (sigma_w2 * moment + sigma_b2 - q) <= 0:
-                return _root(excess, before, q)
+                return find_root(excess, before, q)
             before = q
     if step < 0:
         # The map of zero is below the fixed point, and half of it is so beyond rounding.
-        return _root(excess, excess(0.0) / 2, before) if excess(0.0) > 0 else 0.0
+        return find_root(excess, excess(0.0) / 2, before) if excess(0.0) > 0 else 0.0
     if sigma_w2 * kernel.growth >= 1 - TOLERANCE:
         return math.inf
     after = before
     while excess(after) > 0:
         before, after = after, 4 * after
-    return _root(excess, before, after)
+    return find_root(excess, before, after)
 
 
 def stable_correlation(
@@ -266,5 +265,8 @@ def _mean_slope(kernel: Kernel, q: float, c: float) -> float:
     return float(weights @ (2 * s * slopes))
 
 
-def _root(excess: Callable[[float], float], low: float, high: float) -> float:
+def find_root(excess: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function changes its sign between two arguments, to the last digits."""
+    from scipy.optimize import brentq
+
     return float(brentq(excess, low, high, xtol=1e-300, rtol=4 * np.finfo(float).eps))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from initstudy.sweep.plan import Pack
 from initstudy.theory import NotCoveredError, predict, second_moment
 
 log = logging.getLogger(__name__)
+Foreseen = tuple[dict[str, Value], dict[str, Value]]
 
 # Floats of activations that an evaluation may hold at once, over all members.
 EVALUATION_BUDGET = {"cpu": 2**22, "cuda": 2**28}
@@ -93,34 +94,42 @@ def _train(
         layers,
         plan,
     )
-    foreseen = [_theory(architecture, plan, config, values, x) for values, x in
-                zip(members, batches(0)[0], strict=True)]  # fmt: skip
+    costs = [cost for _, cost in drawn]
+    foreseen: list[Foreseen] = [({}, {}) for _ in members]
+    if plan.probes.preset != "off":
+        inputs, _ = batches(0)
+        foreseen = [_foresee(architecture, *pair) for pair in zip(members, inputs, strict=True)]
+    yield from _annotated(rows, costs, foreseen)
+
+
+def _annotated(
+    rows: Iterable[Row | Summary], costs: Sequence[Plain], foreseen: Sequence[Foreseen]
+) -> Iterator[Row | Summary]:
+    """Rows with what theory foresees in the first, and summaries with what the start has cost."""
     for row in rows:
         at_first, at_last = foreseen[row.member]
         if isinstance(row, Summary):
-            yield Summary(row.member, {**row.values, **drawn[row.member][1], **at_last})
+            yield Summary(row.member, {**row.values, **costs[row.member], **at_last})
         elif row.step == 0:
             yield Row(row.member, 0, {**row.values, **at_first})
         else:
             yield row
 
 
-def _theory(
-    architecture: nn.Module, plan: Schedule, config: Plain, values: Tensors, x: Tensor
-) -> tuple[dict[str, Value], dict[str, Value]]:
+def _foresee(architecture: nn.Module, values: Tensors, x: Tensor) -> Foreseen:
     """What theory foresees of a run: columns of its first row, and of its summary."""
-    if plan.probes.preset == "off":
-        return {}, {}
     try:
-        found = predict(architecture, values, second_moment(x), config["batch_size"])
+        found = predict(architecture, values, second_moment(x), len(x))
     except NotCoveredError:
         return {}, {}
     first: dict[str, Value] = {}
     for name in found.activations:
         first[f"activation/{name}/theory"] = found.activations[name]
         first[f"gradient/{name}/theory"] = found.gradients[name]
-    critical = {} if found.critical_std is None else {"theory/critical_std": found.critical_std}
-    return first, dict(critical)
+    last: dict[str, Value] = {}
+    if found.critical_std is not None:
+        last["theory/critical_std"] = found.critical_std
+    return first, last
 
 
 def _optimizer(configs: list[Plain], stack: Stack):  # type: ignore[no-untyped-def]
