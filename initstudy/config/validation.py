@@ -1,161 +1,23 @@
-"""The schema of conf/, what makes a configuration valid, and a run's identity."""
+"""What makes a configuration valid, as far as it can be told without data."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-Plain = dict[str, Any]
+from initstudy.config.run import Plain, Run, identity
+from initstudy.config.schema import SGD, Adam
 
-# What cannot change a run's result, and so is no part of its identity.
-WITHOUT_EFFECT = (
-    "name", "dir", "by", "claims", "exclude", "device", "tracking", "executor", "data.root",
-    "data.download",
-)  # fmt: skip
 MAX_SEED = 2**63 - 1
 
 
 class ConfigError(ValueError):
     """What a user got wrong, in one line: the key, the value, what would be right."""
-
-
-@dataclass
-class Data:
-    """Group `data`."""
-
-    name: str = MISSING
-    root: str = "data"
-    download: bool = True
-    subset: int | None = None
-
-
-@dataclass
-class Optimizer:
-    """Group `optimizer`; a field that an optimizer does not know is absent from its file."""
-
-    name: str = MISSING
-    lr: float = MISSING
-    weight_decay: float = 0.0
-
-
-@dataclass
-class SGD(Optimizer):
-    """`optimizer=sgd`."""
-
-    momentum: float = 0.0
-    nesterov: bool = False
-
-
-@dataclass
-class Adam(Optimizer):
-    """`optimizer=adam` and `optimizer=adamw`."""
-
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-
-
-@dataclass
-class Probes:
-    """Group `probes`."""
-
-    preset: str = "basic"
-    every: int = 20
-
-
-@dataclass
-class Tracking:
-    """Group `tracking`."""
-
-    mode: str = "offline"
-    project: str = "initstudy"
-    entity: str | None = None
-
-
-@dataclass
-class Executor:
-    """Group `executor`."""
-
-    pack_size: int | None = None
-
-
-@dataclass
-class Config:
-    """The whole configuration. `model` and `init` belong to their `_target_`s."""
-
-    model: Any = MISSING
-    init: Any = MISSING
-    data: Data = MISSING
-    optimizer: Any = MISSING
-    probes: Probes = MISSING
-    tracking: Tracking = MISSING
-    executor: Executor = MISSING
-    seed: int = 0
-    epochs: int = 60
-    max_steps: int | None = None
-    batch_size: int = 32
-    log_every: int = 20
-    eval_every: int = 100
-    device: str = "auto"
-    name: str = MISSING
-    dir: str = MISSING
-    by: str | None = None
-    claims: dict[str, Any] = field(default_factory=dict)
-    exclude: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One point of a grid.
-
-    Attributes:
-        config: The resolved configuration as plain values.
-        overrides: What the user or the sweep set, as Hydra takes it.
-        id: Twelve hexadecimal digits; the same for the same configuration.
-        choices: The choice of each group, such as "xavier_normal" of `init`.
-    """
-
-    config: Plain
-    overrides: tuple[str, ...] = ()
-    id: str = ""
-    choices: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """The overrides in short: "std=0.1 seed=2"."""
-        parts = [o.lstrip("+").split("=", 1) for o in self.overrides if "=" in o]
-        shown = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in parts if key != "sweep"]
-        return " ".join(shown) or self.id
-
-    def matches(self, pattern: Mapping[str, Any]) -> bool:
-        """Whether the run has all these choices of groups and values of keys."""
-        has = {**flatten(self.config), **self.choices}
-        return all(str(has.get(key)) == str(value) for key, value in pattern.items())
-
-
-def register() -> None:
-    """Makes the schema and the resolvers of conf/ known to Hydra; safe to call again."""
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
-    if not OmegaConf.has_resolver("geomspace"):
-        OmegaConf.register_new_resolver("geomspace", geomspace)
-
-
-def geomspace(first: float, last: float, count: int) -> str:
-    """`count` values spaced evenly in log, to four digits, as the text of a Hydra sweep.
-
-    Example: `init.std: ${geomspace:0.001,4,14}`.
-    """
-    ratio = (last / first) ** (1 / (count - 1))
-    return ",".join(f"{first * ratio**i:.4g}" for i in range(count))
 
 
 def make_run(
@@ -173,34 +35,6 @@ def make_run(
     _validate(config)
     named = {k: str(v) for k, v in (choices or {}).items() if k in ("model", "init")}
     return Run(config, tuple(overrides), identity(config), named)
-
-
-def identity(config: Plain) -> str:
-    """The hash of what can change a run's result. 1 and 1.0 are the same number."""
-    relevant = {k: _canonical(v) for k, v in flatten(config).items() if not _without_effect(k)}
-    text = json.dumps(relevant, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Plain:
-    """Nested keys as dotted ones."""
-    flat: Plain = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _without_effect(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
-
-
-def _canonical(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return [_canonical(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _validate(config: Plain) -> None:

@@ -1,0 +1,110 @@
+"""The schema of conf/ and its resolvers, as Hydra knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+
+@dataclass
+class Data:
+    """Group `data`."""
+
+    name: str = MISSING
+    root: str = "data"
+    download: bool = True
+    subset: int | None = None
+
+
+@dataclass
+class Optimizer:
+    """Group `optimizer`; a field that an optimizer does not know is absent from its file."""
+
+    name: str = MISSING
+    lr: float = MISSING
+    weight_decay: float = 0.0
+
+
+@dataclass
+class SGD(Optimizer):
+    """`optimizer=sgd`."""
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+
+@dataclass
+class Adam(Optimizer):
+    """`optimizer=adam` and `optimizer=adamw`."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+
+@dataclass
+class Probes:
+    """Group `probes`."""
+
+    preset: str = "basic"
+    every: int = 20
+
+
+@dataclass
+class Tracking:
+    """Group `tracking`."""
+
+    mode: str = "offline"
+    project: str = "initstudy"
+    entity: str | None = None
+
+
+@dataclass
+class Executor:
+    """Group `executor`."""
+
+    pack_size: int | None = None
+
+
+@dataclass
+class Config:
+    """The whole configuration. `model` and `init` belong to their `_target_`s."""
+
+    model: Any = MISSING
+    init: Any = MISSING
+    data: Data = MISSING
+    optimizer: Any = MISSING
+    probes: Probes = MISSING
+    tracking: Tracking = MISSING
+    executor: Executor = MISSING
+    seed: int = 0
+    epochs: int = 60
+    max_steps: int | None = None
+    batch_size: int = 32
+    log_every: int = 20
+    eval_every: int = 100
+    device: str = "auto"
+    name: str = MISSING
+    dir: str = MISSING
+    by: str | None = None
+    claims: dict[str, Any] = field(default_factory=dict)
+    exclude: list[dict[str, Any]] = field(default_factory=list)
+
+
+def register() -> None:
+    """Makes the schema and the resolvers of conf/ known to Hydra; safe to call again."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    if not OmegaConf.has_resolver("geomspace"):
+        OmegaConf.register_new_resolver("geomspace", geomspace)
+
+
+def geomspace(first: float, last: float, count: int) -> str:
+    """`count` values spaced evenly in log, to four digits, as the text of a Hydra sweep.
+
+    Example: `init.std: ${geomspace:0.001,4,14}`.
+    """
+    ratio = (last / first) ** (1 / (count - 1))
+    return ",".join(f"{first * ratio**i:.4g}" for i in range(count))
