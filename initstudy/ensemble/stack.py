@@ -78,7 +78,7 @@ class Stack:
     def select(self, places: Sequence[int]) -> Stack:
         """A stack of some of the members: copies of their parameters and buffers."""
         chosen = copy.copy(self)
-        index = torch.tensor(places, device=self.device)
+        index = torch.tensor(places, dtype=torch.long, device=self.device)
         chosen.size = len(places)
         chosen.params = {n: p.detach()[index].requires_grad_() for n, p in self.params.items()}
         chosen.buffers = {name: buffer[index] for name, buffer in self.buffers.items()}

@@ -185,6 +185,15 @@ def test_divergence_names_the_layer_where_it_began():
     assert (summaries[0]["diverged_step"], summaries[0]["diverged_layer"]) == (None, None)
 
 
+def test_an_ensemble_whose_members_all_diverge_in_one_step_ends_there():
+    members, batches = draws(mlp, (0.1, 0.1)), problem(2)
+    for member in members:
+        member["fc2.weight"][0, 0] = float("inf")
+    rows, summaries, _ = run(mlp, members, batches)
+    assert [s["diverged_step"] for s in summaries] == [0, 0]
+    assert [[row.step for row in of_member] for of_member in rows] == [[0], [0]]
+
+
 def test_evaluation_in_chunks_is_that_of_the_whole_test_set():
     members, batches = draws(cnn, (0.1, 0.5)), problem(2)
     x = torch.cat([batches(s)[0][0] for s in range(3)])[:41]
