@@ -22,8 +22,7 @@ def activation(name: str) -> nn.Module:
     Raises:
         ValueError: For a name that is not known.
     """
-    if name not in ACTIVATIONS:
-        raise ValueError(f"model.activation={name}: choose one of {', '.join(ACTIVATIONS)}")
+    require_choice("activation", name, tuple(ACTIVATIONS))
     return ACTIVATIONS[name]()
 
 
@@ -31,6 +30,12 @@ def require_count(key: str, value: int, low: int = 1) -> None:
     """Raises ValueError unless a size of a model is a whole number of at least `low`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
         raise ValueError(f"model.{key}={value}: must be a whole number of at least {low}")
+
+
+def require_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ValueError unless an option of a model is one of these."""
+    if value not in choices:
+        raise ValueError(f"model.{key}={value}: choose one of {', '.join(choices)}")
 
 
 def require_flag(key: str, value: bool) -> None:

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from torch import nn
 
 from initstudy.models.activations import activation as make_activation
-from initstudy.models.activations import require_count, require_counts, require_flag
+from initstudy.models.activations import (
+    require_choice,
+    require_count,
+    require_counts,
+    require_flag,
+)
 
 POOLINGS: dict[str, type[nn.Module] | None] = {
     "max": nn.MaxPool2d,
@@ -52,8 +57,7 @@ class CNN(nn.Sequential):
             raise ValueError(
                 f"model.kernel_size={kernel_size}: must be odd to keep the image's size"
             )
-        if pooling not in POOLINGS:
-            raise ValueError(f"model.pooling={pooling}: choose one of {', '.join(POOLINGS)}")
+        require_choice("pooling", pooling, tuple(POOLINGS))
         require_counts("channels", channels, "convolution")
         require_flag("batch_norm", batch_norm)
         depth, height, width = input_shape

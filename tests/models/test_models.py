@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initstudy.models import CNN, MLP
+from initstudy.models import CNN, MLP, DeepCNN
 from initstudy.models.activations import ACTIVATIONS
 
 FUNCTIONS = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "gelu": F.gelu,
@@ -42,6 +42,19 @@ def test_a_cnn_is_its_formula():
     torch.testing.assert_close(model(x), model.head(h.flatten(1)))
 
 
+def test_a_deep_cnn_wraps_around_and_averages():
+    """Shifting the image round by what the strides make of it does not change the logits."""
+    model = DeepCNN((2, 8, 8), 3, depth=5, channels=4, strided=1)
+    x = torch.randn(6, 2, 8, 8)
+    h = x
+    for number in range(1, 6):
+        conv = model.get_submodule(f"conv{number}")
+        wrapped = F.pad(h, (1, 1, 1, 1), mode="circular")
+        h = torch.tanh(F.conv2d(wrapped, conv.weight, conv.bias, stride=1 + (number == 1)))
+    torch.testing.assert_close(model(x), model.head(h.mean((2, 3))))
+    torch.testing.assert_close(model(x.roll((2, -4), (2, 3))), model(x))
+
+
 @pytest.mark.parametrize("make", [
     lambda: MLP((1, 8, 8), 10, layer_norm=True), lambda: CNN((1, 8, 8), 10, batch_norm=True),
 ])  # fmt: skip
@@ -75,6 +88,7 @@ def test_parameters_are_counted_by_formula():
         (lambda: CNN((1, 8, 8), 2, kernel_size=4), r"model\.kernel_size=4: must be odd"),
         (lambda: CNN((1, 8, 8), 2, pooling="mean"), r"model\.pooling=mean: choose one of max"),
         (lambda: CNN((1, 8, 8), 2, channels=(2,) * 5), "too small for 5 poolings"),
+        (lambda: DeepCNN((1, 8, 8), 2, strided=4), r"model\.strided=4: \(1, 8, 8\) images are too"),
     ],
 )
 def test_bad_sizes_are_one_line(make, said):

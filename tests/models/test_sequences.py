@@ -28,6 +28,19 @@ def test_an_lstm_reads_row_by_row():
     torch.testing.assert_close(model(x), model.head(h))
 
 
+def test_rectified_units_read_pixel_by_pixel():
+    """The recurrence of Le et al. 2015, written out: h = relu(W x + U h + b)."""
+    model = RNN((3, 4, 5), 10, width=7, sequence="pixels", nonlinearity="relu")
+    parts = dict(model.recurrent.named_parameters())
+    x = torch.randn(6, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    h = torch.zeros(6, 7)
+    for row in range(4):
+        for column in range(5):
+            read = x[:, :, row, column] @ parts["weight_ih_l0"].T + parts["bias_ih_l0"]
+            h = (read + h @ parts["weight_hh_l0"].T + parts["bias_hh_l0"]).clamp(min=0)
+    torch.testing.assert_close(model(x), model.head(h))
+
+
 @pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
 def test_the_order_of_rows_matters(kind):
     model = kind((1, 8, 8), 10)
