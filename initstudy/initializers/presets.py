@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import nn
 
+from initstudy.initializers.base import require_finite
 from initstudy.initializers.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initstudy.initializers.kinds import RECURRENT, WEIGHTED
 from initstudy.initializers.policy import ModelPolicy, Policy, Rule, biases_and_norms
 from initstudy.initializers.schemes import VarianceScaling, XavierNormal, XavierUniform
-from initstudy.initializers.structured import Orthogonal, UnitForgetGate
+from initstudy.initializers.structured import Identity, Orthogonal, UnitForgetGate
 
 # U(±1/√fan) has variance 1/(3·fan).
 INVERSE_ROOT_FAN_IN = VarianceScaling(1 / 3, "fan_in", "uniform")
@@ -159,6 +160,43 @@ def unit_forget_gate(forget: float = 1.0, bias: float = 0.0) -> Policy:
             Rule(UnitForgetGate(forget), kind="lstm", role="bias", name="*bias_ih*"),
             Rule(Constant(0.0), kind="lstm", role="bias"),
             *biases_and_norms(bias),
+        )
+    )
+
+
+def mean_field(sigma_w2: float = 2.0, sigma_b2: float = 0.0) -> Policy:
+    """Weights of variance sigma_w2/fan_in, biases of variance sigma_b2, as `meanfield` counts them.
+
+    Args:
+        sigma_w2: σ_w² of Poole et al. 2016 and Schoenholz et al. 2017.
+        sigma_b2: Their σ_b².
+
+    Raises:
+        ValueError: A variance is negative or not finite.
+    """
+    require_finite("sigma_w2", sigma_w2, "a variance")
+    require_finite("sigma_b2", sigma_b2, "a variance")
+    biases = Normal(math.sqrt(sigma_b2))
+    return Policy(
+        (
+            Rule(VarianceScaling(sigma_w2, "fan_in", "normal"), kind=WEIGHTED, role=WEIGHTS),
+            Rule(biases, kind=WEIGHTED, role="bias"),
+            *biases_and_norms(),
+        )
+    )
+
+
+def irnn(std: float = 0.001, scale: float = 1.0) -> Policy:
+    """Recurrent weights that start as the identity times `scale`, for ReLU; others N(0, std²).
+
+    Biases are zero (Le, Jaitly & Hinton 2015, A Simple Way to Initialize Recurrent Networks of
+    Rectified Linear Units, sections 2 and 3.2).
+    """
+    return Policy(
+        (
+            Rule(Identity(scale), kind=RECURRENT, role="recurrent"),
+            Rule(Normal(std), kind=WEIGHTED, role=WEIGHTS),
+            *biases_and_norms(),
         )
     )
 

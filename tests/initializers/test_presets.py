@@ -18,8 +18,10 @@ from initstudy.initializers import (
     draw,
     flax,
     initialize,
+    irnn,
     keras,
     matlab,
+    mean_field,
     torch_default,
     unit_forget_gate,
 )
@@ -177,3 +179,33 @@ def test_forget_gates_are_one_whatever_the_number_of_layers():
     for suffix in ("l0", "l1", "l0_reverse", "l1_reverse"):
         bias = values[f"bias_ih_{suffix}"] + values[f"bias_hh_{suffix}"]
         assert bias.tolist() == [0] * 4 + [1] * 4 + [0] * 8
+
+
+def test_mean_field_variances_are_those_of_the_theory():
+    model = nn.Sequential(nn.Conv2d(20, 80, 3), nn.BatchNorm2d(80), nn.Linear(500, 400))
+    initialize(model, mean_field(sigma_w2=1.7, sigma_b2=0.09), seed=0)
+    for layer, fan_in in ((model[0], 180), (model[2], 500)):
+        test = stats.kstest(
+            layer.weight.detach().flatten().numpy(), stats.norm(0, math.sqrt(1.7 / fan_in)).cdf
+        )
+        assert test.pvalue > 0.001
+    biases = torch.cat([model[0].bias, model[2].bias]).detach()
+    assert stats.kstest(biases.numpy(), stats.norm(0, 0.3).cdf).pvalue > 0.001
+    assert (model[1].weight == 1).all()
+    assert (model[1].bias == 0).all()
+    with pytest.raises(ValueError, match=r"init\.sigma_b2=-1: a variance"):
+        mean_field(1.0, -1)
+
+
+def test_an_irnn_remembers_its_first_input_as_it_was():
+    """Without further input, rectified units that start as the identity keep their state."""
+    layer = nn.RNN(3, 50, nonlinearity="relu", batch_first=True)
+    initialize(layer, irnn(std=0.1), seed=0)
+    x = torch.zeros(4, 200, 3)
+    x[:, 0] = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    states, _ = layer(x)
+    assert states[:, 0].abs().sum() > 0
+    assert torch.equal(states[:, -1], states[:, 0])
+    initialize(layer, irnn(std=0.1, scale=0.9), seed=0)
+    states, _ = layer(x)
+    torch.testing.assert_close(states[:, 20], 0.9**20 * states[:, 0])
