@@ -26,6 +26,7 @@ class Optimizer:
     name: str = MISSING
     lr: float = MISSING
     weight_decay: float = 0.0
+    base_width: int | None = None
 
 
 @dataclass
@@ -89,6 +90,10 @@ class Config:
     name: str = MISSING
     dir: str = MISSING
     by: str | None = None
+    across: str | None = None
+    tune: str | None = None
+    criterion: float | None = None
+    paper: dict[str, str] = field(default_factory=dict)
     claims: dict[str, Any] = field(default_factory=dict)
     exclude: list[dict[str, Any]] = field(default_factory=list)
 
@@ -99,6 +104,16 @@ def register() -> None:
     store.store(name="schema", node=Config)
     if not OmegaConf.has_resolver("geomspace"):
         OmegaConf.register_new_resolver("geomspace", geomspace)
+        OmegaConf.register_new_resolver("linspace", linspace)
+
+
+def linspace(first: float, last: float, count: int) -> str:
+    """`count` values evenly spaced, to four digits, as the text of a Hydra sweep.
+
+    Example: `model.depth: ${linspace:10,300,30}`.
+    """
+    step = (last - first) / (count - 1)
+    return ",".join(f"{first + step * i:.4g}" for i in range(count))
 
 
 def geomspace(first: float, last: float, count: int) -> str:

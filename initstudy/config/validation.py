@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from initstudy.config.run import Plain, Run, identity
+from initstudy.config.run import Plain, Run, flatten, identity
 from initstudy.config.schema import SGD, Adam
 
 MAX_SEED = 2**63 - 1
@@ -47,7 +47,14 @@ def _validate(config: Plain) -> None:
     _choice(config, "optimizer.name", ("sgd", "adam", "adamw"))
     _choice(config, "probes.preset", ("off", "basic", "full"))
     _choice(config, "tracking.mode", ("offline", "online", "off"))
+    if config["criterion"] is not None:
+        _number(config, "criterion", positive=True, high=1)
+    for key in ("across", "tune"):
+        if config[key] is not None and config[key] not in {*flatten(config), "init", "model"}:
+            raise ConfigError(f"{key}={config[key]}: is no key of the configuration")
     optimizer = config["optimizer"]
+    if optimizer.get("base_width") is not None:
+        _integer(config, "optimizer.base_width", low=1)
     _number(config, "optimizer.lr", positive=True)
     for key in set(optimizer) & {"weight_decay", "momentum"}:
         _number(config, f"optimizer.{key}")
@@ -74,12 +81,14 @@ def _integer(config: Plain, key: str, low: int, high: int | None = None) -> None
         raise ConfigError(f"{key}={value}: must be at most {high}")
 
 
-def _number(config: Plain, key: str, positive: bool = False) -> None:
+def _number(config: Plain, key: str, positive: bool = False, high: float = math.inf) -> None:
     value = _get(config, key)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0 or (positive and value == 0):
         bound = "above 0" if positive else "of at least 0"
         raise ConfigError(f"{key}={value}: must be a finite number {bound}")
+    if value > high:
+        raise ConfigError(f"{key}={value}: must be at most {high:g}")
 
 
 def _choice(config: Plain, key: str, choices: tuple[str, ...]) -> None:

@@ -24,12 +24,20 @@ class Optimizer(ABC):
         params: The stacked parameters.
         lr: Learning rate, one number or one a member.
         weight_decay: Likewise.
+        scales: A factor of the learning rate for each parameter, as groups of parameters have in
+            torch.optim; 1 by default.
     """
 
     def __init__(
-        self, params: Sequence[Tensor], *, lr: PerMember, weight_decay: PerMember = 0.0
+        self,
+        params: Sequence[Tensor],
+        *,
+        lr: PerMember,
+        weight_decay: PerMember = 0.0,
+        scales: Sequence[float] | None = None,
     ) -> None:
         self.params = list(params)
+        self.scales = [1.0] * len(self.params) if scales is None else list(scales)
         # What is kept between steps, a tensor for each parameter.
         self.state: dict[str, list[Tensor]] = {}
         self.lr = self._per_member(lr)
@@ -80,8 +88,9 @@ class SGD(Optimizer):
         weight_decay: PerMember = 0.0,
         momentum: PerMember = 0.0,
         nesterov: bool = False,
+        scales: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, weight_decay=weight_decay, scales=scales)
         self.momentum = self._per_member(momentum)
         self.nesterov = nesterov
         if bool((self.momentum != 0).any()):
@@ -95,7 +104,7 @@ class SGD(Optimizer):
                 momentum = _as(self.momentum, param)
                 buffer = self.state["momentum"][i].mul_(momentum).add_(grad)
                 grad = grad.addcmul(buffer, momentum) if self.nesterov else buffer
-            param.addcmul_(grad, _as(-lr, param))
+            param.addcmul_(grad, _as(-self.scales[i] * lr, param))
 
 
 class Adam(Optimizer):
@@ -111,8 +120,9 @@ class Adam(Optimizer):
         weight_decay: PerMember = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        scales: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, weight_decay=weight_decay, scales=scales)
         self.betas = betas
         self.eps = eps
         self._steps = 0
@@ -124,18 +134,21 @@ class Adam(Optimizer):
         self._steps += 1
         correction1 = 1 - beta1**self._steps
         correction2 = 1 - beta2**self._steps
-        rows = zip(self.params, grads, self.state["mean"], self.state["square"], strict=True)
-        for param, grad, mean, square in rows:
+        state = self.state["mean"], self.state["square"]
+        for param, grad, mean, square, scale in zip(
+            self.params, grads, *state, self.scales, strict=True
+        ):
+            rate = _as(lr * scale, param)
             if self._decays:
                 decay = _as(self.weight_decay, param)
                 if self.decoupled:
-                    param.mul_(1 - _as(lr, param) * decay)
+                    param.mul_(1 - rate * decay)
                 else:
                     grad = grad.addcmul(param, decay)
             mean.lerp_(grad, 1 - beta1)
             square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-            scale = (square.sqrt() / correction2**0.5).add_(self.eps)
-            param.addcdiv_(mean * _as(lr / -correction1, param), scale)
+            size = (square.sqrt() / correction2**0.5).add_(self.eps)
+            param.addcdiv_(mean * (rate / -correction1), size)
 
 
 class AdamW(Adam):

@@ -15,7 +15,7 @@ from initstudy.initializers.fill import initialize
 from initstudy.initializers.gains import gain
 from initstudy.initializers.kinds import KINDS, ROLES, WEIGHTED, kind, role
 from initstudy.initializers.laws import Law
-from initstudy.initializers.mup import MuP, MuPOutput
+from initstudy.initializers.mup import MuP, MuPOutput, mup_learning_rates
 from initstudy.initializers.policy import (
     ModelPolicy,
     Policy,
@@ -31,8 +31,10 @@ from initstudy.initializers.presets import (
     article,
     bert,
     flax,
+    irnn,
     keras,
     matlab,
+    mean_field,
     torch_default,
     unit_forget_gate,
 )
@@ -106,9 +108,12 @@ __all__ = [
     "flax",
     "gain",
     "initialize",
+    "irnn",
     "keras",
     "kind",
     "matlab",
+    "mean_field",
+    "mup_learning_rates",
     "named_parameters",
     "role",
     "torch_default",

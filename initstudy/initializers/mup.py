@@ -14,7 +14,13 @@ from initstudy.initializers.distributions import Normal
 from initstudy.initializers.fans import Fans
 from initstudy.initializers.kinds import WEIGHTED, kind
 from initstudy.initializers.laws import Law
-from initstudy.initializers.policy import ModelPolicy, Policy, Rule, biases_and_norms
+from initstudy.initializers.policy import (
+    ModelPolicy,
+    Policy,
+    Rule,
+    biases_and_norms,
+    named_parameters,
+)
 from initstudy.initializers.presets import WEIGHTS
 from initstudy.initializers.schemes import VarianceScaling
 
@@ -49,7 +55,7 @@ class MuP(ModelPolicy):
     """muP's initial weights: hidden ones of variance gain²/fan_in, the output's as `MuPOutput`.
 
     Yang et al. 2022, Tensor Programs V, table 3. Its learning rates by width belong to the
-    optimizer, not to the initialization.
+    optimizer, not to the initialization: see `mup_learning_rates`.
 
     Args:
         base_width: The fan_in of the output layer at which it is no narrower than other layers.
@@ -83,3 +89,45 @@ class MuP(ModelPolicy):
                 *biases_and_norms(),
             )
         )
+
+
+def mup_learning_rates(model: nn.Module, optimizer: str, base_width: int) -> dict[str, float]:
+    """MuP's factor of the learning rate for each parameter, by name; all 1 at the base width.
+
+    Yang et al. 2022, Tensor Programs V, table 3. Adam: weights that read a hidden layer learn at
+    1/width, all else at one rate. SGD: the first layer's weights, and biases, scales and offsets
+    of hidden layers, learn at width; hidden weights at one rate; the output's at 1/width. A
+    convolution's width is its channels.
+
+    Args:
+        model: A chain of linear and convolution layers: the first reads the data, the last writes
+            the logits.
+        optimizer: "sgd", "adam" or "adamw".
+        base_width: Width at which every factor is 1.
+
+    Raises:
+        ValueError: It has fewer than two layers, or one of another kind.
+    """
+    layers = {n: m for n, m in model.named_modules() if kind(m) in WEIGHTED}
+    other = [name for name, module in layers.items() if kind(module) not in ("linear", "conv")]
+    if other or len(layers) < 2:
+        found = f"{other[0]} is a {type(layers[other[0]]).__name__}" if other else "it has not two"
+        raise ValueError(
+            f"optimizer.base_width={base_width}: muP's rates cover models of at least two linear "
+            f"or convolution layers; {found}"
+        )
+    first, *_, last = layers
+    grows = optimizer == "sgd"
+    rates, width = {}, 1.0
+    for name, _, key, parameter in named_parameters(model):
+        owner = name.rpartition(".")[0]
+        is_weight = owner in layers and key == "weight"
+        reads = width
+        width = len(parameter) / base_width if is_weight else width
+        if is_weight and owner == last:
+            rates[name] = 1 / reads
+        elif is_weight and owner != first:
+            rates[name] = 1.0 if grows else 1 / reads
+        else:
+            rates[name] = width if grows and owner != last else 1.0
+    return rates

@@ -12,6 +12,7 @@ from initstudy.config import Plain
 from initstudy.data import Batches, Dataset
 from initstudy.ensemble import (
     OPTIMIZERS,
+    Optimizer,
     Probes,
     Row,
     Schedule,
@@ -23,6 +24,7 @@ from initstudy.ensemble import (
 )
 from initstudy.ensemble.stack import Tensors
 from initstudy.ensemble.train import Value
+from initstudy.initializers import mup_learning_rates
 from initstudy.sweep import build
 from initstudy.sweep.plan import Pack
 from initstudy.theory import NotCoveredError, predict, second_moment
@@ -88,17 +90,17 @@ def _train(
     chunk = max(1, EVALUATION_BUDGET[device.type] // (widest * stack.size))
     rows = train(
         stack,
-        _optimizer(configs, stack),
+        _optimizer(configs, stack, architecture),
         batches,
         lambda: on_device.test_chunks(chunk),
         layers,
         plan,
     )
     costs = [cost for _, cost in drawn]
-    foreseen: list[Foreseen] = [({}, {}) for _ in members]
-    if plan.probes.preset != "off":
-        inputs, _ = batches(0)
-        foreseen = [_foresee(architecture, *pair) for pair in zip(members, inputs, strict=True)]
+    inputs, _ = batches(0)
+    foreseen = [_foresee(architecture, *pair) for pair in zip(members, inputs, strict=True)]
+    if plan.probes.preset == "off":
+        foreseen = [({}, at_last) for _, at_last in foreseen]
     yield from _annotated(rows, costs, foreseen)
 
 
@@ -126,19 +128,25 @@ def _foresee(architecture: nn.Module, values: Tensors, x: Tensor) -> Foreseen:
     for name in found.activations:
         first[f"activation/{name}/theory"] = found.activations[name]
         first[f"gradient/{name}/theory"] = found.gradients[name]
-    last: dict[str, Value] = {}
-    if found.critical_std is not None:
-        last["theory/critical_std"] = found.critical_std
-    return first, last
+    last: dict[str, Value] = {
+        "theory/activation": found.activation,
+        "theory/critical_std": found.critical_std,
+        "theory/sigma_w2": found.sigma_w2,
+        "theory/sigma_b2": found.sigma_b2,
+    }
+    return first, {key: value for key, value in last.items() if value is not None}
 
 
-def _optimizer(configs: list[Plain], stack: Stack):  # type: ignore[no-untyped-def]
+def _optimizer(configs: list[Plain], stack: Stack, architecture: nn.Module) -> Optimizer:
     """The pack's optimizer; what may differ between members becomes one value a member."""
     shared = dict(configs[0]["optimizer"])
-    kind = OPTIMIZERS[shared.pop("name")]
+    name, base_width = shared.pop("name"), shared.pop("base_width", None)
+    if base_width is not None:
+        rates = mup_learning_rates(architecture, name, base_width)
+        shared["scales"] = [rates[name] for name in stack.params]
     for key in {"lr", "weight_decay", "momentum"} & set(shared):
         shared[key] = [float(config["optimizer"][key]) for config in configs]
-    return kind(list(stack.params.values()), **shared)
+    return OPTIMIZERS[name](list(stack.params.values()), **shared)
 
 
 def _rest(row: Row | Summary) -> tuple:

@@ -13,6 +13,7 @@ STEPS = 25
 LR = [0.1, 0.01, 0.003]
 DECAY = [0.0, 0.1, 0.01]
 MOMENTUM = [0.0, 0.9, 0.5]
+SCALES = [0.5, 2.0, 0.1]  # of the learning rate, one a parameter
 
 
 def pack():
@@ -23,6 +24,10 @@ def pack():
         for _ in range(STEPS)
     ]
     return stacked, grads
+
+
+def groups(params, lr):
+    return [{"params": [p], "lr": lr * scale} for p, scale in zip(params, SCALES, strict=True)]
 
 
 def alone(member, make, stacked, grads):
@@ -55,8 +60,24 @@ def alone(member, make, stacked, grads):
             lambda p: AdamW(p, lr=LR, weight_decay=DECAY),
             lambda p, i: torch.optim.AdamW(p, LR[i], weight_decay=DECAY[i]),
         ),
+        (
+            lambda p: SGD(p, lr=LR, momentum=0.9, scales=SCALES),
+            lambda p, i: torch.optim.SGD(groups(p, LR[i]), momentum=0.9),
+        ),
+        (
+            lambda p: AdamW(p, lr=LR, weight_decay=DECAY, scales=SCALES),
+            lambda p, i: torch.optim.AdamW(groups(p, LR[i]), weight_decay=DECAY[i]),
+        ),
     ],
-    ids=["sgd-momentum", "sgd-nesterov", "sgd-plain", "adam", "adamw"],
+    ids=[
+        "sgd-momentum",
+        "sgd-nesterov",
+        "sgd-plain",
+        "adam",
+        "adamw",
+        "sgd-groups",
+        "adamw-groups",
+    ],
 )
 def test_every_member_takes_the_steps_of_torch_optim(ours, theirs):
     start, grads = pack()
