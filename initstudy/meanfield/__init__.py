@@ -12,6 +12,11 @@ Theory of CNNs, section 2).
 
 from initstudy.meanfield.activations import KNOWN, resolve
 from initstudy.meanfield.analysis import Propagation, analyze, critical_sigma_w2
+from initstudy.meanfield.gradient_spread import (
+    BackwardBand,
+    backward_band,
+    backward_spread,
+)
 from initstudy.meanfield.layers import (
     Backward,
     Forward,
@@ -40,11 +45,14 @@ from initstudy.meanfield.spread import (
 __all__ = [
     "KNOWN",
     "Backward",
+    "BackwardBand",
     "Band",
     "Forward",
     "Layer",
     "Propagation",
     "analyze",
+    "backward_band",
+    "backward_spread",
     "backward_variances",
     "correlation_map",
     "correlation_slope",

@@ -40,6 +40,16 @@ class Propagation:
     xi_c: float
     phase: str
 
+    @property
+    def depth_scale(self) -> float:
+        """Layers over which the input is forgotten e-fold: xi_c, or xi_q where q is inf.
+
+        Networks train down to about six of them (Schoenholz et al. 2017, section 5 and Fig. 5). A
+        relu's signal that explodes has no q to approach; its squared length and its squared
+        gradient then change e-fold in xi_q.
+        """
+        return self.xi_q if self.q == math.inf else self.xi_c
+
 
 def analyze(
     activation: str,

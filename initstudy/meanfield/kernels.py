@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+import numpy as np
+
 from initstudy.meanfield.quadrature import Array, gaussian_rule
 
 # Beyond it every activation here is its own limit to more digits than a double has, and squares
@@ -28,6 +30,10 @@ class Kernel(ABC):
     @abstractmethod
     def function(self, x: Array) -> Array:
         """The activation itself, φ(x)."""
+
+    @abstractmethod
+    def derivative(self, x: Array) -> Array:
+        """φ'(x), anywhere but on a kink."""
 
     def second_moment(self, q: float, c: float = 1.0) -> float:
         """E[φ(u)·φ(u')]."""
@@ -79,6 +85,10 @@ class PiecewiseLinear(Kernel):
     def function(self, x: Array) -> Array:
         """The activation itself, φ(x)."""
         return self.odd * x + self.even * abs(x)
+
+    def derivative(self, x: Array) -> Array:
+        """φ'(x), anywhere but at zero."""
+        return self.odd + self.even * np.sign(x)
 
     def fourth_moment(self, q: float) -> float:
         """E[φ(u)⁴] = 3q²(1 + slope⁴)/2."""

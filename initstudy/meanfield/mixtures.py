@@ -40,6 +40,7 @@ class _Mixture(Kernel):
 
     def __init__(self, function: Callable[[Array], Array], scales: Array, weights: Array) -> None:
         self._function = function
+        self.scales, self.weights = scales, weights
         first, second = np.triu_indices(len(scales))
         self.square = scales[first] ** 2, scales[second] ** 2
         self.product = scales[first] * scales[second]
@@ -49,6 +50,11 @@ class _Mixture(Kernel):
     def function(self, x: Array) -> Array:
         """The activation itself, φ(x)."""
         return self._function(x)
+
+    def _density(self, x: Array) -> Array:
+        """s·Φ'(s·x), a row a scale."""
+        scaled = self.scales[:, None] * x
+        return self.scales[:, None] * np.exp(-scaled * scaled / 2) / math.sqrt(2 * math.pi)
 
     def _determinant(self, q: float, c: float) -> tuple[Array, Array, Array]:
         """1 + s²q for each scale of the pairs, and the determinant of 1 + diag(s²)·covariance."""
@@ -76,7 +82,12 @@ class Probit(_Mixture):
         height: float = 1.0,
     ) -> None:
         super().__init__(function, scales, weights)
+        self.height = height
         self.offset2, self.height2 = offset**2, height**2 * 2 / math.pi
+
+    def derivative(self, x: Array) -> Array:
+        """φ'(x)."""
+        return 2 * self.height * self.weights @ self._density(x)
 
     def _second_moment(self, q: float, c: float) -> float:
         *_, determinant = self._determinant(q, c)
@@ -105,6 +116,12 @@ class Gated(_Mixture):
     """
 
     growth = 0.5
+
+    def derivative(self, x: Array) -> Array:
+        """φ'(x)."""
+        from scipy.special import ndtr
+
+        return self.weights @ (ndtr(self.scales[:, None] * x) + x * self._density(x))
 
     def _second_moment(self, q: float, c: float) -> float:
         a, b, determinant = self._determinant(q, c)

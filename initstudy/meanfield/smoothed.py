@@ -29,10 +29,6 @@ class _Smoothed(Kernel):
     """An activation through the origin with closed forms of E[φ(m + √v·z)] and E[φ'(m + √v·z)]."""
 
     @abstractmethod
-    def derivative(self, x: Array) -> Array:
-        """The activation's derivative, φ'(x), anywhere but on a kink."""
-
-    @abstractmethod
     def _smooth(self, mean: Array, std: float) -> Array: ...
 
     @abstractmethod

@@ -143,14 +143,17 @@ def forward_band(
 
     def edge(side: float) -> Forward:
         return Forward(
-            _edge(mean.pre_activations, spread.pre_activations, side),
-            _edge(mean.activations, spread.activations, side),
+            log_normal_edges(mean.pre_activations, spread.pre_activations, side),
+            log_normal_edges(mean.activations, spread.activations, side),
         )
 
     return Band(edge(-deviations), edge(deviations))
 
 
-def _edge(means: Sequence[float], spreads: Sequence[float], side: float) -> tuple[float, ...]:
+def log_normal_edges(
+    means: Sequence[float], spreads: Sequence[float], side: float
+) -> tuple[float, ...]:
+    """So many deviations from the middle of log-normals of these means and relative variances."""
     logs = [math.log1p(spread) for spread in spreads]
     return tuple(
         mean * math.exp(side * math.sqrt(log) - log / 2)
