@@ -115,7 +115,8 @@ def _write_study(
     described: dict[str, Any] = {
         "name": directory.name,
         "command": shlex.join(["python", "-m", "initstudy", *_arguments(overrides)]),
-        "by": config.by,
+        **{key: config[key] for key in ("by", "across", "tune", "criterion")},
+        "paper": OmegaConf.to_container(config.paper, resolve=True),
         "claims": claims,
         "layers": layers,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,11 +43,18 @@ class Prediction:
         gradients: Root mean square of the mean cross-entropy's gradient by it.
         critical_std: The deviation at which the hidden layers neither grow nor shrink a signal, or
             None where they differ in fan_in or the activation function has no such deviation.
+        activation: Name of the activation function, as `meanfield` knows it.
+        sigma_w2: Variance of the weights times fan_in, the mean over the layers between hidden
+            ones; None where there is no such layer.
+        sigma_b2: Variance of their biases, likewise.
     """
 
     activations: dict[str, float]
     gradients: dict[str, float]
     critical_std: float | None
+    activation: str
+    sigma_w2: float | None
+    sigma_b2: float | None
 
 
 def predict(
@@ -90,6 +97,9 @@ def predict(
         {name: math.sqrt(value) for name, value in zip(names, seen, strict=True)},
         {name: math.sqrt(value) for name, value in zip(names, back, strict=True)},
         _critical_std(activation, slope, layers),
+        activation,
+        _mean(layer.sigma_w2 for layer in layers[1:-1]),
+        _mean(layer.sigma_b2 for layer in layers[1:-1]),
     )
 
 
@@ -179,6 +189,11 @@ def _critical_std(activation: str, slope: float, layers: Sequence[meanfield.Laye
     except ValueError:
         return None
     return math.sqrt(critical / hidden.pop())
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return sum(found) / len(found) if found else None
 
 
 @torch.no_grad()

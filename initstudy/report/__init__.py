@@ -54,10 +54,10 @@ def write(path: str | Path, out: str | Path | None = None) -> Report:
 
 def _draw(study: Study) -> tuple[dict[str, Any], dict[str, str]]:
     """Every chart of every facet, by name, and why those that are absent are."""
-    from initstudy.report.charts import CHARTS, NothingToShow
+    from initstudy.report.charts import NothingToShow, charts_of
 
     specs, absent = {}, {}
-    for name, draw in CHARTS.items():
+    for name, draw in charts_of(study).items():
         for number, facet in enumerate(study.facets):
             key = name if len(study.facets) == 1 else f"{name}_{_slug(facet, number)}"
             try:

@@ -13,7 +13,10 @@ import polars as pl
 
 from initstudy.report.fractions import dead_and_saturated
 from initstudy.report.frames import Study
+from initstudy.report.lengths import spread_of_lengths
+from initstudy.report.lines import accuracy_along, learning_time_along
 from initstudy.report.parallel import parallel_coordinates
+from initstudy.report.phase import phase_diagram
 from initstudy.report.predictions import (
     critical_line,
     critical_note,
@@ -40,6 +43,7 @@ from initstudy.report.style import (
     titled,
     x_by,
 )
+from initstudy.report.widths import coordinates
 
 TRIANGLES = alt.Shape(
     "where:N",
@@ -239,3 +243,16 @@ CHARTS: dict[str, Callable[[Study, str], Spec]] = {
     "dead_saturated": dead_and_saturated,
     "parallel": parallel_coordinates,
 }
+# Of studies of two keys: what one key alone does is no summary of them.
+PLANE_CHARTS: dict[str, Callable[[Study, str], Spec]] = {
+    "phase": phase_diagram,
+    "accuracy": accuracy_along,
+    "learning_time": learning_time_along,
+    "coordinates": coordinates,
+    "lengths": spread_of_lengths,
+}
+
+
+def charts_of(study: Study) -> dict[str, Callable[[Study, str], Spec]]:
+    """The charts that suit a study, by name."""
+    return CHARTS if study.across is None else PLANE_CHARTS

@@ -7,7 +7,7 @@ one seed start from the same draws and see the same data, so their differences a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ class Result:
         unit: What the number measures.
         method: How the interval was found.
         detail: The finding in one sentence.
+        paper: What the paper found, where the claim is one of a paper's.
     """
 
     claim: str
@@ -46,6 +47,7 @@ class Result:
     unit: str
     method: str
     detail: str
+    paper: str = ""
 
 
 class Claim(Protocol):
@@ -62,12 +64,12 @@ def evaluate(study: Study) -> list[Result]:
     results = []
     for name, config in study.about.get("claims", {}).items():
         arguments = dict(config)
-        where = arguments.pop("where", "*")
-        claim: Claim = instantiate(arguments)
+        where, paper = arguments.pop("where", "*"), arguments.pop("paper", "")
+        claim: Claim = instantiate(arguments, _convert_="all")
         facets = [facet for facet in study.facets if fnmatchcase(facet, where)]
-        results += [_result(name, claim, study, facet) for facet in facets]
-        if not facets:
-            results.append(_undecided(name, claim.statement, where))
+        found = [_result(name, claim, study, facet) for facet in facets]
+        found = found or [_undecided(name, claim.statement, where)]
+        results += [replace(result, paper=paper) for result in found]
     return results
 
 

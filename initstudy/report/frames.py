@@ -10,10 +10,12 @@ import polars as pl
 
 from initstudy.store import Store
 
+LEARNING_TIME = "learning_time"
 SUMMARY = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "best/test/accuracy")
 NOT_CONFIGURATION = (
     "run", *SUMMARY, "diverged_step", "diverged_layer", "device", "torch", "seconds", "facet", "by",
-    "init", "model", "init/examples", "init/passes", "theory/critical_std",
+    "init", "model", "init/examples", "init/passes", "theory/critical_std", "theory/activation",
+    "theory/sigma_w2", "theory/sigma_b2", "across", "tune", LEARNING_TIME,
 )  # fmt: skip
 MODEL = "model._target_"
 LOG_FROM = 20.0
@@ -25,9 +27,13 @@ class Study:
 
     Attributes:
         runs: A row a run, with `by` (the studied variable's value), `facet` (which model and what
-            else varies), and `diverged`.
+            else varies), and `diverged`; with `across` and `tune` where the study has such keys,
+            and with `learning_time`, the first step at which the training accuracy reached the
+            study's criterion.
         history: Rows over steps, with `by`, `facet` and `seed` of their run.
         by: The studied key, or None where nothing varies.
+        across: The second studied key, or None.
+        tune: The key of which every point of both takes its best value, or None.
         numeric: Whether its values are numbers.
         logarithmic: Whether they are better drawn in log.
         about: The study's description.
@@ -39,6 +45,8 @@ class Study:
     numeric: bool
     logarithmic: bool
     about: dict[str, Any]
+    across: str | None = None
+    tune: str | None = None
 
     @property
     def facets(self) -> list[str]:
@@ -80,17 +88,34 @@ def prepare(store: Store) -> Study:
     varying = _varying(runs)
     by = _studied(runs, varying, store.study.get("by"))
     numeric = by is not None and runs[by].dtype.is_numeric()
-    others = _others(runs, varying, by)
+    roles = {role: _role(runs, store.study.get(role)) for role in ("across", "tune")}
+    free = [c for c in varying if not any(_same_partition(runs, c, k) for k in roles.values())]
+    others = _others(runs, free, by)
     runs = runs.with_columns(
         (pl.col(by) if by else pl.lit(None, pl.Float64)).alias("by"),
-        _facet(runs, others).alias("facet"),
+        _facet(runs, others, by).alias("facet"),
         pl.col("diverged_step").is_not_null().alias("diverged"),
+        *(pl.col(key).alias(role) for role, key in roles.items() if key),
     )
     if numeric:
         runs = runs.with_columns(pl.col("by").cast(pl.Float64))
     keys = runs.select("run", "by", "facet", *([] if "seed" not in runs.columns else ["seed"]))
     history = store.history.join(keys, on="run", how="inner").sort("run", "step")
-    return Study(runs, history, by, numeric, numeric and _spans(runs["by"]), store.study)
+    criterion = store.study.get("criterion")
+    if criterion is not None:
+        runs = runs.join(_learning_times(history, criterion), on="run", how="left")
+    logarithmic = numeric and _spans(runs["by"])
+    return Study(runs, history, by, numeric, logarithmic, store.study, **roles)
+
+
+def _role(runs: pl.DataFrame, key: str | None) -> str | None:
+    """A key that the study gives a role, where it varies."""
+    return key if key in runs.columns and runs[key].n_unique() > 1 else None
+
+
+def _learning_times(history: pl.DataFrame, criterion: float) -> pl.DataFrame:
+    reached = history.filter((pl.col("train/accuracy") >= criterion) & (pl.col("step") > 0))
+    return reached.group_by("run").agg(pl.col("step").min().alias(LEARNING_TIME))
 
 
 def _varying(runs: pl.DataFrame) -> list[str]:
@@ -133,12 +158,18 @@ def _others(runs: pl.DataFrame, varying: list[str], by: str | None) -> list[str]
 
 def _same_partition(runs: pl.DataFrame, column: str, by: str | None) -> bool:
     """Whether a column says no more than the studied one (an initializer's own arguments)."""
-    return by is not None and runs.select(by, column).n_unique() == runs[by].n_unique()
+    if by is None or column == by:
+        return column == by
+    return runs.select(by, column).n_unique() == runs[by].n_unique()
 
 
-def _facet(runs: pl.DataFrame, varying: list[str]) -> pl.Expr:
+def _facet(runs: pl.DataFrame, varying: list[str], by: str | None) -> pl.Expr:
     """The model's name, with what else varies: "MLP", or "MLP, lr=0.1"."""
     model = pl.col(MODEL).str.split(".").list.last()
+    if runs[MODEL].n_unique() > 1 and MODEL not in varying and by != MODEL:
+        # The studied choice brings its model along: one facet holds them all.
+        names = runs.select(model.unique(maintain_order=True))[MODEL].to_list()
+        model = pl.lit(" and ".join(names))
     extra = [
         c
         for c in varying

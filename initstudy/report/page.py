@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from initstudy.report.cells import points
 from initstudy.report.claims import FAIL, PASS, Result
 from initstudy.report.frames import Study
 from initstudy.report.statistics import mean_interval
@@ -25,7 +26,12 @@ class Table:
 
 
 def table(study: Study) -> Table:
-    """A row a value and facet: accuracy with its interval over seeds, final loss, diverged."""
+    """A row a value and facet: accuracy with its interval over seeds, final loss, diverged.
+
+    Of a study of two keys a row a value, and a column a value of the second one.
+    """
+    if study.across is not None:
+        return _plane(study)
     several = len(study.facets) > 1
     columns = (study.label, *(["model"] if several else []), "runs", "test accuracy",
                "95% interval", "final training loss", "diverged")  # fmt: skip
@@ -49,6 +55,21 @@ def table(study: Study) -> Table:
                 str(int(runs["diverged"].sum()) or "–"),
             )
         )
+    return Table(columns, tuple(rows))
+
+
+def _plane(study: Study) -> Table:
+    several = len(study.facets) > 1
+    across = study.runs["across"].unique(maintain_order=True).sort().to_list()
+    named = f"{study.label}, by {study.across}: mean test accuracy"
+    columns = (named, *(["model"] if several else []), *(_short(value) for value in across))
+    rows = []
+    for facet in study.facets:
+        found = points(study, facet, "test/accuracy")
+        for value in study.values(facet):
+            seeds = [found[value].get(a, {}).values() for a in across]
+            shown = [f"{sum(values) / len(values):.3f}" if values else "–" for values in seeds]
+            rows.append((_short(value), *([facet] if several else []), *shown))
     return Table(columns, tuple(rows))
 
 
@@ -90,6 +111,20 @@ def paragraph(study: Study) -> str:
     )
 
 
+PAPER = {
+    "source": "The paper",
+    "used": "What it used",
+    "here": "What is smaller here, and why",
+    "discussion": "Discussion",
+}
+
+
+def paper(study: Study) -> list[tuple[str, str]]:
+    """What the sweep says of the paper whose claims it checks: headings and their texts."""
+    said = study.about.get("paper") or {}
+    return [(name, str(said[key])) for key, name in PAPER.items() if said.get(key)]
+
+
 def scripts() -> str:
     """Vega, Vega-Lite and Vega-Embed, to stand inside a script element."""
     import vl_convert
@@ -122,6 +157,7 @@ def html(
         about=study.about,
         headline=headline(study, results),
         paragraph=paragraph(study),
+        paper=paper(study),
         results=[asdict(r) | {"numbers": numbers(r)} for r in results],
         charts=entries,
         table=table(study),
@@ -136,13 +172,15 @@ def markdown(study: Study, results: list[Result], charts: list[str], absent: dic
     """The report for a code host: pictures, claims and the command."""
     lines = [f"# {headline(study, results)}", "", paragraph(study), "", "```sh",
              study.about.get("command", ""), "```", ""]  # fmt: skip
+    lines += [line for name, text in paper(study) for line in (f"**{name}.** {text}", "")]
     if results:
-        lines += ["| verdict | claim | finding | 95% interval |", "| --- | --- | --- | --- |"]
-        lines += [
-            f"| **{r.verdict}** | {r.statement} ({r.facet}) | {r.detail} "
-            f"| {numbers(r)} {r.unit}; {r.method} |"
-            for r in results
-        ]
+        told = any(r.paper for r in results)
+        heads = ["verdict", "claim", *(["the paper"] if told else []), "finding", "95% interval"]
+        lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+        for r in results:
+            cells = [f"**{r.verdict}**", f"{r.statement} ({r.facet})", *([r.paper] if told else []),
+                     r.detail, f"{numbers(r)} {r.unit}; {r.method}"]  # fmt: skip
+            lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     lines += [f"![{name.replace('_', ' ')}](charts/{name}.png)\n" for name in charts]
     lines += [f"*{name.replace('_', ' ')}*: {why}\n" for name, why in absent.items()]

@@ -63,12 +63,12 @@ def _agreement(frame: pl.DataFrame, columns: Mapping[str, str], expected: Mappin
     return f" Dashed: mean-field theory; the median run and layer lies {middle:.1%} from it."
 
 
-def critical_line(study: Study, facet: str, x: alt.X) -> list[alt.Chart]:
+def critical_line(study: Study, facet: str, x: alt.X, colour: str = GREY) -> list[alt.Chart]:
     """A rule at the deviation where theory has the signal neither grow nor shrink."""
     critical = critical_std(study, facet)
     if critical is None:
         return []
-    rule = chart([{"by": critical}]).mark_rule(color=GREY, strokeDash=[4, 3])
+    rule = chart([{"by": critical}]).mark_rule(color=colour, strokeDash=[4, 3])
     return [rule.encode(x=x)]
 
 

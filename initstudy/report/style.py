@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import altair as alt
@@ -81,10 +81,12 @@ def layer_axis() -> alt.Axis:
     return alt.Axis(labelAngle=0, labelOverlap="greedy", labelSeparation=6)
 
 
-def log_axis(title: str, domain: tuple[float, float], field: str = "value") -> alt.Y:
+def log_axis(
+    title: str, domain: tuple[float, float], field: str = "value", format: str = "~e"
+) -> alt.Y:
     """A logarithmic y axis over a fixed domain."""
     scale = alt.Scale(type="log", domain=list(domain), nice=False, clamp=True)
-    return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="~e", tickCount=6))
+    return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=format, tickCount=6))
 
 
 def log_domain(values: Iterable[float | None], widest: float = 1e24) -> tuple[float, float] | None:
@@ -133,10 +135,10 @@ def titled(facet: str, parts: alt.TopLevelMixin, title: str, subtitle: str) -> S
     return styled.configure_legend(labelFontSize=11, titleFontSize=11.5).to_dict(validate=False)
 
 
-def seeds_in(study: Study, facet: str) -> str:
+def seeds_in(study: Study, facet: str, point: Sequence[str] = ("by",)) -> str:
     """How many seeds a facet's points are made of, in words."""
     runs = study.runs.filter(pl.col("facet") == facet)
-    count = max(runs.group_by("by").len()["len"].to_list())
+    count = max(runs.group_by(point).agg(pl.col("seed").n_unique())["seed"].to_list())
     return "1 seed" if count == 1 else f"{count} seeds"
 
 

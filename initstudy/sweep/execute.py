@@ -17,6 +17,11 @@ from initstudy.sweep.pack import train_pack
 from initstudy.sweep.plan import Pack
 from initstudy.sweep.progress import Progress
 
+# Keys that describe the sweep, not the run.
+OF_THE_SWEEP = (
+    "name", "dir", "by", "across", "tune", "criterion", "paper", "claims", "exclude",
+)  # fmt: skip
+
 
 class Tracker(Protocol):
     """What a pack's rows are mirrored to, besides the store."""
@@ -71,9 +76,7 @@ def _train(
 
 def _columns(run: Run) -> dict[str, Any]:
     """The configuration as columns; numbers that are floats somewhere are floats everywhere."""
-    flat = flatten(
-        {k: v for k, v in run.config.items() if k not in ("claims", "exclude", "dir", "name")}
-    )
+    flat = flatten({k: v for k, v in run.config.items() if k not in OF_THE_SWEEP})
     return {key: _cell(value) for key, value in flat.items()}
 
 
