@@ -12,12 +12,11 @@ from initstudy.models.activations import require_count
 
 
 class DeepCNN(nn.Sequential):
-    """Convolutions of one width without normalization or shortcuts, an average, a linear head.
+    """Convolutions of one width without normalization or shortcuts, and a linear head.
 
-    The modules are `conv1, act1, conv2, act2, …, pool, head`. Borders wrap around, as in the theory
-    of such networks (Xiao et al. 2018, Dynamical Isometry and a Mean Field Theory of CNNs, section
-    2.1), so that every position of an image sees as many inputs; the average over positions before
-    the head is theirs, too.
+    The modules are `conv1, act1, conv2, act2, …, head`. Borders wrap around, as in the theory of
+    such networks (Xiao et al. 2018, Dynamical Isometry and a Mean Field Theory of CNNs, section
+    2.1), so that every position of an image sees as many inputs.
 
     Args:
         input_shape: (channels, height, width) of one image.
@@ -65,7 +64,6 @@ class DeepCNN(nn.Sequential):
             )
             modules[f"act{number}"] = make_activation(activation)
             before, height, width = channels, -(-height // stride), -(-width // stride)
-        modules["pool"] = nn.AdaptiveAvgPool2d(1)
         modules["flatten"] = nn.Flatten()
-        modules["head"] = nn.Linear(channels, classes)
+        modules["head"] = nn.Linear(channels * height * width, classes)
         super().__init__(modules)
