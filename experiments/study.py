@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
-from initstudy.report import write
+import initstudy.__main__
+
+# What a reduced run cuts down whatever it is about.
+REDUCED = [
+    "data=digits", "data.subset=200", "batch_size=16", "max_steps=4", "log_every=2",
+    "eval_every=4", "probes.every=2", "tracking=off",
+]  # fmt: skip
 
 
 def run(name: str, *arguments: str) -> None:
-    """Trains what is missing of a sweep in runs/NAME, writes reports/NAME, prints the claims."""
-    subprocess.run([sys.executable, "-m", "initstudy", *arguments], check=True)
-    report = write(Path("runs") / name, Path("reports") / name)
-    for result in report.results:
-        print(f"{result.verdict:9} {result.claim} ({result.facet}): {result.detail}")
+    """Trains what is missing of a sweep in runs/NAME, prints its claims, writes reports/NAME."""
+    # As `python -m initstudy` has them: the report says how to do it again.
+    sys.argv = [initstudy.__main__.__file__, *arguments, f"name={name}"]
+    initstudy.__main__.main()
+    report = Path("reports") / name
+    shutil.rmtree(report, ignore_errors=True)
+    # The page draws its charts itself, and a code host shows the pictures.
+    shutil.copytree(Path("runs") / name / "report", report, ignore=shutil.ignore_patterns("*.svg"))
 
 
-def choose(sweeps: dict[str, tuple[str, list[str]]], usage: str | None) -> None:
-    """Runs the sweep that the command line names; further arguments go to the command."""
-    if len(sys.argv) < 2 or sys.argv[1] not in sweeps:
+def choose(
+    sweeps: dict[str, tuple[str, list[str]]], usage: str | None, reduced: list[str] | None = None
+) -> None:
+    """Runs the sweep that the command line names; further arguments go to the command.
+
+    Args:
+        sweeps: By what it is called there: the name of the study, and arguments of the command.
+        usage: What to print where the command line names none.
+        reduced: Arguments that cut the grids down, for `reduced`: every sweep on a handful of
+            runs of a few steps, to see that it works.
+    """
+    chosen, further = sys.argv[1:2], sys.argv[2:]
+    if chosen == ["reduced"]:
+        for name, sweep in sweeps.values():
+            run(f"{name}_reduced", *sweep, *REDUCED, *(reduced or []), *further)
+    elif chosen and chosen[0] in sweeps:
+        name, sweep = sweeps[chosen[0]]
+        run(name, *sweep, *further)
+    else:
         sys.exit(usage)
-    name, sweep = sweeps[sys.argv[1]]
-    run(name, *sweep, *sys.argv[2:])

@@ -189,21 +189,10 @@ def test_hydras_own_questions_are_answered(command, arguments, said):
 
 
 def shipped():
-    for group in sorted(CONF.iterdir()):
+    # The sweeps have scripts, which have tests of their own.
+    for group in sorted(set(CONF.iterdir()) - {CONF / "sweep"}):
         for file in sorted(group.glob("*.yaml")) if group.is_dir() else ():
             yield pytest.param(group.name, file.stem, id=f"{group.name}={file.stem}")
-
-
-# Reproductions of papers, on MNIST.
-PAPERS = ("he_2015", "glorot_2010")
-# Sweeps that are not about init.std, cut down to two runs.
-NARROWED = {
-    "init_zoo": ["init=zeros,lsuv"],
-    "init_zoo_mnist": ["init=zeros,lsuv"],
-    "he_2015": ["model.depth=22"],
-    "glorot_2010": ["model.activation=tanh"],
-    "mishkin_2016": ["init=lsuv", "model.channels=[4,4]"],
-}
 
 
 @pytest.mark.parametrize(("group", "choice"), list(shipped()))
@@ -220,14 +209,11 @@ def test_every_shipped_choice_composes_and_trains(command, group, choice, tmp_pa
     if choice == "online":
         assert "tracking.mode=online: no W&B key" in command("tracking=online")[2]
         return
-    if "mnist" in choice or choice in PAPERS:
+    if "mnist" in choice:
         name = "FashionMNIST" if choice == "fashion_mnist" else "MNIST"
         root = fake_mnist(tmp_path / "data", name=name)
         small += [f"data.root={root}", "data.download=false"]
-    if group == "sweep":
-        small += ["seed=0", *NARROWED.get(choice, ["init.std=0.1,0.2"])]
-    prefix = "+" if group == "sweep" else ""
-    asked = [f"{prefix}{group}={choice}"]
+    asked = [f"{group}={choice}"]
     if group in ("init", "model"):
         # The file's own first line says with what it goes.
         asked = shlex.split((CONF / group / f"{choice}.yaml").read_text().splitlines()[0])[4:]

@@ -18,6 +18,7 @@ from initstudy.initializers import (
     Orthogonal,
     as_policy,
     initialize,
+    mean_field,
 )
 from initstudy.models import CNN, LSTM, MLP, ResNet
 from initstudy.theory import NotCoveredError, logit_gradient, predict, second_moment
@@ -95,6 +96,17 @@ def test_critical_deviations_are_the_published_ones():
         assert predicted(net).critical_std == pytest.approx(math.sqrt(variance / 200), rel=1e-4)
     shallow = initialize(MLP((1, 16, 16), 10, depth=1), as_policy(Normal(0.1)), seed=0)
     assert predicted(shallow).critical_std is None
+
+
+def test_the_variances_between_hidden_layers_are_those_that_were_drawn():
+    net = MLP((1, 16, 16), 10, depth=6, width=300, activation="tanh")
+    initialize(net, mean_field(sigma_w2=1.3, sigma_b2=0.05), seed=0)
+    found = predicted(net)
+    assert found.activation == "tanh"
+    assert found.sigma_w2 == pytest.approx(1.3, rel=0.01)
+    assert found.sigma_b2 == pytest.approx(0.05, rel=0.1)
+    shallow = initialize(MLP((1, 16, 16), 10, depth=1), as_policy(Normal(0.1)), seed=0)
+    assert (predicted(shallow).sigma_w2, predicted(shallow).sigma_b2) == (None, None)
 
 
 def test_orthogonal_weights_have_the_same_second_moments():

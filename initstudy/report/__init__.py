@@ -30,7 +30,8 @@ def write(path: str | Path, out: str | Path | None = None) -> Report:
 
     Args:
         path: The sweep's directory.
-        out: Where to write `index.html`, `README.md` and `charts/`; by default its `report`.
+        out: Where to write `index.html`, `README.md`, `claims.json` and `charts/`; by default its
+            `report`.
 
     Raises:
         StoreError: There is nothing there to report on.
@@ -47,6 +48,7 @@ def write(path: str | Path, out: str | Path | None = None) -> Report:
         page.write_text(folder / "README.md", page.markdown(study, results, list(specs), absent))
         text = page.html(study, results, specs, absent, scripts.result())
         index = page.write_text(folder / "index.html", text)
+        page.write_text(folder / "claims.json", page.machine_readable(study, results))
         for image in images:
             image.result()
     return Report(index, results, page.table(study))

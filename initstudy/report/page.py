@@ -190,6 +190,20 @@ def markdown(study: Study, results: list[Result], charts: list[str], absent: dic
     return "\n".join(lines) + "\n"
 
 
+def machine_readable(study: Study, results: list[Result]) -> str:
+    """The claims as JSON, with how many runs decided them and how long those trained."""
+    seconds = study.runs["seconds"].sum() if "seconds" in study.runs.columns else None
+    described = {
+        "name": study.about.get("name"),
+        "command": study.about.get("command"),
+        "headline": headline(study, results),
+        "runs": len(study.runs),
+        "seconds": None if seconds is None else round(float(seconds), 1),
+        "claims": [{k: _number(v) for k, v in asdict(result).items()} for result in results],
+    }
+    return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+
+
 def numbers(result: Result) -> str:
     """Estimate and interval as people read them."""
     if math.isnan(result.estimate):
@@ -207,6 +221,10 @@ def write_text(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _value(value: Any, runs: pl.DataFrame, study: Study) -> str:

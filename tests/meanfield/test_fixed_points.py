@@ -250,3 +250,12 @@ def test_wrong_input_is_one_clear_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_the_depth_scale_is_that_of_whatever_limits_depth():
+    """Of two inputs' correlation where there is a length, of the length itself where it explodes."""
+    tanh = analyze("tanh", 1.2, 0.05)
+    assert tanh.depth_scale == tanh.xi_c == pytest.approx(-1 / math.log(tanh.chi1))
+    assert analyze("relu", 1.0).depth_scale == pytest.approx(1 / math.log(2))
+    assert analyze("relu", 4.0).depth_scale == pytest.approx(1 / math.log(2))
+    assert analyze("relu", 2.0).depth_scale == math.inf
