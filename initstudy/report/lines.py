@@ -94,5 +94,5 @@ def _x(study: Study, values: list) -> alt.X:
     low, high = min(values), max(values)
     logarithmic = low > 0 and high / low > LOG_FROM / 4
     scale = alt.Scale(type="log" if logarithmic else "linear", nice=False, padding=12)
-    axis = alt.Axis(values=sorted(set(values)), format="~g", grid=False, labelOverlap="greedy")
+    axis = alt.Axis(values=sorted(set(values)), format=".4~g", grid=False, labelOverlap="greedy")
     return alt.X("across:Q", title=study.across, scale=scale, axis=axis)

@@ -48,7 +48,7 @@ class Axis:
         kind = alt.ScaleType("log" if self.logarithmic else "linear")
         scale = alt.Scale(type=kind, domain=[self.edges[0], self.edges[-1]], nice=False)
         ticks = self.values[:: -(-len(self.values) // TICKS)]
-        return scale, alt.Axis(values=ticks, format="~g", grid=False)
+        return scale, alt.Axis(values=ticks, format=".4~g", grid=False)
 
 
 def phase_diagram(study: Study, facet: str) -> Spec:
