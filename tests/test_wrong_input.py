@@ -42,6 +42,12 @@ from tests.users_own import MINE
         (["init=fixup", "model=cnn"], "Fixup found no residual block"),
         (["init=policy", "init.rules=[]"], "init leaves fc1.weight"),
         (["init=lsuv", "init.tolerance=0", "init.iterations=1"], "LSUV cannot bring fc1 to unit"),
+        (["init=mean_field", "init.sigma_b2=-0.1"], "init.sigma_b2=-0.1: a variance must be"),
+        (["across=model.dpth"], "across=model.dpth: is no key"),
+        (["criterion=1.5"], "criterion=1.5: must be at most 1"),
+        (["model=lstm", "optimizer.base_width=64"], "recurrent is a LSTM"),
+        (["optimizer.base_width=0"], "optimizer.base_width=0: must be a whole number"),
+        (["model=rnn", "model.nonlinearity=sigmoid"], "model.nonlinearity=sigmoid: choose one of"),
         (["model=transformer", "model.patch_size=3"], "model.patch_size=3: must divide"),
     ],
 )

@@ -13,7 +13,14 @@ from torch import nn
 
 from initstudy.config import ConfigError, Plain, Run, accepted_arguments
 from initstudy.data import Batches, Dataset, load
-from initstudy.initializers import Calibrated, ModelPolicy, Policy, as_policy, calibrate
+from initstudy.initializers import (
+    Calibrated,
+    ModelPolicy,
+    Policy,
+    as_policy,
+    calibrate,
+    mup_learning_rates,
+)
 from initstudy.initializers import draw as draw_parameters
 
 Tensors = dict[str, torch.Tensor]
@@ -110,6 +117,21 @@ def draw(run: Run, architecture: nn.Module, data: Dataset) -> tuple[Tensors, Pla
     except (TypeError, ValueError) as error:
         raise ConfigError(_keyed("init", run.config["init"], error)) from error
     return values, {"init/examples": cost.examples, "init/passes": cost.passes}
+
+
+def learning_rates(config: Plain, architecture: nn.Module) -> dict[str, float]:
+    """Factors of the learning rate by parameter, where the optimizer has a base width; else none.
+
+    Raises:
+        ConfigError: muP says nothing of such a model.
+    """
+    base_width = config["optimizer"].get("base_width")
+    if base_width is None:
+        return {}
+    try:
+        return mup_learning_rates(architecture, config["optimizer"]["name"], base_width)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 @lru_cache(maxsize=4)

@@ -24,7 +24,6 @@ from initstudy.ensemble import (
 )
 from initstudy.ensemble.stack import Tensors
 from initstudy.ensemble.train import Value
-from initstudy.initializers import mup_learning_rates
 from initstudy.sweep import build
 from initstudy.sweep.plan import Pack
 from initstudy.theory import NotCoveredError, predict, second_moment
@@ -140,10 +139,10 @@ def _foresee(architecture: nn.Module, values: Tensors, x: Tensor) -> Foreseen:
 def _optimizer(configs: list[Plain], stack: Stack, architecture: nn.Module) -> Optimizer:
     """The pack's optimizer; what may differ between members becomes one value a member."""
     shared = dict(configs[0]["optimizer"])
-    name, base_width = shared.pop("name"), shared.pop("base_width", None)
-    if base_width is not None:
-        rates = mup_learning_rates(architecture, name, base_width)
-        shared["scales"] = [rates[name] for name in stack.params]
+    name = shared.pop("name")
+    shared.pop("base_width", None)
+    rates = build.learning_rates(configs[0], architecture)
+    shared["scales"] = [rates.get(parameter, 1.0) for parameter in stack.params]
     for key in {"lr", "weight_decay", "momentum"} & set(shared):
         shared[key] = [float(config["optimizer"][key]) for config in configs]
     return OPTIMIZERS[name](list(stack.params.values()), **shared)

@@ -132,6 +132,7 @@ def check(runs: Sequence[Run]) -> dict[str, Size]:
         size = _size(model, data, config["batch_size"])
         if size.parameters == 0:
             raise ConfigError(f"model._target_={config['model']['_target_']}: has no parameters")
+        build.learning_rates(config, model)
         drawn: set[str] = set()
         for run in group:
             sizes[run.id] = size

@@ -253,7 +253,7 @@ def test_wrong_input_is_one_clear_line(call, message):
 
 
 def test_the_depth_scale_is_that_of_whatever_limits_depth():
-    """Of two inputs' correlation where there is a length, of the length itself where it explodes."""
+    """Of two inputs' correlation where there is a length, of the length where it explodes."""
     tanh = analyze("tanh", 1.2, 0.05)
     assert tanh.depth_scale == tanh.xi_c == pytest.approx(-1 / math.log(tanh.chi1))
     assert analyze("relu", 1.0).depth_scale == pytest.approx(1 / math.log(2))
