@@ -22,6 +22,8 @@ from initstudy.sweep.execute import execute
 from initstudy.sweep.pack import layer_names, schedule
 from initstudy.sweep.progress import Progress
 
+RUNS_FAILED = 3
+
 
 def study(
     runs: Sequence[Run],
@@ -43,6 +45,8 @@ def study(
 
     Raises:
         ConfigError: Something is wrong; nothing has trained.
+        StoreError: The directory cannot be written, or another sweep is writing there.
+        SystemExit: With code 3, runs failed; the others are trained and reported.
     """
     console = Console()
     if directory.is_relative_to(Path.cwd()):
@@ -53,23 +57,37 @@ def study(
     device = build.device(first["device"])
     settings = _tracking(first["tracking"])
     store.ensure_writable(directory)
-    todo = plan.unfinished(runs, store.finished(directory))
-    sizes = plan.check(todo)
-    packs = plan.plan(todo, first["executor"]["pack_size"], sizes, device)
-    _write_study(config, directory, overrides, device, packs)
-    console.print(_opening(runs, todo, packs, directory, device), highlight=False, soft_wrap=True)
-    # W&B finishes while the report is drawn.
-    with tracking.Tracker(settings, directory, group=directory.name) as tracker:
-        if packs:
-            with Progress(console, len(todo), sum(_steps(run) for run in todo)) as progress:
-                execute(packs, directory, device, tracker, progress)
-            console.print(
-                f"trained {len(todo)} runs at {progress.speed:,.0f} member-steps/s", highlight=False
-            )
-        if report:
-            _report(console, directory)
-        else:
-            console.print(f"its report: python -m initstudy.report {directory}", highlight=False)
+    with store.lock(directory):
+        for line in store.set_aside_damaged(directory):
+            console.print(line, highlight=False, soft_wrap=True)
+        todo = plan.unfinished(runs, store.finished(directory))
+        sizes = plan.check(todo)
+        packs = plan.plan(todo, first["executor"]["pack_size"], sizes, device)
+        _write_study(config, directory, overrides, device, packs)
+        opening = _opening(runs, todo, packs, directory, device)
+        console.print(opening, highlight=False, soft_wrap=True)
+        failed: dict[str, str] = {}
+        # W&B finishes while the report is drawn.
+        with tracking.Tracker(settings, directory, group=directory.name) as tracker:
+            if packs:
+                with Progress(console, len(todo), sum(_steps(run) for run in todo)) as progress:
+                    failed = execute(packs, directory, device, tracker, progress)
+                trained = f"trained {len(todo) - len(failed)} runs at"
+                console.print(f"{trained} {progress.speed:,.0f} member-steps/s", highlight=False)
+            if not report:
+                said = f"its report: python -m initstudy.report {directory}"
+                console.print(said, highlight=False)
+            elif store.finished(directory):
+                _report(console, directory)
+    if failed:
+        _say_failed(failed)
+
+
+def _say_failed(failed: dict[str, str]) -> None:
+    for label, reason in failed.items():
+        sys.stderr.write(f"initstudy: {label}: failed: {reason}\n")
+    sys.stderr.write(f"initstudy: {len(failed)} runs failed; the same command tries them again\n")
+    sys.exit(RUNS_FAILED)
 
 
 def _tracking(section: Plain) -> tracking.Settings:

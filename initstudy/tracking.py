@@ -11,7 +11,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,6 +137,13 @@ class Tracker:
         """Sets the final values and closes the W&B run."""
         self._call("finish", run, summary)
         self._release()
+
+    def discard(self, runs: Sequence[str]) -> None:
+        """Forgets runs that came to nothing, but for the rows that a server has had already."""
+        gone = set(runs)
+        self._held = [call for call in self._held if call[1] not in gone]
+        for run in gone if self.settings.mode == "online" else ():
+            self._call("finish", run, {})
 
     def _call(self, *call: Any) -> None:
         if self._thread and self.settings.mode == "online":

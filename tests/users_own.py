@@ -29,6 +29,22 @@ MINE = """
         def forward(self, x):
             return super().forward(nn.functional.dropout(x, 0.1, self.training))
 
+    class Raising(Net):
+        calls = 0
+        def forward(self, x):
+            self.calls += self.training
+            if self.calls == 9:
+                raise ArithmeticError("the ninth call is one too many")
+            return super().forward(x)
+
+    class Choosy:
+        def __init__(self, std):
+            self.std = std
+        def __call__(self, shape, fans, *, generator, dtype):
+            if self.std == 0.2:
+                raise ArithmeticError("not with 0.2")
+            return self.std * torch.randn(shape, generator=generator, dtype=dtype)
+
     class MyInit:
         def __init__(self, std):
             self.std = std

@@ -102,12 +102,14 @@ def paragraph(study: Study) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in study.about.get("versions", {}).items())
     steps = int(study.history["step"].max() or 0)  # type: ignore[arg-type]
     diverged = int(runs["diverged"].sum())
+    failed = len(study.about.get("failed", {}))
+    missing = f"{failed} more could not be trained. " if failed else ""
     return (
         f"{len(runs)} runs: {what}, {seeds} seed{'s' if seeds > 1 else ''}, "
         f"model {'; '.join(study.facets)}, on {first.get('data.name')}; "
         f"{first.get('optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}, batches "
         f"of {_each(runs, 'batch_size')}, {steps:,} steps; {diverged or 'none'} diverged. "
-        f"Trained on {study.about.get('device', 'an unknown device')} ({versions})."
+        f"{missing}Trained on {study.about.get('device', 'an unknown device')} ({versions})."
     )
 
 

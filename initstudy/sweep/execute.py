@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +16,10 @@ from initstudy import store
 from initstudy.config import Run, flatten
 from initstudy.ensemble import Row, Summary
 from initstudy.sweep.pack import train_pack
-from initstudy.sweep.plan import Pack
+from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Progress
+
+log = logging.getLogger(__name__)
 
 # Keys that describe the sweep, not the run.
 OF_THE_SWEEP = (
@@ -35,6 +39,9 @@ class Tracker(Protocol):
     def finish(self, run: str, summary: dict[str, Any]) -> None:
         """It ends, with these final values."""
 
+    def discard(self, runs: Sequence[str]) -> None:
+        """They came to nothing; they may begin anew."""
+
 
 def execute(
     packs: Sequence[Pack],
@@ -42,21 +49,53 @@ def execute(
     device: torch.device,
     tracker: Tracker,
     progress: Progress,
+) -> dict[str, str]:
+    """Trains every pack and writes it to the store as soon as it is complete.
+
+    A pack that cannot be trained, for lack of memory or because a model raises, is halved and tried
+    again, until what is left of it is the run at fault. That one is recorded as failed, and the
+    rest goes on.
+
+    Returns:
+        Why runs failed, by their labels.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    failed: dict[str, str] = {}
+    waiting = list(packs)[::-1]
+    while waiting:
+        pack = waiting.pop()
+        try:
+            _complete(pack, directory, device, tracker, progress)
+        except store.StoreError:
+            raise
+        except Exception as error:
+            # A user's model may raise anything.
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            tracker.discard([run.id for run in pack.runs])
+            if len(pack.runs) > 1:
+                log.warning("%d runs could not train together (%s); halved", len(pack.runs), reason)
+                waiting += halves(pack)[::-1]
+            else:
+                run = pack.runs[0]
+                failed[run.label] = reason
+                store.write_failure(directory, run.id, reason, run.config)
+                progress.finish(run.id, diverged=False)
+        # What a pack held, most of all one that did not fit, may hang in cycles.
+        gc.collect()
+    return failed
+
+
+def _complete(
+    pack: Pack, directory: Path, device: torch.device, tracker: Tracker, progress: Progress
 ) -> None:
-    """Trains every pack and writes it to the store as soon as it is complete."""
-    for pack in packs:
-        for run in pack.runs:
-            _write_hydra_files(directory / "runs" / run.id / ".hydra", run)
-            tracker.start(run.id, run.config, run.label)
-        runs, history = _train(pack, device, tracker, progress)
-        store.write_pack(directory, pack.id, runs, history)
-
-
-def _train(
-    pack: Pack, device: torch.device, tracker: Tracker, progress: Progress
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    for run in pack.runs:
+        _write_hydra_files(directory / "runs" / run.id / ".hydra", run)
+        tracker.start(run.id, run.config, run.label)
     history: list[dict[str, Any]] = []
     finished: list[dict[str, Any]] = []
+    ends: list[tuple[str, dict[str, Any]]] = []
     begun = time.perf_counter()
     for item in train_pack(pack, device):
         run = pack.runs[item.member]
@@ -65,13 +104,15 @@ def _train(
             tracker.log(run.id, item.step, item.values)
             progress.step(run.id, item.step)
         elif isinstance(item, Summary):
-            where = {"device": str(device), "torch": torch.__version__}
-            tracker.finish(run.id, {**item.values, **where})
-            finished.append({"run": run.id, **run.choices, **_columns(run), **item.values, **where})
-            progress.finish(run.id, diverged=item.values["diverged_step"] is not None)
+            values = {**item.values, "device": str(device), "torch": torch.__version__}
+            finished.append({"run": run.id, **run.choices, **_columns(run), **values})
+            ends.append((run.id, values))
     # Members train at the same time: a run's share is all that can be said of its own.
     share = (time.perf_counter() - begun) / len(pack.runs)
-    return [{**row, "seconds": share} for row in finished], history
+    store.write_pack(directory, pack.id, [{**row, "seconds": share} for row in finished], history)
+    for run_id, values in ends:
+        tracker.finish(run_id, values)
+        progress.finish(run_id, diverged=values["diverged_step"] is not None)
 
 
 def _columns(run: Run) -> dict[str, Any]:

@@ -115,6 +115,12 @@ def plan(
     return packs
 
 
+def halves(pack: Pack) -> list[Pack]:
+    """A pack of several runs as two."""
+    middle = len(pack.runs) // 2
+    return [_pack(pack.runs[:middle]), _pack(pack.runs[middle:])]
+
+
 def check(runs: Sequence[Run]) -> dict[str, Size]:
     """Builds everything that training will need, once for each thing that differs.
 
