@@ -144,10 +144,8 @@ def _others(runs: pl.DataFrame, varying: list[str], by: str | None) -> list[str]
     """
     free = [c for c in varying if c not in (by, "seed") and not _same_partition(runs, c, by)]
     if by != "init" and "init" in runs.columns and runs["init"].n_unique() > 1:
-        # One name for all that a choice of initializer sets.
-        free = [
-            c for c in free if not c.startswith("init.") or not _same_partition(runs, c, "init")
-        ]
+        # One name for all that goes with a choice of initializer.
+        free = [c for c in free if c == MODEL or not _same_partition(runs, c, "init")]
         free.append("init")
     base = [c for c in free if not c.startswith("init.")] + ([by] if by else [])
     kinds = runs.select(base).n_unique() if base else 1

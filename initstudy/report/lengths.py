@@ -134,7 +134,7 @@ def _through_origin(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def spread_of_lengths(study: Study, facet: str) -> Spec:
     """The variance of the log squared length against the sum of 1/width, with theory's line."""
     found = ratios(study, facet)
-    if found.is_empty():
+    if found.is_empty() or study.across != "model.depth":
         raise NothingToShow("No lengths: the sweep was not probed, or has no depth and width.")
     log = pl.col("log")
     rows = found.group_by("by", "beta").agg(

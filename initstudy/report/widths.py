@@ -124,7 +124,7 @@ def coordinates(study: Study, facet: str) -> Spec:
     values = sorted({row["width"] for row in panels})
     x = alt.X(
         "width:Q", title=WIDTHS, scale=alt.Scale(type="log", nice=False, padding=12),
-        axis=alt.Axis(values=values, format="~s", grid=False),
+        axis=alt.Axis(values=values, format=".4~g", grid=False),
     )  # fmt: skip
     layers = study.layers(facet)
     scheme = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.0, 0.88]), domain=layers)
