@@ -6,7 +6,17 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "initstudy"
-GROUND = {"initializers", "models", "data", "meanfield", "ensemble", "store", "config", "cli"}
+GROUND = {
+    "initializers",
+    "models",
+    "data",
+    "meanfield",
+    "ensemble",
+    "store",
+    "config",
+    "cli",
+    "weights",
+}
 FLOORS = {
     "__main__": 5, "command": 4, "report": 3, "audit": 3, "tracking": 2, "sweep": 2, "theory": 1,
     **dict.fromkeys(GROUND, 0),

@@ -12,8 +12,8 @@ Plain = dict[str, Any]
 
 # What cannot change a run's result, and so is no part of its identity.
 WITHOUT_EFFECT = (
-    "name", "dir", "by", "across", "tune", "criterion", "paper", "claims", "exclude", "device",
-    "tracking", "executor", "data.root", "data.download",
+    "name", "dir", "by", "across", "tune", "criterion", "paper", "claims", "exclude",
+    "save_weights", "device", "tracking", "executor", "data.root", "data.download",
 )  # fmt: skip
 
 

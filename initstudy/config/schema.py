@@ -86,6 +86,7 @@ class Config:
     batch_size: int = 32
     log_every: int = 20
     eval_every: int = 100
+    save_weights: str = "none"
     device: str = "auto"
     name: str = MISSING
     dir: str = MISSING

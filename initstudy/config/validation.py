@@ -14,6 +14,7 @@ from initstudy.config.run import Plain, Run, flatten, identity
 from initstudy.config.schema import SGD, Adam
 
 MAX_SEED = 2**63 - 1
+SAVED = ("none", "init", "final", "both")
 
 
 class ConfigError(ValueError):
@@ -46,6 +47,7 @@ def _validate(config: Plain) -> None:
             _integer(config, key, low=1)
     _choice(config, "optimizer.name", ("sgd", "adam", "adamw"))
     _choice(config, "probes.preset", ("off", "basic", "full"))
+    _choice(config, "save_weights", SAVED)
     _choice(config, "tracking.mode", ("offline", "online", "off"))
     if config["criterion"] is not None:
         _number(config, "criterion", positive=True, high=1)

@@ -33,10 +33,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """One member's final values."""
+    """One member's final values, and its parameters and buffers by name where they are kept."""
 
     member: int
     values: dict[str, Value]
+    weights: Tensors | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class Schedule:
         log_every: Steps between two rows of the training loss.
         eval_every: Steps between two evaluations on the test set.
         probes: What is measured in the layers, and how often.
+        keep_weights: Whether summaries hold the final parameters and buffers.
     """
 
     steps: int
     log_every: int
     eval_every: int
     probes: Probes = field(default_factory=Probes)
+    keep_weights: bool = False
 
     def row_due(self, step: int) -> bool:
         """Whether the state after `step` updates gets a row."""
@@ -122,6 +125,7 @@ class _Training:
         self.numbers = torch.arange(stack.size, device=stack.device)
         self.ended: set[int] = set()
         self.summaries: list[dict[str, Value]] = [{} for _ in range(stack.size)]
+        self.weights: dict[int, Tensors] = {}
         self.losses: list[Tensor] = []
         self.hits: list[Tensor] = []
 
@@ -141,8 +145,15 @@ class _Training:
                 self._drop_ended()
             if not self.members:
                 break
+        for place, member in enumerate(self.members):
+            if member not in self.ended:
+                self._keep(place)
         for member, values_of in enumerate(self.summaries):
-            yield Summary(member, values_of)
+            yield Summary(member, values_of, self.weights.get(member))
+
+    def _keep(self, place: int) -> None:
+        if self.schedule.keep_weights:
+            self.weights[self.members[place]] = self.stack.member(place)
 
     def _step(self, step: int, probing: bool) -> Tensors:
         """One forward and backward pass and, but after the last update, one more update."""
@@ -243,6 +254,7 @@ class _Training:
         test = {key: value.item() for key, value in evaluate(alone, self.test()).items()}
         self.summaries[member] |= {**test, "diverged_step": step, "diverged_layer": layer}
         self.ended.add(member)
+        self._keep(place)
         return Row(member, step, row)
 
     def _drop_ended(self) -> None:

@@ -11,7 +11,7 @@ from initstudy.initializers.distributions import (
     Uniform,
 )
 from initstudy.initializers.fans import CONVENTIONS, Fans, compute_fans
-from initstudy.initializers.fill import initialize
+from initstudy.initializers.fill import PRESETS, initialize
 from initstudy.initializers.gains import gain
 from initstudy.initializers.kinds import KINDS, ROLES, WEIGHTED, kind, role
 from initstudy.initializers.laws import Law
@@ -62,6 +62,7 @@ __all__ = [
     "GPT2",
     "KINDS",
     "LSUV",
+    "PRESETS",
     "ROLES",
     "WEIGHTED",
     "Calibrated",

@@ -16,6 +16,7 @@ from initstudy.initializers.base import Initializer
 from initstudy.initializers.distributions import Constant
 from initstudy.initializers.fans import CONVENTIONS, Fans, UnknownFansError, compute_fans
 from initstudy.initializers.kinds import KINDS, ROLES, WEIGHTED, kind, role
+from initstudy.initializers.parametrized import is_parametrization, originals, parametrized
 
 Fill = Initializer | Callable[..., Tensor]
 
@@ -150,6 +151,9 @@ def biases_and_norms(bias: float = 0.0) -> tuple[Rule, ...]:
 def draw(model: nn.Module, policy: Policy | ModelPolicy, seed: int) -> dict[str, Tensor]:
     """New values for every parameter of a model, on the CPU.
 
+    A tensor that is parametrized (`torch.nn.utils.parametrize`) is drawn as a whole, and what it is
+    made of is found by the parametrization's right inverse.
+
     Each is drawn by a generator of its own, seeded by (seed, parameter name): what else is in the
     model does not matter, and two policies that differ in a standard deviation alone draw the same
     numbers up to that factor. A parameter that several layers share is drawn once. An embedding's
@@ -157,20 +161,30 @@ def draw(model: nn.Module, policy: Policy | ModelPolicy, seed: int) -> dict[str,
 
     Raises:
         UnfilledParameterError: The policy says nothing of a parameter.
-        ValueError: An initializer cannot fill a parameter, or returned another shape.
+        ValueError: An initializer cannot fill a parameter, or returned another shape; or a
+            parametrization has no right inverse.
     """
     rules = policy.of(model) if isinstance(policy, ModelPolicy) else policy
-    return {
+    values = {
         name: _fill(rules.rule(module, key, name), module, key, name, parameter, seed)
         for name, module, key, parameter in named_parameters(model)
     }
+    for name, module, key, parameter in parametrized(model):
+        value = _fill(rules.rule(module, key, name), module, key, name, parameter, seed)
+        values |= originals(module, key, name, value)
+    return values
 
 
 def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
-    """Every parameter: its name, the module that owns it, its name there, and itself."""
+    """Every parameter: its name, the module that owns it, its name there, and itself.
+
+    Those that a parametrization is made of are not among them; see `parametrized`.
+    """
     for name, parameter in model.named_parameters():
         owner, _, key = name.rpartition(".")
-        yield name, model.get_submodule(owner), key, parameter
+        module = model.get_submodule(owner)
+        if not is_parametrization(module):
+            yield name, module, key, parameter
 
 
 def generator_for(seed: int, name: str) -> torch.Generator:

@@ -11,19 +11,23 @@ from typing import Any, Protocol
 
 import torch
 from omegaconf import OmegaConf
+from safetensors import SafetensorError
 
 from initstudy import store
 from initstudy.config import Run, flatten
 from initstudy.ensemble import Row, Summary
-from initstudy.sweep.pack import train_pack
+from initstudy.ensemble.stack import Tensors
+from initstudy.sweep.pack import Start, train_pack
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Progress
+from initstudy.weights import save_weights
 
 log = logging.getLogger(__name__)
 
 # Keys that describe the sweep, not the run.
 OF_THE_SWEEP = (
     "name", "dir", "by", "across", "tune", "criterion", "paper", "claims", "exclude",
+    "save_weights",
 )  # fmt: skip
 
 
@@ -99,7 +103,9 @@ def _complete(
     begun = time.perf_counter()
     for item in train_pack(pack, device):
         run = pack.runs[item.member]
-        if isinstance(item, Row):
+        if isinstance(item, Start):
+            _save(directory, run, "init", item.weights)
+        elif isinstance(item, Row):
             history.append({"run": run.id, "step": item.step, **item.values})
             tracker.log(run.id, item.step, item.values)
             progress.step(run.id, item.step)
@@ -107,12 +113,21 @@ def _complete(
             values = {**item.values, "device": str(device), "torch": torch.__version__}
             finished.append({"run": run.id, **run.choices, **_columns(run), **values})
             ends.append((run.id, values))
+            if item.weights is not None:
+                _save(directory, run, "final", item.weights)
     # Members train at the same time: a run's share is all that can be said of its own.
     share = (time.perf_counter() - begun) / len(pack.runs)
     store.write_pack(directory, pack.id, [{**row, "seconds": share} for row in finished], history)
     for run_id, values in ends:
         tracker.finish(run_id, values)
         progress.finish(run_id, diverged=values["diverged_step"] is not None)
+
+
+def _save(directory: Path, run: Run, moment: str, weights: Tensors) -> None:
+    try:
+        save_weights(directory / "runs" / run.id, moment, weights)
+    except (OSError, SafetensorError) as error:
+        raise store.StoreError(f"dir={directory}: weights cannot be written: {error}") from error
 
 
 def _columns(run: Run) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -41,11 +42,22 @@ def schedule(config: Plain, batches_per_epoch: int) -> Schedule:
     if config["max_steps"] is not None:
         steps = min(steps, config["max_steps"])
     probes = Probes(config["probes"]["preset"], config["probes"]["every"])
-    return Schedule(steps, config["log_every"], config["eval_every"], probes)
+    keep = config["save_weights"] in ("final", "both")
+    return Schedule(steps, config["log_every"], config["eval_every"], probes, keep)
 
 
-def train_pack(pack: Pack, device: torch.device) -> Iterator[Row | Summary]:
+@dataclass(frozen=True)
+class Start:
+    """One member's initial parameters and buffers, by name."""
+
+    member: int
+    weights: Tensors
+
+
+def train_pack(pack: Pack, device: torch.device) -> Iterator[Start | Row | Summary]:
     """Trains a pack; yields rows and summaries by the member's place in `pack.runs`.
+
+    Where the runs keep their initial parameters, those come first.
 
     A model with a layer that `vmap` cannot take, or that draws random numbers, trains one member
     after another; the log says why.
@@ -62,7 +74,7 @@ def train_pack(pack: Pack, device: torch.device) -> Iterator[Row | Summary]:
             torch.manual_seed(run.config["seed"])
             alone = Pack(run.id, (run,))
             for row in _train(alone, data, architecture, device, vectorized=False):
-                yield type(row)(index, *_rest(row))
+                yield replace(row, member=index)
 
 
 def layer_names(pack: Pack) -> list[str]:
@@ -74,7 +86,7 @@ def layer_names(pack: Pack) -> list[str]:
 
 def _train(
     pack: Pack, data: Dataset, architecture: nn.Module, device: torch.device, *, vectorized: bool
-) -> Iterator[Row | Summary]:
+) -> Iterator[Start | Row | Summary]:
     configs = [run.config for run in pack.runs]
     config = configs[0]
     architecture.train()
@@ -100,6 +112,9 @@ def _train(
     foreseen = [_foresee(architecture, *pair) for pair in zip(members, inputs, strict=True)]
     if plan.probes.preset == "off":
         foreseen = [({}, at_last) for _, at_last in foreseen]
+    if config["save_weights"] in ("init", "both"):
+        for member, values in enumerate(members):
+            yield Start(member, {**values, **dict(architecture.named_buffers())})
     yield from _annotated(rows, costs, foreseen)
 
 
@@ -110,7 +125,7 @@ def _annotated(
     for row in rows:
         at_first, at_last = foreseen[row.member]
         if isinstance(row, Summary):
-            yield Summary(row.member, {**row.values, **costs[row.member], **at_last})
+            yield replace(row, values={**row.values, **costs[row.member], **at_last})
         elif row.step == 0:
             yield Row(row.member, 0, {**row.values, **at_first})
         else:
@@ -146,7 +161,3 @@ def _optimizer(configs: list[Plain], stack: Stack, architecture: nn.Module) -> O
     for key in {"lr", "weight_decay", "momentum"} & set(shared):
         shared[key] = [float(config["optimizer"][key]) for config in configs]
     return OPTIMIZERS[name](list(stack.params.values()), **shared)
-
-
-def _rest(row: Row | Summary) -> tuple:
-    return (row.step, row.values) if isinstance(row, Row) else (row.values,)

@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize
 
+from initstudy.cli import CONF
 from initstudy.initializers import (
+    PRESETS,
     Constant,
     Dirac,
     Identity,
@@ -16,6 +19,7 @@ from initstudy.initializers import (
     as_policy,
     draw,
     initialize,
+    keras,
 )
 
 
@@ -153,3 +157,74 @@ def test_filling_in_place_keeps_types_ties_buffers_and_the_global_random_state()
     assert net[2].weight is net[0].weight
     wide = draw(nn.Sequential(nn.Linear(6, 6)), as_policy(Normal(0.5)), 1)["0.weight"]
     assert torch.equal(net[0].weight, wide.to(torch.bfloat16))
+
+
+def test_a_preset_goes_by_its_name():
+    one, other = (nn.Sequential(nn.Linear(5, 7), nn.LayerNorm(7)) for _ in range(2))
+    initialize(one, "keras", seed=3)
+    initialize(other, keras(), seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    with pytest.raises(ValueError, match="no preset 'kears'; choose one of torch, "):
+        initialize(one, "kears", seed=3)
+    assert set(PRESETS) <= {file.stem for file in (CONF / "init").glob("*.yaml")}
+
+
+def test_parametrized_weights_are_filled_as_wholes():
+    """A weight norm of a weight is that weight: the same draw as without it."""
+    plain = nn.Linear(6, 4)
+    normed = parametrizations.weight_norm(nn.Linear(6, 4))
+    initialize(plain, Normal(0.3), seed=1)
+    initialize(normed, Normal(0.3), seed=1)
+    torch.testing.assert_close(normed.weight, plain.weight)
+    assert set(dict(normed.named_parameters())) == {
+        "bias", "parametrizations.weight.original0", "parametrizations.weight.original1",
+    }  # fmt: skip
+    nested = nn.Sequential(parametrizations.weight_norm(nn.Conv2d(3, 4, 3)))
+    initialize(nested, Normal(0.3), seed=1)
+    expected = draw(nn.Sequential(nn.Conv2d(3, 4, 3)), as_policy(Normal(0.3)), 1)["0.weight"]
+    torch.testing.assert_close(nested[0].weight, expected)
+
+
+def test_parametrizations_without_an_inverse_are_refused():
+    class Doubled(nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    layer = parametrize.register_parametrization(nn.Linear(3, 3), "weight", Doubled())
+    with pytest.raises(ValueError, match="cannot fill weight, which is parametrized by Doubled"):
+        initialize(layer, Normal(0.1), seed=0)
+    for change, initializer in (
+        (parametrizations.spectral_norm, Normal(1.0)),
+        (parametrizations.orthogonal, Orthogonal()),
+    ):
+        with pytest.raises(ValueError, match="does not give back the value"):
+            initialize(change(nn.Linear(3, 3)), initializer, seed=0)
+
+
+def test_a_model_on_the_meta_device_is_made_and_filled():
+    def build():
+        shared = nn.Linear(6, 6)
+        return nn.Sequential(
+            shared, nn.BatchNorm1d(6), shared, nn.Linear(6, 2, dtype=torch.float64)
+        )
+
+    with torch.device("meta"):
+        meta = build()
+    real = build()
+    initialize(meta, Normal(0.3), seed=2)
+    initialize(real, Normal(0.3), seed=2)
+    assert meta[0] is meta[2]
+    state = meta.state_dict()
+    for name, value in real.state_dict().items():
+        assert state[name].device.type == "cpu"
+        assert state[name].dtype == value.dtype
+        assert torch.equal(state[name], value)
+    tied = nn.Linear(4, 4, device="meta")
+    both = nn.ModuleList([tied, nn.Linear(4, 4, device="meta")])
+    both[1].weight = tied.weight
+    initialize(both, Normal(0.3), seed=2)
+    assert both[0].weight is both[1].weight
+    lost = nn.Linear(2, 2, device="meta")
+    lost.register_buffer("mask", torch.ones(2, device="meta"))
+    with pytest.raises(ValueError, match="buffer mask is on the meta device"):
+        initialize(lost, Normal(0.3), seed=2)
