@@ -54,6 +54,12 @@ class Study:
         return self.runs["facet"].unique(maintain_order=True).to_list()
 
     @property
+    def trained(self) -> bool:
+        """Whether there was training, and not only a look at the start."""
+        steps: Any = self.history["step"].max()
+        return steps > 1
+
+    @property
     def label(self) -> str:
         """The studied variable as an axis is labelled."""
         return "run" if self.by is None else self.by

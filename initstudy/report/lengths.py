@@ -26,7 +26,7 @@ def ratios(study: Study, facet: str) -> pl.DataFrame:
     runs = study.runs.filter(pl.col("facet") == facet)
     measured = "activation/fc1/rms" in study.history.columns
     if not measured or not {"model.depth", "model.width"} <= set(runs.columns):
-        return pl.DataFrame(schema={"by": pl.Float64, "beta": pl.Float64, "log": pl.Float64})
+        return pl.DataFrame(schema=dict.fromkeys(("by", "depth", "beta", "log"), pl.Float64))
     first = study.history.filter((pl.col("facet") == facet) & (pl.col("step") == 0))
     deepest = int(runs["model.depth"].max())  # type: ignore[arg-type]
     last = pl.coalesce(
@@ -100,10 +100,10 @@ class LengthSpread:
         """See `Claim`."""
         unit = "slope of var ln(length) in the sum of 1/width"
         groups = [
-            (float(beta), group["log"].to_numpy())
-            for (beta,), group in ratios(study, facet)
-            .sort("beta")
-            .group_by("beta", maintain_order=True)
+            (float(group["beta"][0]), group["log"].to_numpy())
+            for _, group in ratios(study, facet)
+            .sort("beta", "depth")
+            .group_by("by", "depth", maintain_order=True)
             if len(group) >= MANY
         ]
         if len(groups) < 2:

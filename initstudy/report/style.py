@@ -31,9 +31,16 @@ class NothingToShow(ValueError):  # noqa: N818
 def chart(rows: Rows) -> alt.Chart:
     """An empty chart over plain rows.
 
-    They go in as text: Altair copies a chart at every step, and lists of rows with it.
+    They go in as text: Altair copies a chart at every step, and lists of rows with it. JSON has no
+    NaN and no infinity; they become null, which is not drawn.
     """
-    return alt.Chart(alt.InlineData(values=json.dumps(rows), format=alt.DataFormat(type="json")))
+    finite = [{k: v if _is_json(v) else None for k, v in row.items()} for row in rows]
+    text = json.dumps(finite, allow_nan=False)
+    return alt.Chart(alt.InlineData(values=text, format=alt.DataFormat(type="json")))
+
+
+def _is_json(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def colour(study: Study, legend: bool = True, facet: str | None = None) -> alt.Color:

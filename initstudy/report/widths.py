@@ -108,9 +108,11 @@ def slopes(rows: pl.DataFrame, layer: str) -> list[float]:
 
 def coordinates(study: Study, facet: str) -> Spec:
     """Each layer's activation rms against width, at three measurements."""
+    if (study.by, study.across) != (WIDTHS, LEARNING_RATE):
+        raise NothingToShow(f"No coordinate check: it is about {WIDTHS} and {LEARNING_RATE}.")
     rows = measured(study, facet)
-    if rows.is_empty() or rows["width"].n_unique() < 2:
-        raise NothingToShow("No coordinate check: the sweep has one width, or was not probed.")
+    if rows.is_empty():
+        raise NothingToShow("No coordinate check: the sweep was not probed.")
     steps = rows["step"].unique().sort().to_list()
     early = steps[min(2, len(steps) - 1)]
     mean = pl.col("rms").log().mean().exp()
