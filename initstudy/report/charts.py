@@ -11,6 +11,7 @@ from collections.abc import Callable
 import altair as alt
 import polars as pl
 
+from initstudy.report.boundary import DEPTH
 from initstudy.report.fractions import dead_and_saturated
 from initstudy.report.frames import Study
 from initstudy.report.lengths import spread_of_lengths
@@ -43,7 +44,7 @@ from initstudy.report.style import (
     titled,
     x_by,
 )
-from initstudy.report.widths import coordinates
+from initstudy.report.widths import LEARNING_RATE, WIDTHS, coordinates
 
 TRIANGLES = alt.Shape(
     "where:N",
@@ -255,4 +256,13 @@ PLANE_CHARTS: dict[str, Callable[[Study, str], Spec]] = {
 
 def charts_of(study: Study) -> dict[str, Callable[[Study, str], Spec]]:
     """The charts that suit a study, by name."""
-    return CHARTS if study.across is None else PLANE_CHARTS
+    if study.across is None:
+        return CHARTS
+    suits = {
+        "phase": study.numeric and study.trained,
+        "accuracy": study.trained,
+        "learning_time": study.about.get("criterion") is not None,
+        "coordinates": (study.by, study.across) == (WIDTHS, LEARNING_RATE),
+        "lengths": (study.by, study.across) == (WIDTHS, DEPTH),
+    }
+    return {name: draw for name, draw in PLANE_CHARTS.items() if suits[name]}
