@@ -42,21 +42,24 @@ draws every chart itself), and the claims as JSON. A claim that fails stays FAIL
 
 
 def row(name: str) -> str:
-    """One report's row."""
+    """One report's row; one that was written before reports had their claims as JSON says less."""
     what, command = ENTRIES[name]
-    found = json.loads((REPORTS / name / "claims.json").read_text(encoding="utf-8"))
-    verdicts = Counter(claim["verdict"] for claim in found["claims"])
-    shown = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())[::-1])
-    minutes = f"{found['seconds'] / 60:.1f}"
-    cells = (
-        f"[{name}]({name}/README.md)", what, str(len({c["claim"] for c in found["claims"]})), shown,
-        str(found["runs"]), minutes, f"`python experiments/{command}`",
-    )  # fmt: skip
+    file = REPORTS / name / "claims.json"
+    counted = counts(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else ["–"] * 4
+    cells = [f"[{name}]({name}/README.md)", what, *counted, f"`python experiments/{command}`"]
     return "| " + " | ".join(cells) + " |\n"
 
 
+def counts(found: dict) -> list[str]:
+    """Claims, verdicts, runs and minutes of a report."""
+    verdicts = Counter(claim["verdict"] for claim in found["claims"])
+    shown = ", ".join(f"{verdicts[v]} {v}" for v in ("PASS", "FAIL", "UNDECIDED") if verdicts[v])
+    claims = len({claim["claim"] for claim in found["claims"]})
+    return [str(claims), shown, str(found["runs"]), f"{found['seconds'] / 60:.1f}"]
+
+
 if __name__ == "__main__":
-    written = [name for name in ENTRIES if (REPORTS / name / "claims.json").exists()]
+    written = [name for name in ENTRIES if (REPORTS / name / "README.md").exists()]
     text = HEAD + "".join(row(name) for name in written)
     (REPORTS / "README.md").write_text(text, encoding="utf-8")
     print(f"{len(written)} reports")

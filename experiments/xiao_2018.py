@@ -3,7 +3,7 @@
     python experiments/xiao_2018.py digits   # ten minutes; writes reports/xiao_2018
     python experiments/xiao_2018.py reduced  # some seconds, to see that it works
 
-Trains tanh CNNs of 16 to 256 layers without normalization on digits, each at its own best learning
+Trains tanh CNNs of 8 to 128 layers without normalization on digits, each at its own best learning
 rate, checks what the paper says, and writes the report. Further arguments go to the command.
 """
 
