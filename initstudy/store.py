@@ -141,8 +141,8 @@ def failures(path: str | Path) -> dict[str, str]:
     """Why runs could not be trained, by id; those trained since are not among them."""
     files = sorted((Path(path) / "store").glob(f"*{FAILED}"))
     done = finished(path) if files else set()
-    records = [json.loads(file.read_text()) for file in files]
-    return {r["run"]: r["reason"] for r in records if r["run"] not in done}
+    records = [_read_failure(file) for file in files]
+    return {run: reason for run, reason in records if run not in done}
 
 
 def write_pack(
@@ -205,6 +205,15 @@ def _read(files: Sequence[Path]) -> pl.DataFrame:
 def _set_aside(file: Path) -> None:
     if file.exists():
         file.replace(file.with_name(f"{file.name}.damaged"))
+
+
+def _read_failure(file: Path) -> tuple[str, str]:
+    """The run and the reason; a record that is damaged still says that its run failed."""
+    try:
+        record = json.loads(file.read_text())
+        return record["run"], record["reason"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return file.name.removesuffix(FAILED), "its record is damaged"
 
 
 def _is_sound(file: Path) -> bool:

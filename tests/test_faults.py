@@ -37,6 +37,11 @@ def test_a_run_that_cannot_train_is_recorded_and_the_others_finish(command, tmp_
     reasons = store.failures("runs/grid")
     assert len(reasons) == 2
     assert all("not with 0.2" in reason for reason in reasons.values())
+    # A record that is damaged stops nobody.
+    record = sorted(Path("runs/grid/store").glob("*.failed.json"))[0]
+    record.write_text("{half")
+    assert "its record is damaged" in store.failures("runs/grid").values()
+    assert len(store.load("runs/grid").study["failed"]) == 2
     # The neighbours are what they would have been without them.
     alone = ["0.1,0.3" if "init.std" in a else a for a in grid]
     alone = [f"init.std={a}" if a == "0.1,0.3" else a for a in alone]
