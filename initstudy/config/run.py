@@ -10,10 +10,14 @@ from typing import Any
 
 Plain = dict[str, Any]
 
+# Keys that describe the sweep, not the run.
+OF_THE_SWEEP = (
+    "name", "dir", "by", "across", "tune", "criterion", "paper", "claims", "exclude",
+    "save_weights",
+)  # fmt: skip
 # What cannot change a run's result, and so is no part of its identity.
 WITHOUT_EFFECT = (
-    "name", "dir", "by", "across", "tune", "criterion", "paper", "claims", "exclude",
-    "save_weights", "device", "tracking", "executor", "data.root", "data.download",
+    *OF_THE_SWEEP, "device", "tracking", "executor", "data.root", "data.download",
 )  # fmt: skip
 
 

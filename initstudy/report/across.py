@@ -13,7 +13,7 @@ import polars as pl
 from initstudy.report.cells import cells, is_lower_better, points
 from initstudy.report.claims import FAIL, PASS, UNDECIDED, WorseThanBest
 from initstudy.report.frames import LEARNING_TIME, Study
-from initstudy.report.statistics import Interval, mean_interval
+from initstudy.report.statistics import Interval, mean_interval, slope
 
 Found = tuple[str, Interval | None, str, str]
 
@@ -46,7 +46,7 @@ class Trend:
         if len(found) < 2 or len(seeds) < 2:
             return UNDECIDED, None, unit, _lacks(f"two values, two seeds of {self.choice}")
         x = np.log([float(value) for value in found])
-        slopes = [_slope(x, np.log([found[a][s] for a in found])) for s in seeds]
+        slopes = [float(slope(x, np.log([found[a][s] for a in found]))) for s in seeds]
         interval = mean_interval(slopes)
         first, last = (found[a] for a in (min(found), max(found)))
         detail = (
@@ -217,7 +217,7 @@ class Narrows:
             why = f"no cell reaches {self.metric} {self.limit:g}: the grid holds none that trains"
             return UNDECIDED, None, unit, why
         x = np.log([float(a) for a in across])
-        slopes = [_slope(x, np.array([ranges[a][i] for a in across])) for i in range(len(seeds))]
+        slopes = slope(x, np.array([ranges[a] for a in across]).T).tolist()
         interval = mean_interval(slopes)
         shown = ", ".join(f"{float(np.mean(ranges[a])):.2g} at {a:g}" for a in across)
         return (PASS if interval.below_zero else FAIL), interval, unit, f"decades: {shown}"
@@ -254,7 +254,7 @@ class BestAcross:
             return UNDECIDED, None, unit, _lacks("two values, two seeds")
         best = {by: [self._best(row, seed) for seed in seeds] for by, row in sorted(found.items())}
         x = np.log(list(best))
-        slopes = [_slope(x, np.log([best[by][i] for by in best])) for i in range(len(seeds))]
+        slopes = [float(slope(x, np.log([best[by][i] for by in best]))) for i in range(len(seeds))]
         interval = mean_interval(slopes)
         shown = ", ".join(
             f"{float(np.exp(np.mean(np.log(values)))):.2g} at {by:g}" for by, values in best.items()
@@ -279,11 +279,6 @@ def _at_best(study: Study) -> Study:
 
 def _common_seeds(found: dict[Any, dict[int, float]]) -> list[int]:
     return sorted(set.intersection(*({*values} for values in found.values()))) if found else []
-
-
-def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    centred = x - x.mean()
-    return float(centred @ y / (centred @ centred))
 
 
 def _mean(values: dict[int, float]) -> float:

@@ -11,7 +11,12 @@ import polars as pl
 from initstudy import meanfield
 from initstudy.report.claims import FAIL, PASS, UNDECIDED
 from initstudy.report.frames import Study
-from initstudy.report.statistics import CONFIDENCE, RESAMPLES, Interval, mean_interval
+from initstudy.report.statistics import (
+    RESAMPLES,
+    Interval,
+    mean_interval,
+    percentile_interval,
+)
 
 DEPTH = "model.depth"
 SCALES = 6.0
@@ -142,12 +147,8 @@ def area(
     rng = np.random.default_rng(0)
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
     areas = _areas(drawn * positive, drawn * negative, wins)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.nanpercentile(areas, [tail, 100 - tail])
     estimate = float(_areas(positive[None], negative[None], wins)[0])
-    return Interval(
-        estimate, float(low), float(high), count, f"bootstrap of {count} cells, percentiles"
-    )
+    return percentile_interval(estimate, areas, count, "cells")
 
 
 def _areas(positive: np.ndarray, negative: np.ndarray, wins: np.ndarray) -> np.ndarray:

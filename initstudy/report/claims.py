@@ -16,7 +16,7 @@ import polars as pl
 from hydra.utils import instantiate
 
 from initstudy.report.frames import Study
-from initstudy.report.statistics import Interval, mean_interval
+from initstudy.report.statistics import Interval, mean_interval, slope
 
 PASS, FAIL, UNDECIDED = "PASS", "FAIL", "UNDECIDED"
 
@@ -230,9 +230,8 @@ class SignalGrowth:
         columns = [f"activation/{name}/rms" for name in hidden]
         rows = study.history.filter((pl.col("facet") == facet) & (pl.col("step") == 0))
         logs = np.log(rows.select(columns).to_numpy().astype(float))
-        depth = np.arange(len(hidden)) - (len(hidden) - 1) / 2
-        slope = logs @ depth / (depth @ depth)
-        table = rows.select("by", "seed").with_columns(pl.Series("slope", slope))
+        slopes = pl.Series("slope", slope(np.arange(len(hidden)), logs))
+        table = rows.select("by", "seed").with_columns(slopes)
         wide = table.pivot(on="seed", index="by", values="slope", aggregate_function="mean")
         return wide.select([c for c in wide.columns if wide[c].null_count() == 0]).sort("by")
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from initstudy.report.claims import FAIL, PASS, UNDECIDED
 from initstudy.report.frames import Study
-from initstudy.report.statistics import Interval, mean_interval
+from initstudy.report.statistics import Interval, mean_interval, slope
 
 Found = tuple[str, Interval | None, str, str]
 
@@ -54,8 +54,7 @@ class Flatter:
         rows = _chosen(study.history, facet, choice).filter(pl.col("step") == 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(rows.select(columns).to_numpy().astype(float))
-        places = np.arange(len(hidden)) - (len(hidden) - 1) / 2
-        found = logs @ places / (places @ places)
+        found = slope(np.arange(len(hidden)), logs)
         pairs = zip(rows["seed"].to_list(), found, strict=True)
         return {seed: float(slope) for seed, slope in pairs if np.isfinite(slope)}
 

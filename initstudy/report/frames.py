@@ -11,11 +11,9 @@ import polars as pl
 from initstudy.store import Store
 
 LEARNING_TIME = "learning_time"
-SUMMARY = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "best/test/accuracy")
 NOT_CONFIGURATION = (
-    "run", *SUMMARY, "diverged_step", "diverged_layer", "device", "torch", "seconds", "facet", "by",
-    "init", "model", "init/examples", "init/passes", "theory/critical_std", "theory/activation",
-    "theory/sigma_w2", "theory/sigma_b2", "across", "tune", LEARNING_TIME,
+    "run", "diverged_step", "diverged_layer", "device", "torch", "seconds", "facet", "by", "init",
+    "model", "across", "tune", LEARNING_TIME,
 )  # fmt: skip
 MODEL = "model._target_"
 LOG_FROM = 20.0
@@ -125,7 +123,8 @@ def _learning_times(history: pl.DataFrame, criterion: float) -> pl.DataFrame:
 
 
 def _varying(runs: pl.DataFrame) -> list[str]:
-    columns = [c for c in runs.columns if c not in NOT_CONFIGURATION]
+    # Keys of the configuration have dots; what was measured or foreseen has a slash.
+    columns = [c for c in runs.columns if c not in NOT_CONFIGURATION and "/" not in c]
     return [c for c in columns if runs[c].n_unique() > 1]
 
 

@@ -11,7 +11,12 @@ import polars as pl
 
 from initstudy.report.claims import FAIL, PASS, UNDECIDED
 from initstudy.report.frames import Study
-from initstudy.report.statistics import CONFIDENCE, RESAMPLES, Interval, mean_interval
+from initstudy.report.statistics import (
+    RESAMPLES,
+    Interval,
+    mean_interval,
+    percentile_interval,
+)
 from initstudy.report.style import GREY, HEIGHT, WIDTH, NothingToShow, Spec, chart, titled
 
 MANY = 10
@@ -114,15 +119,15 @@ class LengthSpread:
             values[rng.integers(len(values), size=(RESAMPLES, len(values)))].var(1, ddof=1)
             for _, values in groups
         ]
-        tail = 100 * (1 - CONFIDENCE) / 2
-        low, high = np.percentile(_through_origin(betas, np.array(draws)), [tail, 100 - tail])
         found = np.array([[values.var(ddof=1)] for _, values in groups])
-        estimate = float(_through_origin(betas, found)[0])
-        count = sum(len(values) for _, values in groups)
-        interval = Interval(
-            estimate, float(low), float(high), count, f"bootstrap of {count} networks, percentiles"
+        interval = percentile_interval(
+            float(_through_origin(betas, found)[0]),
+            _through_origin(betas, np.array(draws)),
+            sum(len(values) for _, values in groups),
+            "networks",
         )
-        holds = self.slope - self.tolerance <= low and high <= self.slope + self.tolerance
+        beyond = max(self.slope - interval.low, interval.high - self.slope)
+        holds = beyond <= self.tolerance
         detail = f"over {len(groups)} architectures, sums from {betas[0]:.3g} to {betas[-1]:.3g}"
         return (PASS if holds else FAIL), interval, unit, detail
 
@@ -134,7 +139,7 @@ def _through_origin(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def spread_of_lengths(study: Study, facet: str) -> Spec:
     """The variance of the log squared length against the sum of 1/width, with theory's line."""
     found = ratios(study, facet)
-    if found.is_empty() or study.across != "model.depth":
+    if found.is_empty():
         raise NothingToShow("No lengths: the sweep was not probed, or has no depth and width.")
     log = pl.col("log")
     rows = found.group_by("by", "beta").agg(

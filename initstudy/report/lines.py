@@ -56,8 +56,6 @@ def learning_time_along(study: Study, facet: str) -> Spec:
 def _base(study: Study, facet: str, metric: str) -> Rows:
     if study.across is None:
         raise NothingToShow("The study has one studied key alone.")
-    if not study.trained:
-        raise NothingToShow("Measured at initialization: nothing was trained.")
     found = cells(study, facet, metric)
     rows = []
     for (by, across), group in found.group_by(POINT, maintain_order=True):

@@ -59,8 +59,6 @@ def phase_diagram(study: Study, facet: str) -> Spec:
     runs = study.runs.filter(pl.col("facet") == facet)
     if not study.numeric or study.across is None or not runs["across"].dtype.is_numeric():
         raise NothingToShow("A plane needs two studied keys, both of numbers.")
-    if not study.trained:
-        raise NothingToShow("Measured at initialization: nothing was trained.")
     along, up = Axis.of(runs["by"]), Axis.of(runs["across"])
     x_scale, x_axis = along.encoding()
     y_scale, y_axis = up.encoding()

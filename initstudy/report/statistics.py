@@ -68,6 +68,27 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, low, high, n, f"BCa bootstrap, n={n} seeds")
 
 
+def percentile_interval(estimate: float, draws: np.ndarray, n: int, what: str) -> Interval:
+    """An estimate and the 95% between the percentiles of its bootstrap; draws of NaN do not count.
+
+    Args:
+        estimate: From the data themselves.
+        draws: From each resample.
+        n: How many things were resampled.
+        what: Those things, in the plural.
+    """
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.nanpercentile(draws, [tail, 100 - tail])
+    method = f"bootstrap of {n} {what}, percentiles"
+    return Interval(estimate, float(low), float(high), n, method)
+
+
+def slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The least-squares slope of y against x; of each row, where y has several."""
+    centred = x - x.mean()
+    return y @ centred / (centred @ centred)
+
+
 def _student(data: np.ndarray) -> tuple[float, float]:
     from scipy.special import stdtrit
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from initstudy.report.claims import FAIL, PASS, UNDECIDED
 from initstudy.report.frames import Study
-from initstudy.report.statistics import Interval, mean_interval
+from initstudy.report.statistics import Interval, mean_interval, slope
 from initstudy.report.style import (
     HEIGHT,
     WIDTH,
@@ -102,14 +102,12 @@ def slopes(rows: pl.DataFrame, layer: str) -> list[float]:
     found = []
     for _, seed in rows.filter(pl.col("layer") == layer).sort("width").group_by("seed"):
         x, y = (np.log(seed[column].to_numpy().astype(float)) for column in ("width", "rms"))
-        found.append(float(np.polyfit(x, y, 1)[0]))
+        found.append(float(slope(x, y)))
     return found
 
 
 def coordinates(study: Study, facet: str) -> Spec:
     """Each layer's activation rms against width, at three measurements."""
-    if (study.by, study.across) != (WIDTHS, LEARNING_RATE):
-        raise NothingToShow(f"No coordinate check: it is about {WIDTHS} and {LEARNING_RATE}.")
     rows = measured(study, facet)
     if rows.is_empty():
         raise NothingToShow("No coordinate check: the sweep was not probed.")

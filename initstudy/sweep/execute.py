@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
 from initstudy import store
-from initstudy.config import Run, flatten
+from initstudy.config import OF_THE_SWEEP, Run, flatten
 from initstudy.ensemble import Row, Summary
 from initstudy.ensemble.stack import Tensors
 from initstudy.sweep.pack import Start, train_pack
@@ -23,12 +23,6 @@ from initstudy.sweep.progress import Progress
 from initstudy.weights import save_weights
 
 log = logging.getLogger(__name__)
-
-# Keys that describe the sweep, not the run.
-OF_THE_SWEEP = (
-    "name", "dir", "by", "across", "tune", "criterion", "paper", "claims", "exclude",
-    "save_weights",
-)  # fmt: skip
 
 
 class Tracker(Protocol):
