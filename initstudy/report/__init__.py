@@ -5,12 +5,18 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from initstudy.report import claims, page
+from initstudy.report import claims, html, words
 from initstudy.report.claims import Result
 from initstudy.report.frames import Study, prepare
 from initstudy.store import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from initstudy.report.charts import Draw
+    from initstudy.report.style import Spec
 
 PNG_SCALE = 2.0
 WORKERS = 3
@@ -22,7 +28,7 @@ class Report:
 
     index: Path
     results: list[Result]
-    table: page.Table
+    table: words.Table
 
 
 def write(path: str | Path, out: str | Path | None = None) -> Report:
@@ -36,34 +42,47 @@ def write(path: str | Path, out: str | Path | None = None) -> Report:
     Raises:
         StoreError: There is nothing there to report on.
     """
+    from initstudy.report.charts import ON_PAGES
+
     study = prepare(load(path))
     folder = Path(out) if out else Path(path) / "report"
     # The slowest parts are native code that runs beside Python: the page's scripts, the images.
     with ThreadPoolExecutor(WORKERS) as pool:
-        scripts = pool.submit(page.scripts)
+        scripts = pool.submit(html.scripts)
         results = claims.evaluate(study)
-        specs, absent = _draw(study)
+        specs, absent = _draw(study, {})
         _make_room(folder / "charts", set(specs))
         images = [pool.submit(_write_image, folder / "charts" / n, s) for n, s in specs.items()]
-        page.write_text(folder / "README.md", page.markdown(study, results, list(specs), absent))
-        text = page.html(study, results, specs, absent, scripts.result())
-        index = page.write_text(folder / "index.html", text)
-        page.write_text(folder / "claims.json", page.machine_readable(study, results))
+        text = words.markdown(study, results, list(specs), absent)
+        words.write_text(folder / "README.md", text)
+        page = html.page_of(study, results, *_draw(study, ON_PAGES, specs))
+        index = words.write_text(folder / "index.html", html.render(page, scripts.result()))
+        words.write_text(folder / "claims.json", words.machine_readable(study, results))
         for image in images:
             image.result()
-    return Report(index, results, page.table(study))
+    return Report(index, results, words.table(study))
 
 
-def _draw(study: Study) -> tuple[dict[str, Any], dict[str, str]]:
-    """Every chart of every facet, by name, and why those that are absent are."""
-    from initstudy.report.charts import NothingToShow, charts_of
+def _draw(
+    study: Study, instead: Mapping[str, Draw], drawn: Mapping[str, Spec] | None = None
+) -> tuple[dict[str, Spec], dict[str, str]]:
+    """Every chart of every facet, by name, and why those that are absent are.
+
+    Args:
+        study: The sweep.
+        instead: What to draw in place of some of the study's charts.
+        drawn: Charts that need not be drawn again.
+    """
+    from initstudy.report.charts import charts_of
+    from initstudy.report.style import NothingToShow
 
     specs, absent = {}, {}
     for name, draw in charts_of(study).items():
         for number, facet in enumerate(study.facets):
             key = name if len(study.facets) == 1 else f"{name}_{_slug(facet, number)}"
             try:
-                specs[key] = draw(study, facet)
+                ready = None if name in instead else (drawn or {}).get(key)
+                specs[key] = ready or instead.get(name, draw)(study, facet)
             except NothingToShow as reason:
                 absent[key] = str(reason)
     return specs, absent

@@ -159,8 +159,7 @@ class WorseThanBest:
         table = runs.with_columns(value.alias("value")).pivot(
             on="seed", index="by", values="value", aggregate_function="mean"
         )
-        complete = [c for c in table.columns if table[c].null_count() == 0]
-        return table.select(complete).sort("by")
+        return _complete(table)
 
     def _best(self, data: np.ndarray) -> int:
         means = np.mean(data, axis=1)
@@ -233,7 +232,13 @@ class SignalGrowth:
         slopes = pl.Series("slope", slope(np.arange(len(hidden)), logs))
         table = rows.select("by", "seed").with_columns(slopes)
         wide = table.pivot(on="seed", index="by", values="slope", aggregate_function="mean")
-        return wide.select([c for c in wide.columns if wide[c].null_count() == 0]).sort("by")
+        return _complete(wide)
+
+
+def _complete(table: pl.DataFrame) -> pl.DataFrame:
+    """A row a value, a column a seed: without the seeds that lack a value."""
+    kept = [c for c in table.columns if c == "by" or table[c].null_count() == 0]
+    return table.select(kept).sort("by")
 
 
 def _crossing(values: np.ndarray, slopes: np.ndarray) -> float:

@@ -18,6 +18,7 @@ from initstudy.report.style import (
     Spec,
     chart,
     colour,
+    emphasis,
     seeds_in,
     titled,
     x_by,
@@ -66,7 +67,7 @@ def dead_and_saturated(study: Study, facet: str) -> Spec:
         line = base.mark_line(color=GREY, strokeWidth=1.2).encode(strokeDash=dash, detail="layer:N")
         dots = base.mark_point(filled=True, size=55).encode(
             shape=shape, color=colour(study, legend=False, facet=facet),
-            tooltip=["by:N", "layer:N", alt.Tooltip("value:Q", format=".1%")],
+            opacity=emphasis(), tooltip=["by:N", "layer:N", alt.Tooltip("value:Q", format=".1%")],
         )  # fmt: skip
         drawn.append(alt.layer(line, dots).properties(width=WIDTH, height=HEIGHT, title=name))
     if not drawn:

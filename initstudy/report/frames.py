@@ -12,8 +12,8 @@ from initstudy.store import Store
 
 LEARNING_TIME = "learning_time"
 NOT_CONFIGURATION = (
-    "run", "diverged_step", "diverged_layer", "device", "torch", "seconds", "facet", "by", "init",
-    "model", "across", "tune", LEARNING_TIME,
+    "run", "diverged", "diverged_step", "diverged_layer", "device", "torch", "seconds", "facet",
+    "by", "init", "model", "across", "tune", LEARNING_TIME,
 )  # fmt: skip
 MODEL = "model._target_"
 LOG_FROM = 20.0
@@ -61,6 +61,14 @@ class Study:
     def label(self) -> str:
         """The studied variable as an axis is labelled."""
         return "run" if self.by is None else self.by
+
+    @property
+    def varied(self) -> list[str]:
+        """The keys of the configuration in which runs differ, the studied ones first."""
+        keys = _varying(self.runs)
+        if self.by in ("init", "model"):
+            keys = [self.by, *keys]
+        return sorted(keys, key=lambda key: (key != self.by, key != self.across))
 
     def values(self, facet: str | None = None) -> list[Any]:
         """The studied variable's values: numbers ascending, others from the best accuracy down.

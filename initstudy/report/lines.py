@@ -19,6 +19,7 @@ from initstudy.report.style import (
     Spec,
     chart,
     colour,
+    emphasis,
     log_axis,
     log_domain,
     seeds_in,
@@ -75,9 +76,11 @@ def _drawn(
     numbers = [alt.Tooltip(f"{key}:Q", format=".4g") for key in ("mean", "low", "high")]
     shown = ["by:N", alt.Tooltip("across:N", title=study.across), "runs:Q", *numbers]
     layers = [
-        base.mark_rule(opacity=0.35, strokeWidth=3).encode(y=y("low"), y2="high:Q"),
-        base.mark_line(strokeWidth=1.8).encode(y=y("mean")),
-        base.mark_point(filled=True, size=45, opacity=1).encode(y=y("mean"), tooltip=shown),
+        base.mark_rule(strokeWidth=3).encode(y=y("low"), y2="high:Q", opacity=emphasis(0.35)),
+        base.mark_line(strokeWidth=1.8).encode(y=y("mean"), opacity=emphasis()),
+        base.mark_point(filled=True, size=45).encode(
+            y=y("mean"), opacity=emphasis(), tooltip=shown
+        ),
     ]
     tuned = f" {study.tune} is chosen for each point by the other seeds." if study.tune else ""
     return titled(

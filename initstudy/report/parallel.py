@@ -8,7 +8,21 @@ import altair as alt
 import polars as pl
 
 from initstudy.report.frames import Study
-from initstudy.report.style import HEIGHT, WIDTH, Rows, Spec, chart, colour, shown, titled
+from initstudy.report.style import (
+    GREY,
+    HEIGHT,
+    INK,
+    RUN,
+    WIDTH,
+    Rows,
+    Spec,
+    chart,
+    colour,
+    emphasis,
+    run_rows,
+    shown,
+    titled,
+)
 
 TICKS = 5
 # A dash longer than any line: renderers are slow with a gap of zero.
@@ -22,15 +36,15 @@ def parallel_coordinates(study: Study, facet: str) -> Spec:
     if study.numeric and study.by:
         axes = [("by", study.logarithmic), *[a for a in axes if a[0] != study.by]]
     axes += [("train/loss", True), ("test/loss", True), ("test/accuracy", False)]
+    told = run_rows(study, runs, diverged=pl.col("diverged"))
     rows: Rows = []
     ticks: Rows = []
     for name, log in axes:
         label = study.label if name == "by" else name
         numbers = runs[name].cast(pl.Float64).to_list()
         place = AxisScale(numbers, log)
-        for row, value in zip(runs.to_dicts(), numbers, strict=True):
-            rows.append({"run": row["run"], "by": row["by"], "axis": label, "value": place(value),
-                         "shown": shown(value), "diverged": row["diverged"]})  # fmt: skip
+        for row, value in zip(told, numbers, strict=True):
+            rows.append({**row, "axis": label, "value": place(value), "shown": shown(value)})
         for where, tick in place.ticks():
             ticks.append({"axis": label, "value": where, "text": tick})
     names = [study.label if name == "by" else name for name, _ in axes]
@@ -38,24 +52,26 @@ def parallel_coordinates(study: Study, facet: str) -> Spec:
     scale = alt.Scale(type="point", padding=0.25)
     x = alt.X("axis:N", sort=names, title=None, scale=scale, axis=top)
     y = alt.Y("value:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04]))
-    rules = chart([{"axis": n} for n in names]).mark_rule(color="#999").encode(x=x)
+    rules = chart([{"axis": n} for n in names]).mark_rule(color=GREY, opacity=0.6).encode(x=x)
     dash = alt.StrokeDash(
         "diverged:N",
         legend=alt.Legend(title="diverged"),
         scale=alt.Scale(domain=[False, True], range=[SOLID, [5, 4]]),
     )
-    lines = chart(rows).mark_line(strokeWidth=1.5, opacity=0.6).encode(
+    lines = chart(rows).mark_line(strokeWidth=1.5).encode(
         x=x, y=y, detail="run:N", color=colour(study, facet=facet), strokeDash=dash,
-        tooltip=["run:N", "by:N", "axis:N", "shown:N"],
+        opacity=emphasis(0.6), tooltip=[*RUN, "axis:N", "shown:N"],
     )  # fmt: skip
     text = chart(ticks).encode(x=x, y=y, text="text:N")
-    text = text.mark_text(align="left", dx=5, fontSize=10.5, fontWeight="bold")
-    return titled(
+    text = text.mark_text(align="left", dx=5, fontSize=10.5, fontWeight="bold", color=INK)
+    spec = titled(
         facet,
         alt.layer(rules, lines, text).properties(width=2 * WIDTH, height=HEIGHT),
         "Runs across their choices and results",
         "One line a run; dashed where it diverged. A value that is not finite stands at the top.",
     )
+    # Narrower, the names of the axes would stand on one another.
+    return spec | {"usermeta": {"least": 110 * len(axes)}}
 
 
 class AxisScale:

@@ -12,7 +12,17 @@ from initstudy.report.boundary import SCALES, boundary
 from initstudy.report.cells import POINT
 from initstudy.report.frames import LOG_FROM, Study
 from initstudy.report.predictions import critical_line, critical_note
-from initstudy.report.style import HEIGHT, WIDTH, NothingToShow, Rows, Spec, chart, seeds_in, titled
+from initstudy.report.style import (
+    HEIGHT,
+    WIDTH,
+    NothingToShow,
+    Rows,
+    Spec,
+    chart,
+    emphasis,
+    seeds_in,
+    titled,
+)
 
 CROSS = 60
 TICKS = 10
@@ -77,7 +87,8 @@ def phase_diagram(study: Study, facet: str) -> Spec:
         alt.Tooltip("accuracy:Q", format=".1%"), "runs:Q", "diverged:Q",
     ]  # fmt: skip
     cells = chart(rows).mark_rect()
-    layers = [cells.encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=colour, tooltip=shown)]
+    layers = [cells.encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=colour, tooltip=shown,
+                           opacity=emphasis())]  # fmt: skip
     lost = [row for row in rows if row["diverged"] > row["runs"] / 2]
     if lost:
         crosses = chart(lost).mark_point(shape="cross", angle=45, size=CROSS, filled=True)

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import altair as alt
 import numpy as np
 import polars as pl
 
 from initstudy.report.frames import Study
+from initstudy.report.steps import geometric_means
 from initstudy.report.style import GREY, Rows, at_edge, chart
 
 CRITICAL = "theory/critical_std"
 
 
-def geometric_means(frame: pl.DataFrame, columns: list[str]) -> list[dict[str, Any]]:
-    """A row a value of the studied variable, with the geometric mean of each column."""
-    logs = [pl.col(c).log().mean().exp().alias(c) for c in columns]
-    return frame.group_by("by", maintain_order=True).agg(logs).to_dicts()
+def predicted(frame: pl.DataFrame, columns: Mapping[str, str]) -> Rows:
+    """Theory's expectation by value and layer, for the runs that it covers.
+
+    Args:
+        frame: The first measurement of every run.
+        columns: The measured column of each layer, ending in "/rms"; the prediction's ends in
+            "/theory".
+    """
+    expected = _expected(frame, columns)
+    covered = frame.drop_nulls(list(expected.values())) if expected else frame.clear()
+    means = geometric_means(covered, list(expected.values()))
+    return [
+        {"by": row["by"], "layer": layer, "value": row[name]}
+        for row in means
+        for layer, name in expected.items()
+    ]
 
 
 def theory_lines(
@@ -33,21 +45,17 @@ def theory_lines(
             "/theory".
         domain: Of the axis; what lies outside ends the line.
     """
-    expected = {
-        layer: name
-        for layer, column in columns.items()
-        if (name := column.removesuffix("/rms") + "/theory") in frame.columns
-    }
-    covered = frame.drop_nulls(list(expected.values())) if expected else frame.clear()
-    if covered.is_empty():
-        return [], ""
     rows: Rows = []
-    for row in geometric_means(covered, list(expected.values())):
-        for layer, name in expected.items():
-            value, where = at_edge(row[name], domain)
-            if where == "inside":
-                rows.append({"by": row["by"], "layer": layer, "value": value})
-    return rows, _agreement(covered, columns, expected)
+    for row in predicted(frame, columns):
+        value, where = at_edge(row["value"], domain)
+        if where == "inside":
+            rows.append({**row, "value": value})
+    return rows, _agreement(frame, columns, _expected(frame, columns))
+
+
+def _expected(frame: pl.DataFrame, columns: Mapping[str, str]) -> dict[str, str]:
+    names = {layer: f"{column.removesuffix('/rms')}/theory" for layer, column in columns.items()}
+    return {layer: name for layer, name in names.items() if name in frame.columns}
 
 
 def _agreement(frame: pl.DataFrame, columns: Mapping[str, str], expected: Mapping[str, str]) -> str:

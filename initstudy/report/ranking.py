@@ -6,7 +6,20 @@ import altair as alt
 import polars as pl
 
 from initstudy.report.frames import Study
-from initstudy.report.style import GREY, WIDTH, Rows, Spec, chart, colour, layer_axis, titled
+from initstudy.report.style import (
+    GREY,
+    INK,
+    RUN,
+    WIDTH,
+    Rows,
+    Spec,
+    chart,
+    colour,
+    emphasis,
+    layer_axis,
+    run_rows,
+    titled,
+)
 
 ROW_HEIGHT = 19
 
@@ -26,6 +39,7 @@ def ranking(study: Study, facet: str, summary: Rows, methods: set[str]) -> Spec:
     scale = alt.Scale(domain=[0, 1])
     x = alt.X("mean:Q", title="test accuracy", scale=scale, axis=alt.Axis(format="%"))
     base = chart(summary).encode(y=y, color=colour(study, legend=False, facet=facet))
+    base = base.encode(opacity=emphasis())
     bars = base.mark_rule(strokeWidth=3).encode(
         x=alt.X("low:Q", scale=scale, title=""), x2="high:Q"
     )
@@ -33,24 +47,21 @@ def ranking(study: Study, facet: str, summary: Rows, methods: set[str]) -> Spec:
         x=x, tooltip=["by:N", alt.Tooltip("mean:Q", format=".3f"),
                       alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f")],
     )  # fmt: skip
-    shown = runs.filter(~pl.col("diverged")).select("run", "by", "seed", accuracy="test/accuracy")
-    dots = (
-        chart(shown.to_dicts())
-        .mark_point(size=28, color=GREY, filled=False, strokeWidth=1)
-        .encode(
-            y=y, x=alt.X("accuracy:Q", scale=scale, title=""),
-            tooltip=["run:N", "by:N", "seed:N", alt.Tooltip("accuracy:Q", format=".3f")],
-        )
+    shown = run_rows(study, runs.filter(~pl.col("diverged")), accuracy=pl.col("test/accuracy"))
+    dots = chart(shown).mark_point(size=28, color=GREY, filled=False, strokeWidth=1)
+    dots = dots.encode(
+        y=y, x=alt.X("accuracy:Q", scale=scale, title=""), opacity=emphasis(),
+        tooltip=[*RUN, alt.Tooltip("accuracy:Q", format=".3f")],
     )  # fmt: skip
     layers = [bars, dots, means]
     lost = runs.filter(pl.col("diverged")).group_by("by", maintain_order=True).len("runs")
     if len(lost):
         rows = [{**row, "zero": 0.0, "text": f"{row['runs']}"} for row in lost.to_dicts()]
-        crosses = chart(rows).encode(y=y, x=alt.X("zero:Q", scale=scale, title=""))
-        layers.append(
-            crosses.mark_point(shape="cross", angle=45, size=80, filled=True, color="black")
+        crosses = chart(rows).encode(
+            y=y, x=alt.X("zero:Q", scale=scale, title=""), opacity=emphasis()
         )
-        layers.append(crosses.mark_text(dx=12, fontSize=11).encode(text="text:N"))
+        layers.append(crosses.mark_point(shape="cross", angle=45, size=80, filled=True, color=INK))
+        layers.append(crosses.mark_text(dx=12, fontSize=11, color=INK).encode(text="text:N"))
     note = " × on the axis: that many runs diverged." if len(lost) else ""
     height = ROW_HEIGHT * len(order)
     return titled(
@@ -80,6 +91,7 @@ def heat_map(study: Study, facet: str, rows: Rows, layers: list[str], title: str
             x=alt.X("layer:N", sort=layers, title="layer, input to output", axis=layer_axis()),
             y=alt.Y("by:O", sort=order, title=None, axis=alt.Axis(labelLimit=200)),
             color=alt.Color("value:Q", scale=scale, legend=alt.Legend(title="", format="%")),
+            opacity=emphasis(),
             tooltip=["by:N", "layer:N", alt.Tooltip("value:Q", format=".1%")],
         )
         .properties(width=WIDTH, height=ROW_HEIGHT * len(order), title=title)

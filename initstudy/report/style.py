@@ -19,7 +19,21 @@ WIDTH, HEIGHT = 360, 270
 SCHEME = alt.SchemeParams(name="viridis", extent=[0.0, 0.88])
 LEGEND_ENTRIES = 16
 LEGEND_ROWS = 15
-GREY = "#555555"
+# Visible on a light page and on a dark one.
+GREY = "#777777"
+# What a page replaces: the colour of lines and marks that belong to no value, and what was chosen.
+INK = alt.ExprRef("ink")
+PARAMS: list[dict[str, Any]] = [
+    {"name": "ink", "value": "black"},
+    {"name": "chosen", "value": None},
+]
+CHOSEN = (
+    "!chosen || (isValid(datum.run) && isValid(chosen.run) ? datum.run === chosen.run"
+    " : toString(datum.by) === chosen.by)"
+)
+UNCHOSEN = 0.07
+# The first lines of a tooltip on a mark that stands for a run.
+RUN = ["run:N", "configuration:N"]
 Rows = list[dict[str, Any]]
 Spec = dict[str, Any]
 
@@ -32,15 +46,26 @@ def chart(rows: Rows) -> alt.Chart:
     """An empty chart over plain rows.
 
     They go in as text: Altair copies a chart at every step, and lists of rows with it. JSON has no
-    NaN and no infinity; they become null, which is not drawn.
+    NaN and no infinity; they become null, which is not drawn. Numbers keep six digits, but for the
+    studied variable, by which charts know one another's marks.
     """
-    finite = [{k: v if _is_json(v) else None for k, v in row.items()} for row in rows]
-    text = json.dumps(finite, allow_nan=False)
+    plain = [{k: v if k == "by" else _number(v) for k, v in row.items()} for row in rows]
+    text = json.dumps(plain, allow_nan=False, separators=(",", ":"))
     return alt.Chart(alt.InlineData(values=text, format=alt.DataFormat(type="json")))
 
 
-def _is_json(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
+def emphasis(opacity: float = 1.0) -> Any:
+    """The opacity of a mark: faint where a page's reader has chosen another value or run.
+
+    It goes by the fields `by` and, where a mark stands for one run, `run`.
+    """
+    return alt.condition(CHOSEN, alt.value(opacity), alt.value(opacity * UNCHOSEN))
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def colour(study: Study, legend: bool = True, facet: str | None = None) -> alt.Color:
@@ -123,8 +148,22 @@ def at_edge(value: float | None, domain: tuple[float, float]) -> tuple[float, st
     return (value, "inside") if value >= domain[0] else (domain[0], "below")
 
 
-def titled(facet: str, parts: alt.TopLevelMixin, title: str, subtitle: str) -> Spec:
-    """A chart as a Vega-Lite specification with its title, fonts and background."""
+def titled(
+    facet: str,
+    parts: alt.TopLevelMixin,
+    title: str,
+    subtitle: str,
+    steps: Sequence[int] | None = None,
+) -> Spec:
+    """A chart as a Vega-Lite specification with its title, fonts, background and parameters.
+
+    Args:
+        facet: Of which model.
+        parts: The chart.
+        title: What it shows.
+        subtitle: What its marks mean.
+        steps: Of a chart that shows one step at a time, as its parameter `step`: those it has.
+    """
     heading = f"{title} · {facet}"
     full = parts.properties(
         title=alt.TitleParams(
@@ -139,7 +178,22 @@ def titled(facet: str, parts: alt.TopLevelMixin, title: str, subtitle: str) -> S
         gridColor="#ececec", domainColor="#888", tickColor="#888",
     )  # fmt: skip
     styled = styled.configure_view(stroke=None).configure_header(labelFontSize=12, title=None)
-    return styled.configure_legend(labelFontSize=11, titleFontSize=11.5).to_dict(validate=False)
+    spec = styled.configure_legend(labelFontSize=11, titleFontSize=11.5).to_dict(validate=False)
+    spec["params"] = [*spec.get("params", []), *PARAMS]
+    if steps:
+        spec["params"] = [*spec["params"], {"name": "step", "value": steps[0]}]
+        spec["usermeta"] = {"steps": list(steps)}
+    return spec
+
+
+def run_rows(study: Study, runs: pl.DataFrame, **values: pl.Expr) -> Rows:
+    """A row a run with these values, its id, what was chosen, and its configuration in words."""
+    words = [
+        pl.format(f"{key}={{}}", pl.col(key).cast(pl.String).fill_null("–")) for key in study.varied
+    ]
+    configuration = pl.concat_str(words, separator=", ") if words else pl.lit("the only one")
+    shown = {"configuration": configuration, **values}
+    return runs.select("run", "by", **shown).to_dicts()
 
 
 def seeds_in(study: Study, facet: str, point: Sequence[str] = ("by",)) -> str:

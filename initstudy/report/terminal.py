@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from initstudy.report import Report
-from initstudy.report.page import numbers
+from initstudy.report.words import numbers
 
 STYLES = {"PASS": "bold green", "FAIL": "bold red", "UNDECIDED": "yellow"}
 

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import polars as pl
 
+from initstudy import store as stores
+from initstudy.ensemble import HISTOGRAM_EDGES
 from initstudy.store import Store
 
 STDS = np.geomspace(0.001, 4, 14)
@@ -21,6 +23,13 @@ CLAIMS = {
 }  # fmt: skip
 
 
+def save(store, path):
+    """Writes a store to disk, as a sweep does."""
+    stores.write_pack(path, "p", store.runs.to_dicts(), store.history.to_dicts())
+    stores.write_study(path, store.study)
+    return path
+
+
 def sweep(
     accuracy=lambda std: 0.95 if 0.01 < std < 0.5 else 0.1,
     diverges=lambda std: std > 1,
@@ -30,8 +39,12 @@ def sweep(
     noise=0.01,
     by="init.std",
     probes=True,
+    histograms=False,
 ) -> Store:
-    """A sweep with an accuracy for each std; activations grow by std·8 a layer."""
+    """A sweep with an accuracy for each std.
+
+    Activations grow by std·4 a layer, and tenfold in 20 steps.
+    """
     rng = np.random.default_rng(0)
     runs, history = [], []
     for model in models:
@@ -53,10 +66,18 @@ def sweep(
                 for step in (0, 20, 40):
                     row = {"run": run, "step": 7 if lost and step else step}
                     row["train/loss"] = math.inf if lost and step else 2.3 - step / 40 * value
+                    growth = 10 ** (row["step"] / 20)
                     for depth, layer in enumerate(LAYERS if probes else ()):
-                        row[f"activation/{layer}/rms"] = (std * 4) ** (depth + 1)
+                        row[f"activation/{layer}/rms"] = (std * 4) ** (depth + 1) * growth
                         row[f"gradient/{layer}/rms"] = (std * 4) ** (4 - depth) * 1e-3
                         row[f"activation/{layer}/dead"] = min(1.0, std / 4)
+                        if histograms:
+                            # Every value in the octave of its deviation.
+                            octave = int(np.searchsorted(HISTOGRAM_EDGES, std)) - 1
+                            counts = [0] * (len(HISTOGRAM_EDGES) - 1)
+                            counts[octave] = 100
+                            row[f"weight/{layer}/histogram"] = counts
+                            row[f"activation/{layer}/histogram"] = counts
                     history.append(row)
                     if lost and step:
                         break

@@ -12,7 +12,7 @@ from initstudy.report.charts import CHARTS
 from initstudy.report.choices import AtLeast, AtMost, Better
 from initstudy.report.claims import evaluate
 from initstudy.report.frames import prepare
-from initstudy.report.page import table
+from initstudy.report.words import table
 from initstudy.store import Store
 
 TRUTH = {"he": 0.95, "xavier": 0.80, "lecun": 0.94, "zeros": 0.10}
@@ -121,7 +121,7 @@ def test_choices_are_ranked_in_chart_and_table_with_every_run_and_interval():
     assert spec["layer"][0]["encoding"]["y"]["sort"] == ["he", "lecun", "zeros", "xavier"]
     for run in study.runs.filter(~pl.col("diverged"))["run"]:
         assert run in text
-    assert '"by": "xavier", "runs": 3' in text
+    assert '"by":"xavier","runs":3' in text
 
 
 @pytest.mark.parametrize("name", ["loss", "accuracy", "activations", "gradients", "dead_saturated"])

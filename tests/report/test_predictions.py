@@ -36,7 +36,7 @@ def test_the_critical_deviation_is_marked_where_it_is_known():
     spec = CHARTS["accuracy"](with_theory(1.0), "MLP")
     rule = spec["layer"][0]
     assert rule["mark"]["type"] == "rule"
-    assert '[{"by": 0.25}]' in str(spec["datasets"][rule["data"]["name"]])
+    assert '[{"by":0.25}]' in str(spec["datasets"][rule["data"]["name"]])
     assert "critical std, 0.25" in str(spec["title"]).replace("', '", " ")
 
 

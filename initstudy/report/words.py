@@ -1,4 +1,4 @@
-"""The report as a page, as a README, and as a table for the terminal."""
+"""The report in words: headline, paragraph, table of values; as a README and as JSON."""
 
 from __future__ import annotations
 
@@ -62,20 +62,22 @@ def _plane(study: Study) -> Table:
     several = len(study.facets) > 1
     across = study.runs["across"].unique(maintain_order=True).sort().to_list()
     named = f"{study.label}, by {study.across}: mean test accuracy"
-    columns = (named, *(["model"] if several else []), *(_short(value) for value in across))
+    columns = (named, *(["model"] if several else []), *(short(value) for value in across))
     rows = []
     for facet in study.facets:
         found = points(study, facet, "test/accuracy")
         for value in study.values(facet):
             seeds = [found[value].get(a, {}).values() for a in across]
             shown = [f"{sum(values) / len(values):.3f}" if values else "–" for values in seeds]
-            rows.append((_short(value), *([facet] if several else []), *shown))
+            rows.append((short(value), *([facet] if several else []), *shown))
     return Table(columns, tuple(rows))
 
 
 def headline(study: Study, results: list[Result]) -> str:
     """The verdict in words."""
     decided = [r for r in results if r.verdict in (PASS, FAIL)]
+    if study.runs["diverged"].all():
+        return f"Every run diverged: {len(study.runs)} of {len(study.runs)}"
     if not decided:
         count = len(study.runs)
         return f"{count} run{'s' if count > 1 else ''} of {study.about.get('name', 'a study')}"
@@ -95,7 +97,7 @@ def paragraph(study: Study) -> str:
     values = study.values()
     what = "one configuration"
     if len(values) > 1 and study.numeric:
-        between = f"from {_short(values[0])} to {_short(values[-1])}"
+        between = f"from {short(values[0])} to {short(values[-1])}"
         what = f"{len(values)} values of {study.label} {between}"
     elif len(values) > 1:
         what = f"{len(values)} choices of {study.label}"
@@ -127,49 +129,6 @@ def paper(study: Study) -> list[tuple[str, str]]:
     return [(name, str(said[key])) for key, name in PAPER.items() if said.get(key)]
 
 
-def scripts() -> str:
-    """Vega, Vega-Lite and Vega-Embed, to stand inside a script element."""
-    import vl_convert
-
-    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]
-    return bundle.replace("</script", "<\\/script")
-
-
-def html(
-    study: Study,
-    results: list[Result],
-    charts: dict[str, Any],
-    absent: dict[str, str],
-    bundle: str,
-) -> str:
-    """The self-contained page; `bundle` is what `scripts` returns."""
-    from jinja2 import Environment, PackageLoader, select_autoescape
-
-    environment = Environment(
-        loader=PackageLoader("initstudy.report", "."),
-        autoescape=select_autoescape(("html", "j2")),
-        trim_blocks=True,
-    )
-    entries = [
-        {"id": name, "title": name.replace("_", " "), "absent": absent.get(name)}
-        for name in sorted({*charts, *absent}, key=[*charts, *absent].index)
-    ]
-    return environment.get_template("page.html.j2").render(
-        title=study.about.get("name", "study"),
-        about=study.about,
-        headline=headline(study, results),
-        paragraph=paragraph(study),
-        paper=paper(study),
-        results=[asdict(r) | {"numbers": numbers(r)} for r in results],
-        charts=entries,
-        table=table(study),
-        # Inside a script element "</" would end it, whatever the text is.
-        specs=json.dumps(charts, allow_nan=False).replace("</", "<\\/"),
-        bundle=bundle,
-        footer="Written by initstudy from the store beside it; the same command draws it again.",
-    )
-
-
 def markdown(study: Study, results: list[Result], charts: list[str], absent: dict[str, str]) -> str:
     """The report for a code host: pictures, claims and the command."""
     lines = [f"# {headline(study, results)}", "", paragraph(study), "", "```sh",
@@ -184,8 +143,8 @@ def markdown(study: Study, results: list[Result], charts: list[str], absent: dic
                      r.detail, f"{numbers(r)} {r.unit}; {r.method}"]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
-    lines += [f"![{name.replace('_', ' ')}](charts/{name}.png)\n" for name in charts]
-    lines += [f"*{name.replace('_', ' ')}*: {why}\n" for name, why in absent.items()]
+    lines += [f"![{spoken(name)}](charts/{name}.png)\n" for name in charts]
+    lines += [f"*{spoken(name)}*: {why}\n" for name, why in absent.items()]
     values = table(study)
     lines += ["| " + " | ".join(values.columns) + " |", "|" + " --- |" * len(values.columns)]
     lines += ["| " + " | ".join(row) + " |" for row in values.rows]
@@ -218,6 +177,11 @@ def span(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"[{low:.3f}, {high:.3f}]"
 
 
+def spoken(name: str) -> str:
+    """A chart's name in words."""
+    return name.replace("_", " ")
+
+
 def write_text(path: Path, text: str) -> Path:
     """Writes a text file in a folder that may not exist yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,14 +194,15 @@ def _number(value: Any) -> Any:
 
 
 def _value(value: Any, runs: pl.DataFrame, study: Study) -> str:
-    return str(runs["run"][0]) if study.by is None else _short(value)
+    return str(runs["run"][0]) if study.by is None else short(value)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value of the studied variable as people read it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value).rsplit(".", 1)[-1]
 
 
 def _each(runs: pl.DataFrame, column: str) -> str:
     if column not in runs.columns:
         return "–"
-    return ", ".join(_short(v) for v in runs[column].unique().sort().to_list())
+    return ", ".join(short(v) for v in runs[column].unique().sort().to_list())

@@ -1,0 +1,98 @@
+"""The charts, and the command that draws them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from initstudy import store as stores
+from initstudy.report.charts import CHARTS
+from initstudy.report.frames import prepare
+from initstudy.report.style import NothingToShow
+from tests.report.synthetic import STDS, save, sweep
+
+# What needs probes=full.
+FULL = ("weight_histograms", "activation_histograms")
+
+
+def drawn(draw, study):
+    """A chart, or None where it gives a sentence instead."""
+    with contextlib.suppress(NothingToShow):
+        return draw(study, "MLP")
+    with pytest.raises(NothingToShow, match=r"\.$"):
+        draw(study, "MLP")
+    return None
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        {},
+        {"seeds": 1, "stds": [0.1], "by": None},
+        {"diverges": lambda std: True},
+        {"probes": False},
+        {"seeds": 11, "stds": STDS[::5]},
+    ],
+    ids=["grid", "one-run", "all-diverged", "no-probes", "many-seeds"],
+)
+def test_every_chart_is_drawn_or_says_why_not(truth):
+    import vl_convert
+
+    study = prepare(sweep(**truth))
+    for name, draw in CHARTS.items():
+        spec = drawn(draw, study)
+        if spec is None:
+            assert truth or name in FULL, name
+            continue
+        svg = vl_convert.vegalite_to_svg(spec)
+        assert svg.count("<path") > 5, name
+        assert "NaN" not in svg, name
+
+
+def test_a_categorical_variable_is_drawn_in_its_order():
+    runs = sweep(stds=[0.1]).runs
+    kinds = [f"initstudy.initializers.{k}" for k in ("Normal", "Uniform", "Zero")]
+    runs = runs.with_columns(pl.Series("init._target_", kinds))
+    store = sweep(stds=[0.1])
+    study = prepare(stores.Store(runs, store.history, store.study | {"by": "init._target_"}))
+    assert not study.numeric
+    assert '"type": "ordinal"' in str(CHARTS["accuracy"](study, "MLP")).replace("'", '"')
+
+
+def test_diverged_runs_are_on_the_accuracy_chart():
+    study = prepare(sweep())
+    text = str(CHARTS["accuracy"](study, "MLP"))
+    lost = study.runs.filter("diverged").group_by("by").len()
+    assert len(lost) == 3
+    for std in lost["by"]:
+        assert f'"by":{std}' in text
+    assert "diverged" in text
+
+
+def test_the_report_command_draws_again_and_refuses_what_is_no_sweep(tmp_path):
+    def command(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "initstudy.report", *arguments], cwd=tmp_path, text=True,
+            capture_output=True, check=False, env=os.environ | {"PYTHONPATH": os.getcwd()},
+        )  # fmt: skip
+
+    refused = command("nowhere")
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == (
+        "initstudy.report: nowhere: no such directory; give one that a sweep has written"
+    )
+    save(sweep(stds=STDS[::3]), tmp_path / "s")
+    done = command("s", "--out", "elsewhere")
+    assert done.returncode == 0, done.stderr
+    assert "PASS" in done.stdout
+    pictures = {p.name for p in (tmp_path / "elsewhere/charts").iterdir()}
+    names = set(CHARTS) - set(FULL)
+    assert pictures == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    readme = (tmp_path / "elsewhere/README.md").read_text()
+    for name in names:
+        assert f"(charts/{name}.png)" in readme
