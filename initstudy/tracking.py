@@ -76,7 +76,7 @@ def check(settings: Settings) -> Settings:
 def _has_key() -> bool:
     import wandb
 
-    return bool(wandb.api.api_key)
+    return bool(wandb.login(prompt=False))
 
 
 class Tracker:

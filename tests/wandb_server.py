@@ -26,6 +26,9 @@ class WandbServer:
         self.summary: dict[str, dict[str, Any]] = {}
         self.upserts: list[dict[str, Any]] = []
         self.complete: set[str] = set()
+        self.buckets: dict[str, dict[str, Any]] = defaultdict(dict)
+        # A status to answer every call of the API with, such as 403.
+        self.refuses: int | None = None
         self.http = _Quiet(("127.0.0.1", 0), self._handler())
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
@@ -48,6 +51,8 @@ class WandbServer:
     def graphql(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         if "upsertBucket" in query:
             self.upserts.append(variables)
+            known = {key: value for key, value in variables.items() if value is not None}
+            self.buckets[variables["name"]].update(known)
             return {"upsertBucket": {"bucket": self._bucket(variables), "inserted": True}}
         if "createRunFiles" in query:
             files = [
@@ -62,6 +67,20 @@ class WandbServer:
             return {"viewer": viewer}
         if "serverInfo" in query:
             return {"serverInfo": {"cliVersionInfo": {}, "latestLocalVersionInfo": None}}
+        if "HistoryPage" in query:
+            first, last = variables["minStep"], variables["maxStep"]
+            rows = self.history[variables["run"]]
+            page = [json.dumps(rows[step]) for step in sorted(rows) if first <= step < last]
+            return {"project": {"run": {"history": page}}}
+        if "RunHistoryKeys" in query:
+            node = self._node(variables["name"], self.buckets[variables["name"]])
+            return {"project": {"run": {"historyKeys": node["historyKeys"]}}}
+        if "parquetHistory" in query:
+            # Nothing is exported yet: the client asks for every row.
+            live = [{"_step": step} for step in sorted(self.history[variables["runName"]])]
+            return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": live}}}}
+        if " runs(" in query:
+            return {"project": self._runs(variables)}
         if "model(" in query or "project(" in query:
             return {"model": None, "project": None}
         return {}
@@ -71,6 +90,36 @@ class WandbServer:
         return {"id": "x", "name": variables.get("name"), "displayName": None, "project": project,
                 "description": "", "config": "{}", "sweepName": None, "summaryMetrics": "{}",
                 "historyLineCount": len(self.history[variables.get("name", "")])}  # fmt: skip
+
+    def _runs(self, variables: dict[str, Any]) -> dict[str, Any] | None:
+        """The finished runs of a project that pass the client's filters."""
+        wanted = json.loads(variables["filters"])
+        names = {"group": "groupName", "jobType": "jobType"}
+        found = {
+            run: bucket
+            for run, bucket in self.buckets.items()
+            if bucket.get("project") == variables["project"]
+            and all(bucket.get(names[k]) == v for k, v in wanted.items() if k in names)
+        }
+        if not any(b.get("project") == variables["project"] for b in self.buckets.values()):
+            return None
+        edges = [{"node": self._node(run, bucket), "cursor": run} for run, bucket in found.items()]
+        page = {"endCursor": None, "hasNextPage": False}
+        return {"internalId": "1", "runCount": len(edges), "readOnly": False,
+                "runs": {"edges": edges, "pageInfo": page}}  # fmt: skip
+
+    def _node(self, run: str, bucket: dict[str, Any]) -> dict[str, Any]:
+        last = max(self.history[run], default=-1)
+        return {"id": run, "projectId": "1", "tags": [], "name": run, "displayName": run,
+                "sweepName": None, "state": "finished" if run in self.complete else "running",
+                "config": bucket.get("config", "{}"), "group": bucket.get("groupName"),
+                "jobType": bucket.get("jobType"), "commit": None, "readOnly": False,
+                "createdAt": "2026-01-01T00:00:00Z", "heartbeatAt": "2026-01-01T00:00:00Z",
+                "description": None, "notes": None, "systemMetrics": "{}",
+                "summaryMetrics": json.dumps(self.summary.get(run, {})),
+                "historyLineCount": len(self.history[run]),
+                "user": {"name": "me", "username": "me"},
+                "historyKeys": {"lastStep": last, "keys": {}}}  # fmt: skip
 
     def stream(self, run: str, body: dict[str, Any]) -> None:
         for name, part in body.get("files", {}).items():
@@ -95,6 +144,8 @@ class WandbServer:
                 if stream:
                     server.stream(stream[1], body)
                     self.answer({"limits": {}})
+                elif server.refuses:
+                    self.answer({"errors": [{"message": "permission denied"}]}, server.refuses)
                 else:
                     data = server.graphql(body.get("query", ""), body.get("variables") or {})
                     self.answer({"data": data})
@@ -106,9 +157,9 @@ class WandbServer:
             def do_GET(self) -> None:
                 self.answer({})
 
-            def answer(self, body: dict[str, Any]) -> None:
+            def answer(self, body: dict[str, Any], status: int = 200) -> None:
                 raw = json.dumps(body).encode()
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(raw)))
                 self.end_headers()

@@ -68,6 +68,12 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Plain:
     return flat
 
 
+def as_columns(config: Mapping[str, Any]) -> Plain:
+    """A run's configuration as columns of a table: dotted keys, lists as text."""
+    flat = flatten({k: v for k, v in config.items() if k not in OF_THE_SWEEP})
+    return {k: str(v) if isinstance(v, list | tuple | dict) else v for k, v in flat.items()}
+
+
 def _without_effect(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from initstudy.report import claims, html, words
 from initstudy.report.claims import Result
 from initstudy.report.frames import Study, prepare
-from initstudy.store import load
+from initstudy.report.sources import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +44,7 @@ def write(path: str | Path, out: str | Path | None = None) -> Report:
     """
     from initstudy.report.charts import ON_PAGES
 
-    study = prepare(load(path))
+    study = prepare(read(path))
     folder = Path(out) if out else Path(path) / "report"
     # The slowest parts are native code that runs beside Python: the page's scripts, the images.
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -64,11 +64,18 @@ class Study:
 
     @property
     def varied(self) -> list[str]:
-        """The keys of the configuration in which runs differ, the studied ones first."""
-        keys = _varying(self.runs)
+        """The keys of the configuration in which runs differ, the studied ones first.
+
+        Without those that only say once more which model it is.
+        """
+        keys = [
+            key
+            for key in _varying(self.runs)
+            if key in (self.by, MODEL) or not _same_partition(self.runs, key, MODEL)
+        ]
         if self.by in ("init", "model"):
             keys = [self.by, *keys]
-        return sorted(keys, key=lambda key: (key != self.by, key != self.across))
+        return sorted(keys, key=lambda key: (key != self.by, key != self.across, key))
 
     def values(self, facet: str | None = None) -> list[Any]:
         """The studied variable's values: numbers ascending, others from the best accuracy down.

@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
 from initstudy import store
-from initstudy.config import OF_THE_SWEEP, Run, flatten
+from initstudy.config import Run, as_columns
 from initstudy.ensemble import Row, Summary
 from initstudy.ensemble.stack import Tensors
-from initstudy.sweep.pack import Start, train_pack
+from initstudy.sweep.pack import Start, layer_names, train_pack
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Progress
 from initstudy.weights import save_weights
@@ -88,9 +88,12 @@ def execute(
 def _complete(
     pack: Pack, directory: Path, device: torch.device, tracker: Tracker, progress: Progress
 ) -> None:
+    layers = layer_names(pack)
     for run in pack.runs:
         _write_hydra_files(directory / "runs" / run.id / ".hydra", run)
-        tracker.start(run.id, run.config, run.label)
+        # What a report needs besides the configuration, so that it can be drawn from W&B alone.
+        described = {**run.config, "choices": dict(run.choices), "layers": layers}
+        tracker.start(run.id, described, run.label)
     history: list[dict[str, Any]] = []
     finished: list[dict[str, Any]] = []
     ends: list[tuple[str, dict[str, Any]]] = []
@@ -105,7 +108,7 @@ def _complete(
             progress.step(run.id, item.step)
         elif isinstance(item, Summary):
             values = {**item.values, "device": str(device), "torch": torch.__version__}
-            finished.append({"run": run.id, **run.choices, **_columns(run), **values})
+            finished.append({"run": run.id, **run.choices, **as_columns(run.config), **values})
             ends.append((run.id, values))
             if item.weights is not None:
                 _save(directory, run, "final", item.weights)
@@ -122,16 +125,6 @@ def _save(directory: Path, run: Run, moment: str, weights: Tensors) -> None:
         save_weights(directory / "runs" / run.id, moment, weights)
     except (OSError, SafetensorError) as error:
         raise store.StoreError(f"dir={directory}: weights cannot be written: {error}") from error
-
-
-def _columns(run: Run) -> dict[str, Any]:
-    """The configuration as columns; numbers that are floats somewhere are floats everywhere."""
-    flat = flatten({k: v for k, v in run.config.items() if k not in OF_THE_SWEEP})
-    return {key: _cell(value) for key, value in flat.items()}
-
-
-def _cell(value: Any) -> Any:
-    return str(value) if isinstance(value, list | tuple | dict) else value
 
 
 def _write_hydra_files(folder: Path, run: Run) -> None:

@@ -1,0 +1,90 @@
+"""The same sweep from its store, from offline W&B files and from a W&B server: the same charts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from initstudy.report.charts import ON_PAGES, charts_of
+from initstudy.report.claims import evaluate
+from initstudy.report.frames import prepare
+from initstudy.report.sources import read
+from initstudy.report.style import NothingToShow
+from initstudy.store import StoreError
+from tests.wandb_server import KEY, WandbServer
+
+SWEEP = [
+    "-m", "init.std=0.05,0.2,40", "seed=0,1", "model=mlp,cnn", "max_steps=4",
+    "data.subset=64", "log_every=2", "probes=full", "probes.every=2", "by=init.std",
+    "+claims.hurts={_target_: initstudy.report.claims.WorseThanBest, statement: s, count: 1}",
+]  # fmt: skip
+
+
+@pytest.fixture
+def server(monkeypatch):
+    import wandb
+
+    with WandbServer() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        yield server
+        wandb.teardown()
+
+
+def charts_data(source):
+    """Every chart of every facet: its rows, in no order, or why it is absent."""
+    study = prepare(read(source))
+    found = {}
+    for name, draw in {**charts_of(study), **{f"page {k}": v for k, v in ON_PAGES.items()}}.items():
+        for facet in sorted(study.facets):
+            try:
+                spec = draw(study, facet)
+            except NothingToShow as reason:
+                found[name, facet] = str(reason)
+                continue
+            rows = [row for part in spec["datasets"].values() for row in json.loads(part)]
+            found[name, facet] = sorted(json.dumps(row, sort_keys=True) for row in rows)
+    return found, sorted(map(str, evaluate(study)))
+
+
+def test_store_offline_files_and_server_give_the_same_charts_and_claims(command, server):
+    assert command(*SWEEP, "name=here", "tracking=offline")[::2] == (0, "")
+    assert command(*SWEEP, "name=there", "tracking=online")[0] == 0
+    charts, claims = charts_data("runs/here")
+    assert len(charts) == 24
+    assert sum(isinstance(rows, list) for rows in charts.values()) >= 22
+    for source in ("runs/here/wandb", "wandb:team/initstudy?group=there"):
+        theirs, their_claims = charts_data(source)
+        assert their_claims == claims
+        for key, rows in charts.items():
+            assert theirs[key] == rows, (source, key)
+    assert len(claims) == 2
+
+
+def test_what_cannot_be_read_from_a_server_is_one_line(server):
+    for address, said in {
+        "wandb:team/nothing?group=g": "Could not find project nothing",
+        "wandb:team": "write it as wandb:ENTITY/PROJECT",
+        "wandb:team/p?grp=1": "write it as wandb:ENTITY/PROJECT",
+    }.items():
+        with pytest.raises(StoreError, match=said) as error:
+            read(address)
+        assert "\n" not in str(error.value)
+    server.buckets["other"] = {"project": "p", "groupName": "h"}
+    with pytest.raises(StoreError, match="no finished run of a study in group 'g'"):
+        read("wandb:team/p?group=g")
+    server.refuses = 403
+    with pytest.raises(StoreError, match=r"permission|403"):
+        read("wandb:team/p?group=g")
+
+
+def test_a_folder_without_a_finished_run_is_one_line(tmp_path):
+    with pytest.raises(StoreError, match="holds no finished run"):
+        read(tmp_path)
+    folder = tmp_path / "offline-run-20260101_000000-abc"
+    folder.mkdir()
+    (folder / "run-abc.wandb").write_bytes(b"garbled")
+    with pytest.raises(StoreError, match=r"run-abc\.wandb|none of them a finished run"):
+        read(Path(tmp_path))
