@@ -14,9 +14,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -74,9 +76,17 @@ def check(settings: Settings) -> Settings:
 
 
 def _has_key() -> bool:
+    """Whether a key is at hand; `wandb.login` would ask the server, which may be slow or away."""
     import wandb
 
-    return bool(wandb.login(prompt=False))
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(wandb.setup().settings.base_url).hostname
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return host is not None and netrc(file).authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False
 
 
 class Tracker:
