@@ -19,7 +19,7 @@ GROUND = {
 }
 FLOORS = {
     "__main__": 5, "command": 4, "report": 3, "audit": 3, "tracking": 2, "sweep": 2, "theory": 1,
-    **dict.fromkeys(GROUND, 0),
+    **dict.fromkeys(GROUND, 0), "files": -1,
 }  # fmt: skip
 
 

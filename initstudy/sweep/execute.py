@@ -111,7 +111,7 @@ def _complete(
                 _save(directory, run, "final", item.weights)
     # Members train at the same time: a run's share is all that can be said of its own.
     share = (time.perf_counter() - begun) / len(pack.runs)
-    store.write_pack(directory, pack.id, [{**row, "seconds": share} for row in finished], history)
+    store.write_pack(directory, pack.id, finished, history, share)
     for run_id, values in ends:
         tracker.finish(run_id, values)
         progress.finish(run_id, diverged=values["diverged_step"] is not None)

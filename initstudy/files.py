@@ -1,0 +1,104 @@
+"""How files come to be on disk, whole or not at all, and whether they are still as written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+PARTIAL = ".partial"
+
+
+def write_atomically(file: Path, write: Callable[[Path], object]) -> None:
+    """Makes a file appear under its name complete, or not at all.
+
+    It is written beside its place, synced and renamed, and the folder is synced, so that the name
+    is there after a loss of power as well.
+
+    Args:
+        file: Where it shall be; missing folders are made.
+        write: Writes the content to the path that it is given.
+
+    Raises:
+        OSError: It cannot be written. What `write` raises passes through; nothing is left behind.
+    """
+    _make(file.parent)
+    partial = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}{PARTIAL}")
+    try:
+        write(partial)
+        with partial.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        partial.replace(file)
+    except BaseException:
+        # On a full disk a half of a file would be in the way of everything else.
+        partial.unlink(missing_ok=True)
+        raise
+    _sync(file.parent)
+
+
+def remove_leftovers(folders: Iterable[Path]) -> None:
+    """Removes what processes of this machine that are no more have left half written.
+
+    What another machine writes, or one process of this one still does, stays.
+    """
+    for folder in folders:
+        for file in folder.glob(f".*{PARTIAL}"):
+            name, _, pid = file.name.removesuffix(PARTIAL).rpartition(".")
+            ours = name.endswith(f".{socket.gethostname()}") and pid.isdecimal()
+            if ours and not _is_running(int(pid)):
+                file.unlink(missing_ok=True)
+
+
+def sums(contents: Mapping[str, bytes]) -> str:
+    """The SHA-256 of contents by file name, in the form that `sha256sum -c` reads."""
+    lines = [f"{hashlib.sha256(c).hexdigest()}  {name}\n" for name, c in contents.items()]
+    return "".join(lines)
+
+
+def first_changed(written: Path, files: Iterable[Path]) -> Path | None:
+    """The first of some files that is not as its sum says, or the file of the sums itself."""
+    try:
+        lines = written.read_text().splitlines()
+        digests = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+    except (OSError, ValueError):
+        return written
+    return next((file for file in files if _digest(file) != digests.get(file.name)), None)
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError:
+        return "unreadable"
+
+
+def _make(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    # Where a folder cannot be opened as a file (Windows), its names cannot be synced either.
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
