@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from initstudy import __version__, store, tracking
+from initstudy import __version__, stopping, store, tracking
 from initstudy.config import ConfigError, Plain, Run
 from initstudy.sweep import build, plan
 from initstudy.sweep.execute import execute
@@ -54,6 +54,7 @@ def study(
     if not runs:
         raise ConfigError("the sweep is empty: it has no run")
     first = runs[0].config
+    stopping.advise(f"to continue: {_to_continue(config, directory, overrides)}")
     device = build.device(first["device"])
     settings = _tracking(first["tracking"])
     store.ensure_writable(directory)
@@ -155,6 +156,16 @@ def _arguments(overrides: list[str]) -> list[str]:
     """The command line as it was given, or the overrides where there is none."""
     given = Path(sys.argv[0]).parent.name == "initstudy"
     return sys.argv[1:] if given else overrides
+
+
+def _to_continue(config: DictConfig, directory: Path, overrides: list[str]) -> str:
+    """The command line, with the study's name where it would get another one by the clock."""
+    command = ["python", "-m", "initstudy", *_arguments(overrides)]
+    written = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(written, dict)
+    if "${now:" in str(written["name"]) and "${name}" in str(written["dir"]):
+        command.append(f"name={directory.name}")
+    return shlex.join(command)
 
 
 def _device_name(device: torch.device) -> str:

@@ -114,7 +114,8 @@ class Tracker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._thread:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        if self._thread and not interrupted:
             self._release()
             self._calls.put(None)
             self._thread.join()

@@ -140,7 +140,8 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(tmp_path):
     script = textwrap.dedent("""
         import resource, sys
         import altair, polars, scipy.special, torch, torchvision
-        import initstudy.__main__, initstudy.command, initstudy.data, initstudy.sweep.execute
+        import initstudy.__main__, initstudy.entry, initstudy.command
+        import initstudy.data, initstudy.sweep.execute
         torch.set_num_threads(1)
         torch.ones(64, 64) @ torch.ones(64, 64)
         polars.DataFrame({"a": [1]}).write_parquet("warm")

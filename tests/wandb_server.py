@@ -26,6 +26,7 @@ class WandbServer:
         self.summary: dict[str, dict[str, Any]] = {}
         self.upserts: list[dict[str, Any]] = []
         self.complete: set[str] = set()
+        self.resumes: list[dict[str, Any]] = []
         self.http = _Quiet(("127.0.0.1", 0), self._handler())
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
@@ -63,7 +64,7 @@ class WandbServer:
         if "serverInfo" in query:
             return {"serverInfo": {"cliVersionInfo": {}, "latestLocalVersionInfo": None}}
         if "model(" in query or "project(" in query:
-            return {"model": None, "project": None}
+            return {"model": self._resumed(variables), "project": None}
         return {}
 
     def _bucket(self, variables: dict[str, Any]) -> dict[str, Any]:
@@ -71,6 +72,20 @@ class WandbServer:
         return {"id": "x", "name": variables.get("name"), "displayName": None, "project": project,
                 "description": "", "config": "{}", "sweepName": None, "summaryMetrics": "{}",
                 "historyLineCount": len(self.history[variables.get("name", "")])}  # fmt: skip
+
+    def _resumed(self, variables: dict[str, Any]) -> dict[str, Any] | None:
+        """What a client asks that resumes a run: how far it has come."""
+        self.resumes.append(variables)
+        name = variables.get("name", "")
+        if name not in self.history:
+            return None
+        rows = self.rows(name)
+        bucket = self._bucket(variables) | {
+            "logLineCount": 0, "eventsLineCount": 0, "eventsTail": "[]", "tags": [],
+            "historyTail": json.dumps([json.dumps(rows[-1])] if rows else []),
+            "summaryMetrics": json.dumps(self.summary.get(name, {})), "wandbConfig": "{}",
+        }  # fmt: skip
+        return {"bucket": bucket}
 
     def stream(self, run: str, body: dict[str, Any]) -> None:
         for name, part in body.get("files", {}).items():
