@@ -19,7 +19,11 @@ class _Quiet(ThreadingHTTPServer):
 
 
 class WandbServer:
-    """Collects what clients send. A context manager; `url` is its address."""
+    """Collects what clients send. A context manager; `url` is its address.
+
+    `fault` is what it does instead: "hang" takes requests and never answers, "drop" hangs up, a
+    number is the status of every answer.
+    """
 
     def __init__(self) -> None:
         self.history: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
@@ -27,6 +31,8 @@ class WandbServer:
         self.upserts: list[dict[str, Any]] = []
         self.complete: set[str] = set()
         self.resumes: list[dict[str, Any]] = []
+        self.fault: str | int | None = None
+        self.stopped = threading.Event()
         self.http = _Quiet(("127.0.0.1", 0), self._handler())
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
@@ -40,6 +46,7 @@ class WandbServer:
 
     def stop(self) -> None:
         """Goes away: nothing listens any more."""
+        self.stopped.set()
         self.http.shutdown()
         self.http.server_close()
 
@@ -83,7 +90,7 @@ class WandbServer:
         bucket = self._bucket(variables) | {
             "logLineCount": 0, "eventsLineCount": 0, "eventsTail": "[]", "tags": [],
             "historyTail": json.dumps([json.dumps(rows[-1])] if rows else []),
-            "summaryMetrics": json.dumps(self.summary.get(name, {})), "wandbConfig": "{}",
+            "summaryMetrics": json.dumps(self.summary.get(name, {})), "wandbConfig": '{"t": 1}',
         }  # fmt: skip
         return {"bucket": bucket}
 
@@ -105,6 +112,8 @@ class WandbServer:
                 raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if self.headers.get("Content-Encoding") == "gzip":
                     raw = gzip.decompress(raw)
+                if self.faulty():
+                    return
                 body = json.loads(raw or b"{}")
                 stream = re.match(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path)
                 if stream:
@@ -116,14 +125,24 @@ class WandbServer:
 
             def do_PUT(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self.answer({})
+                if not self.faulty():
+                    self.answer({})
 
             def do_GET(self) -> None:
-                self.answer({})
+                if not self.faulty():
+                    self.answer({})
 
-            def answer(self, body: dict[str, Any]) -> None:
+            def faulty(self) -> bool:
+                if server.fault == "hang":
+                    server.stopped.wait()
+                elif isinstance(server.fault, int):
+                    self.answer({"errors": [{"message": "no"}]}, server.fault)
+                self.close_connection = server.fault in ("hang", "drop")
+                return server.fault is not None
+
+            def answer(self, body: dict[str, Any], status: int = 200) -> None:
                 raw = json.dumps(body).encode()
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(raw)))
                 self.end_headers()

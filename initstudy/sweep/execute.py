@@ -34,8 +34,11 @@ class Tracker(Protocol):
     def log(self, run: str, step: int, row: dict[str, Any]) -> None:
         """One row of its history."""
 
-    def finish(self, run: str, summary: dict[str, Any]) -> None:
-        """It ends, with these final values."""
+    def promise(self, pack: str, runs: Sequence[tuple[Run, dict[str, Any]]]) -> None:
+        """The runs of a pack are about to be in the store, with these final values."""
+
+    def finish(self, pack: str) -> None:
+        """The store has them."""
 
     def discard(self, runs: Sequence[str]) -> None:
         """They came to nothing; they may begin anew."""
@@ -93,7 +96,7 @@ def _complete(
         tracker.start(run.id, run.config, run.label)
     history: list[dict[str, Any]] = []
     finished: list[dict[str, Any]] = []
-    ends: list[tuple[str, dict[str, Any]]] = []
+    ends: list[tuple[Run, dict[str, Any]]] = []
     begun = time.perf_counter()
     for item in train_pack(pack, device):
         run = pack.runs[item.member]
@@ -106,15 +109,16 @@ def _complete(
         elif isinstance(item, Summary):
             values = {**item.values, "device": str(device), "torch": torch.__version__}
             finished.append({"run": run.id, **run.choices, **_columns(run), **values})
-            ends.append((run.id, values))
+            ends.append((run, values))
             if item.weights is not None:
                 _save(directory, run, "final", item.weights)
     # Members train at the same time: a run's share is all that can be said of its own.
     share = (time.perf_counter() - begun) / len(pack.runs)
+    tracker.promise(pack.id, ends)
     store.write_pack(directory, pack.id, finished, history, share)
-    for run_id, values in ends:
-        tracker.finish(run_id, values)
-        progress.finish(run_id, diverged=values["diverged_step"] is not None)
+    tracker.finish(pack.id)
+    for run, values in ends:
+        progress.finish(run.id, diverged=values["diverged_step"] is not None)
 
 
 def _save(directory: Path, run: Run, moment: str, weights: Tensors) -> None:

@@ -1,0 +1,55 @@
+"""Where the mirror goes, as the configuration and wandb's own environment variables say."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+MODES = ("offline", "online", "off")
+# As wandb reads WANDB_MODE (https://docs.wandb.ai/models/track/environment-variables).
+ENVIRONMENT_MODES = {
+    "online": "online",
+    "offline": "offline",
+    "disabled": "off",
+    "dryrun": "offline",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the mirror goes: "offline" into files, "online" to a server, or "off"."""
+
+    mode: str = "offline"
+    project: str = "initstudy"
+    entity: str | None = None
+
+
+def check(settings: Settings) -> Settings:
+    """The settings after wandb's own environment variables, which win, checked before training.
+
+    Raises:
+        ValueError: The mode is unknown, or it is online and there is no key.
+    """
+    mode = os.environ.get("WANDB_MODE")
+    if mode is not None and mode not in ENVIRONMENT_MODES:
+        raise ValueError(f"WANDB_MODE={mode}: choose one of {', '.join(ENVIRONMENT_MODES)}")
+    settings = replace(
+        settings,
+        mode=ENVIRONMENT_MODES[mode] if mode else settings.mode,
+        project=os.environ.get("WANDB_PROJECT", settings.project),
+        entity=os.environ.get("WANDB_ENTITY", settings.entity),
+    )
+    if settings.mode not in MODES:
+        raise ValueError(f"tracking.mode={settings.mode}: choose one of {', '.join(MODES)}")
+    if settings.mode == "online" and not _has_key():
+        raise ValueError(
+            "tracking.mode=online: no W&B key; run `wandb login`, set WANDB_API_KEY, "
+            "or use tracking=offline"
+        )
+    return settings
+
+
+def _has_key() -> bool:
+    import wandb
+
+    return bool(wandb.api.api_key)
