@@ -51,28 +51,37 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
                 file.unlink(missing_ok=True)
 
 
-def sums(contents: Mapping[str, bytes]) -> str:
-    """The SHA-256 of contents by file name, in the form that `sha256sum -c` reads."""
-    lines = [f"{hashlib.sha256(c).hexdigest()}  {name}\n" for name, c in contents.items()]
-    return "".join(lines)
+def sums(contents: Mapping[str, bytes | Path]) -> str:
+    """The SHA-256 of contents, or of files, by name, in the form that `sha256sum -c` reads."""
+    return "".join(f"{_digest(content)}  {name}\n" for name, content in contents.items())
 
 
 def first_changed(written: Path, files: Iterable[Path]) -> Path | None:
     """The first of some files that is not as its sum says, or the file of the sums itself."""
     try:
-        lines = written.read_text().splitlines()
-        digests = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
-    except (OSError, ValueError):
+        digests = read_sums(written)
+        return next((f for f in files if _digest(f) != digests.get(f.name)), None)
+    except OSError as error:
+        return Path(error.filename)
+    except ValueError:
         return written
-    return next((file for file in files if _digest(file) != digests.get(file.name)), None)
 
 
-def _digest(file: Path) -> str:
-    try:
-        with file.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError:
-        return "unreadable"
+def read_sums(written: Path) -> dict[str, str]:
+    """The sums in a file, by name.
+
+    Raises:
+        OSError, ValueError: It cannot be read.
+    """
+    lines = written.read_text().splitlines()
+    return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+
+
+def _digest(content: bytes | Path) -> str:
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with content.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _make(folder: Path) -> None:

@@ -6,6 +6,7 @@ import gc
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +15,11 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
 from initstudy import store
-from initstudy.config import OF_THE_SWEEP, Run, flatten
-from initstudy.ensemble import Row, Summary
+from initstudy.checkpoints import Checkpoint
+from initstudy.config import OF_THE_SWEEP, Plain, Run, flatten
+from initstudy.ensemble import Row, State, Summary
 from initstudy.ensemble.stack import Tensors
-from initstudy.sweep.pack import Start, train_pack
+from initstudy.sweep.pack import Resumption, Start, train_pack
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Progress
 from initstudy.weights import save_weights
@@ -67,15 +69,23 @@ def execute(
     waiting = list(packs)[::-1]
     while waiting:
         pack = waiting.pop()
+        config = pack.runs[0].config
+        ids = [run.id for run in pack.runs]
+        every = config["checkpoint"]["every"]
+        checkpoint = Checkpoint(directory, pack.id, ids, every, alike(config, device))
         try:
-            _complete(pack, directory, device, tracker, progress)
+            _complete(pack, directory, device, tracker, progress, checkpoint)
         except store.StoreError:
             raise
         except Exception as error:
             # A user's model may raise anything.
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            tracker.discard([run.id for run in pack.runs])
-            if len(pack.runs) > 1:
+            tracker.discard(ids)
+            checkpoint.remove()
+            if checkpoint.resumed:
+                log.warning("a pack cannot go on from its checkpoint (%s); begun anew", reason)
+                waiting.append(pack)
+            elif len(pack.runs) > 1:
                 log.warning("%d runs could not train together (%s); halved", len(pack.runs), reason)
                 waiting += halves(pack)[::-1]
             else:
@@ -88,17 +98,35 @@ def execute(
     return failed
 
 
+def alike(config: Plain, device: torch.device) -> dict[str, Any]:
+    """What two trainings of a pack have in common where one goes on from the other's state."""
+    kept = config["save_weights"]
+    return {"torch": torch.__version__, "device": device.type, "save_weights": kept}
+
+
 def _complete(
-    pack: Pack, directory: Path, device: torch.device, tracker: Tracker, progress: Progress
+    pack: Pack,
+    directory: Path,
+    device: torch.device,
+    tracker: Tracker,
+    progress: Progress,
+    checkpoint: Checkpoint,
 ) -> None:
     for run in pack.runs:
         _write_hydra_files(directory / "runs" / run.id / ".hydra", run)
         tracker.start(run.id, run.config, run.label)
-    history: list[dict[str, Any]] = []
-    finished: list[dict[str, Any]] = []
-    ends: list[tuple[Run, dict[str, Any]]] = []
-    begun = time.perf_counter()
-    for item in train_pack(pack, device):
+    partway = checkpoint.load()
+    history, ended = partway.history, partway.ended
+    for row in history:
+        values = {key: row[key] for key in row if key not in ("run", "step")}
+        tracker.log(row["run"], row["step"], values)
+        progress.resume(row["run"], row["step"])
+    begun = time.perf_counter() - partway.seconds
+    for item in train_pack(pack, device, Resumption(partway.state, checkpoint.due)):
+        if isinstance(item, State):
+            spent = time.perf_counter() - begun
+            checkpoint.save(replace(partway, state=item, seconds=spent))
+            continue
         run = pack.runs[item.member]
         if isinstance(item, Start):
             _save(directory, run, "init", item.weights)
@@ -107,18 +135,18 @@ def _complete(
             tracker.log(run.id, item.step, item.values)
             progress.step(run.id, item.step)
         elif isinstance(item, Summary):
-            values = {**item.values, "device": str(device), "torch": torch.__version__}
-            finished.append({"run": run.id, **run.choices, **_columns(run), **values})
-            ends.append((run, values))
+            ended[run.id] = {**item.values, "device": str(device), "torch": torch.__version__}
             if item.weights is not None:
                 _save(directory, run, "final", item.weights)
     # Members train at the same time: a run's share is all that can be said of its own.
     share = (time.perf_counter() - begun) / len(pack.runs)
-    tracker.promise(pack.id, ends)
+    finished = [{"run": r.id, **r.choices, **_columns(r), **ended[r.id]} for r in pack.runs]
+    tracker.promise(pack.id, [(run, ended[run.id]) for run in pack.runs])
     store.write_pack(directory, pack.id, finished, history, share)
+    checkpoint.remove()
     tracker.finish(pack.id)
-    for run, values in ends:
-        progress.finish(run.id, diverged=values["diverged_step"] is not None)
+    for run in pack.runs:
+        progress.finish(run.id, diverged=ended[run.id]["diverged_step"] is not None)
 
 
 def _save(directory: Path, run: Run, moment: str, weights: Tensors) -> None:
