@@ -15,10 +15,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from initstudy import __version__, store, tracking
+from initstudy import __version__, checkpoints, stopping, store, tracking
 from initstudy.config import ConfigError, Plain, Run
 from initstudy.sweep import build, plan
-from initstudy.sweep.execute import execute
+from initstudy.sweep.execute import alike, execute
 from initstudy.sweep.pack import layer_names, schedule
 from initstudy.sweep.progress import Progress
 
@@ -54,15 +54,14 @@ def study(
     if not runs:
         raise ConfigError("the sweep is empty: it has no run")
     first = runs[0].config
+    stopping.advise(f"to continue: {_to_continue(config, directory, overrides)}")
     device = build.device(first["device"])
     settings = _tracking(first["tracking"])
     store.ensure_writable(directory)
     with store.lock(directory):
         for line in store.set_aside_damaged(directory):
             console.print(line, highlight=False, soft_wrap=True)
-        todo = plan.unfinished(runs, store.finished(directory))
-        sizes = plan.check(todo)
-        packs = plan.plan(todo, first["executor"]["pack_size"], sizes, device)
+        todo, packs = _plan(runs, directory, device)
         _write_study(config, directory, overrides, device, packs)
         opening = _opening(runs, todo, packs, directory, device)
         console.print(opening, highlight=False, soft_wrap=True)
@@ -81,6 +80,21 @@ def study(
                 _report(console, directory)
     if failed:
         _say_failed(failed)
+
+
+def _plan(
+    runs: Sequence[Run], directory: Path, device: torch.device
+) -> tuple[list[Run], list[plan.Pack]]:
+    """The runs that are missing, and their packs: first those that can go on where they were."""
+    config = runs[0].config
+    finished = store.finished(directory)
+    todo = plan.unfinished(runs, finished)
+    missing = [run.id for run in todo]
+    resumed = checkpoints.find(directory, missing, finished, alike(config, device))
+    begun = {run for pack in resumed for run in pack}
+    size = config["executor"]["pack_size"]
+    fresh = plan.plan(runs, size, plan.check(todo), device, finished | begun)
+    return todo, [*plan.together(todo, resumed), *fresh]
 
 
 def _say_failed(failed: dict[str, str]) -> None:
@@ -155,6 +169,16 @@ def _arguments(overrides: list[str]) -> list[str]:
     """The command line as it was given, or the overrides where there is none."""
     given = Path(sys.argv[0]).parent.name == "initstudy"
     return sys.argv[1:] if given else overrides
+
+
+def _to_continue(config: DictConfig, directory: Path, overrides: list[str]) -> str:
+    """The command line, with the study's name where it would get another one by the clock."""
+    command = ["python", "-m", "initstudy", *_arguments(overrides)]
+    written = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(written, dict)
+    if "${now:" in str(written["name"]) and "${name}" in str(written["dir"]):
+        command.append(f"name={directory.name}")
+    return shlex.join(command)
 
 
 def _device_name(device: torch.device) -> str:

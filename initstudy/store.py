@@ -3,6 +3,8 @@
     DIR/study.json               what was asked: name, command, claims, versions
     DIR/store/PACK.runs.parquet      a row a run; it is written last, so a pack counts as a whole
     DIR/store/PACK.history.parquet   a row a run and step
+    DIR/store/PACK.sha256            of both, in the form that `sha256sum -c` reads
+    DIR/store/PACK.timing.json       what it took; apart, since no two trainings take the same time
     DIR/store/RUN.failed.json        a run that could not be trained: why, and its configuration
 
 A file appears under its name only when it is complete (written beside it, synced, renamed), so a
@@ -12,6 +14,8 @@ under the name NAME.damaged, and its runs count as not trained.
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +26,10 @@ from typing import Any
 
 import polars as pl
 
+from initstudy.files import first_changed, remove_leftovers, sums, write_atomically
+
 RUNS, HISTORY, FAILED = ".runs.parquet", ".history.parquet", ".failed.json"
+SUMS, TIMING = ".sha256", ".timing.json"
 STUDY = "study.json"
 
 
@@ -58,7 +65,7 @@ def load(path: str | Path) -> Store:
     packs = [file.name.removesuffix(RUNS) for file in sorted((path / "store").glob(f"*{RUNS}"))]
     if not packs:
         raise StoreError(f"{path}: holds no finished run")
-    runs = _read([path / "store" / f"{pack}{RUNS}" for pack in packs])
+    runs = _read([path / "store" / f"{pack}{RUNS}" for pack in packs], _with_timing)
     history = _read([path / "store" / f"{pack}{HISTORY}" for pack in packs])
     study = read_study(path)
     if failed := failures(path):
@@ -105,6 +112,8 @@ def lock(path: str | Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"dir={path}: cannot be written: {error.strerror}") from error
     with held:
+        folders = (Path(path), *(Path(path) / name for name in ("store", "wandb-pending")))
+        remove_leftovers(itertools.chain(folders, (Path(path) / "runs").glob("*")))
         yield
 
 
@@ -113,11 +122,9 @@ def set_aside_damaged(path: str | Path) -> list[str]:
     path = Path(path)
     lines = []
     for file in sorted((path / "store").glob(f"*{RUNS}")):
-        pair = (file, file.with_name(file.name.removesuffix(RUNS) + HISTORY))
-        damaged = [part for part in pair if not _is_sound(part)]
-        if damaged:
-            lines.append(f"{damaged[0]}: damaged, set aside; its runs are trained again")
-            for part in pair:
+        if damaged := _damaged(file):
+            lines.append(f"{damaged}: damaged, set aside; its runs are trained again")
+            for part in (file, _beside(file, HISTORY), _beside(file, SUMS)):
                 _set_aside(part)
     try:
         read_study(path)
@@ -134,7 +141,7 @@ def write_failure(path: str | Path, run: str, reason: str, config: Mapping[str, 
         StoreError: The directory cannot be written.
     """
     text = json.dumps({"run": run, "reason": reason, "config": config}, indent=2, default=str)
-    _atomically(Path(path) / "store" / f"{run}{FAILED}", lambda file: file.write_text(text))
+    _write(Path(path) / "store" / f"{run}{FAILED}", text.encode())
 
 
 def failures(path: str | Path) -> dict[str, str]:
@@ -150,17 +157,37 @@ def write_pack(
     pack: str,
     runs: Sequence[Mapping[str, Any]],
     history: Sequence[Mapping[str, Any]],
+    seconds: float | None = None,
 ) -> None:
     """Adds the complete runs of one pack.
+
+    Args:
+        path: The sweep's directory.
+        pack: The pack's id.
+        runs: A row a run.
+        history: A row a run and step.
+        seconds: What each run's share of the training took.
 
     Raises:
         StoreError: The directory cannot be written.
     """
     folder = Path(path) / "store"
-    frame = pl.DataFrame(history, infer_schema_length=None)
-    _atomically(folder / f"{pack}{HISTORY}", frame.write_parquet)
-    frame = pl.DataFrame(runs, infer_schema_length=None)
-    _atomically(folder / f"{pack}{RUNS}", frame.write_parquet)
+    contents = {f"{pack}{HISTORY}": _as_parquet(history), f"{pack}{RUNS}": _as_parquet(runs)}
+    if seconds is not None:
+        _write(folder / f"{pack}{TIMING}", json.dumps({"seconds": seconds}).encode())
+    _write(folder / f"{pack}{SUMS}", sums(contents).encode())
+    for name, content in contents.items():
+        _write(folder / name, content)
+
+
+def read_pack(path: str | Path, pack: str) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    """The runs and the history of one pack; None where it is not complete.
+
+    Raises:
+        StoreError: A file is damaged.
+    """
+    file = Path(path) / "store" / f"{pack}{RUNS}"
+    return (_read_parquet(file), _read_parquet(_beside(file, HISTORY))) if file.exists() else None
 
 
 def write_study(path: str | Path, study: Mapping[str, Any]) -> None:
@@ -170,7 +197,7 @@ def write_study(path: str | Path, study: Mapping[str, Any]) -> None:
         StoreError: The directory cannot be written.
     """
     text = json.dumps(study, indent=2)
-    _atomically(Path(path) / STUDY, lambda file: file.write_text(text))
+    _write(Path(path) / STUDY, text.encode())
 
 
 def ensure_writable(path: str | Path) -> None:
@@ -180,26 +207,46 @@ def ensure_writable(path: str | Path) -> None:
         StoreError: It cannot be written.
     """
     probe = Path(path) / "store" / f".probe-{os.getpid()}"
-    _atomically(probe, lambda file: file.write_text(""))
+    _write(probe, b"")
     probe.unlink()
 
 
-def _atomically(file: Path, write: Callable[[Path], object]) -> None:
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+def _write(file: Path, content: bytes) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        with partial.open("rb+") as handle:
-            os.fsync(handle.fileno())
-        partial.replace(file)
+        write_atomically(file, lambda partial: partial.write_bytes(content))
     except OSError as error:
         raise StoreError(f"dir={file.parent}: cannot be written: {error.strerror}") from error
 
 
-def _read(files: Sequence[Path]) -> pl.DataFrame:
+def _as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    buffer = io.BytesIO()
+    pl.DataFrame(rows, infer_schema_length=None).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _beside(runs: Path, kind: str) -> Path:
+    """A file of the same pack."""
+    return runs.with_name(runs.name.removesuffix(RUNS) + kind)
+
+
+def _read(
+    files: Sequence[Path], complete: Callable[[Path, pl.DataFrame], pl.DataFrame] | None = None
+) -> pl.DataFrame:
+    frames = [_read_parquet(file) for file in files]
+    if complete:
+        frames = [complete(file, frame) for file, frame in zip(files, frames, strict=True)]
     # Packs of different models have different columns, and a column that was null throughout
     # one pack has no type there.
-    return pl.concat([_read_parquet(file) for file in files], how="diagonal_relaxed")
+    return pl.concat(frames, how="diagonal_relaxed")
+
+
+def _with_timing(file: Path, runs: pl.DataFrame) -> pl.DataFrame:
+    """The runs of a pack with what they took, where that can be read: no result rests on it."""
+    try:
+        seconds = json.loads(_beside(file, TIMING).read_text())["seconds"]
+        return runs.with_columns(pl.lit(float(seconds)).alias("seconds"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return runs
 
 
 def _set_aside(file: Path) -> None:
@@ -216,7 +263,18 @@ def _read_failure(file: Path) -> tuple[str, str]:
         return file.name.removesuffix(FAILED), "its record is damaged"
 
 
-def _is_sound(file: Path) -> bool:
+def _damaged(runs: Path) -> Path | None:
+    """The first file of a pack that is not as it was written.
+
+    Sums see every changed bit. Packs without them are decoded, which sees what no longer decodes.
+    """
+    pair = (runs, _beside(runs, HISTORY))
+    if _beside(runs, SUMS).exists():
+        return first_changed(_beside(runs, SUMS), pair)
+    return next((file for file in pair if not _decodes(file)), None)
+
+
+def _decodes(file: Path) -> bool:
     try:
         _read_parquet(file)
     except StoreError:

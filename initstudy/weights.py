@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from initstudy.files import write_atomically
+
 MOMENTS = ("init", "final")
 
 
@@ -17,13 +19,11 @@ def save_weights(folder: str | Path, moment: str, tensors: Mapping[str, Tensor])
     """Writes FOLDER/MOMENT.safetensors, from any device.
 
     Raises:
-        OSError: It cannot be written.
+        OSError, SafetensorError: It cannot be written.
     """
     file = Path(folder) / f"{moment}.safetensors"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial)
-    partial.replace(file)
+    here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(file, lambda partial: save_file(here, partial))
     return file
 
 

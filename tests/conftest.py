@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from initstudy.__main__ import CONF, main
+from initstudy.__main__ import main
+from initstudy.cli import CONF
 
 
 @pytest.fixture(autouse=True)

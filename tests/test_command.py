@@ -17,7 +17,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from initstudy import store
-from initstudy.__main__ import CONF
+from initstudy.cli import CONF
 from initstudy.data import Batches, load
 from initstudy.initializers import Normal, as_policy, initialize
 from initstudy.models import MLP

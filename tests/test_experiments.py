@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from initstudy.__main__ import CONF
+from initstudy.cli import CONF
 
 FOLDER = CONF.parent / "experiments"
 SCRIPTS = sorted(f for f in FOLDER.glob("*.py") if "from study import" in f.read_text())

@@ -65,20 +65,40 @@ def test_a_model_that_raises_in_training_fails_without_a_trace(command, tmp_path
 
 
 @pytest.mark.parametrize("part", [".runs.parquet", ".history.parquet"])
-@pytest.mark.parametrize("how", ["truncated", "garbled"])
+@pytest.mark.parametrize("how", ["truncated", "garbled", "one bit"])
 def test_a_damaged_pack_is_set_aside_and_trained_again(command, part, how):
     grid = ["-m", "init.std=0.1,0.2", "seed=0,1", "executor.pack_size=2", *SMALL, "name=grid"]
     command(*grid)
     before = results("runs/grid")
     file = sorted(Path("runs/grid/store").glob(f"*{part}"))[0]
     content = file.read_bytes()
-    file.write_bytes(content[: len(content) // 2] if how == "truncated" else b"x" * len(content))
+    damaged = {
+        "truncated": content[: len(content) // 2],
+        "garbled": b"x" * len(content),
+        # Inside a page of values: it still decodes.
+        "one bit": content[:80] + bytes([content[80] ^ 1]) + content[81:],
+    }
+    file.write_bytes(damaged[how])
     code, out, _ = command(*grid)
     assert code == 0
     assert f"{file}: damaged, set aside" in out
     assert "2 of 4 complete; training 2" in out
     assert file.with_name(f"{file.name}.damaged").exists()
     assert results("runs/grid").equals(before)
+
+
+def test_the_same_command_writes_the_same_bytes_but_for_the_time_it_took(command):
+    grid = ["-m", "init.std=0.1,3", "seed=0,1", *SMALL]
+    for name in ("one", "two"):
+        assert command(*grid, f"name={name}")[0] == 0
+    stores = [Path(f"runs/{name}/store") for name in ("one", "two")]
+    names = [sorted(f.name for f in folder.iterdir()) for folder in stores]
+    assert names[0] == names[1]
+    kinds = [".history.parquet", ".runs.parquet", ".sha256", ".timing.json"]
+    assert [name[name.index(".") :] for name in names[0]] == kinds
+    for name in names[0][:3]:
+        assert (stores[0] / name).read_bytes() == (stores[1] / name).read_bytes()
+    assert store.load("runs/one").runs["seconds"].gt(0).all()
 
 
 def test_a_damaged_description_is_written_anew(command):
@@ -120,7 +140,8 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(tmp_path):
     script = textwrap.dedent("""
         import resource, sys
         import altair, polars, scipy.special, torch, torchvision
-        import initstudy.__main__, initstudy.command, initstudy.data, initstudy.sweep.execute
+        import initstudy.__main__, initstudy.entry, initstudy.command
+        import initstudy.data, initstudy.sweep.execute
         torch.set_num_threads(1)
         torch.ones(64, 64) @ torch.ones(64, 64)
         polars.DataFrame({"a": [1]}).write_parquet("warm")

@@ -19,7 +19,11 @@ class _Quiet(ThreadingHTTPServer):
 
 
 class WandbServer:
-    """Collects what clients send. A context manager; `url` is its address."""
+    """Collects what clients send. A context manager; `url` is its address.
+
+    `fault` is what it does instead: "hang" takes requests and never answers, "drop" hangs up, a
+    number is the status of every answer.
+    """
 
     def __init__(self) -> None:
         self.history: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
@@ -27,8 +31,9 @@ class WandbServer:
         self.upserts: list[dict[str, Any]] = []
         self.complete: set[str] = set()
         self.buckets: dict[str, dict[str, Any]] = defaultdict(dict)
-        # A status to answer every call of the API with, such as 403.
-        self.refuses: int | None = None
+        self.resumes: list[dict[str, Any]] = []
+        self.fault: str | int | None = None
+        self.stopped = threading.Event()
         self.http = _Quiet(("127.0.0.1", 0), self._handler())
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
@@ -42,6 +47,7 @@ class WandbServer:
 
     def stop(self) -> None:
         """Goes away: nothing listens any more."""
+        self.stopped.set()
         self.http.shutdown()
         self.http.server_close()
 
@@ -69,20 +75,20 @@ class WandbServer:
             return {"serverInfo": {"cliVersionInfo": {}, "latestLocalVersionInfo": None}}
         if "HistoryPage" in query:
             first, last = variables["minStep"], variables["maxStep"]
-            rows = self.history[variables["run"]]
-            page = [json.dumps(rows[step]) for step in sorted(rows) if first <= step < last]
+            rows = self.rows(variables["run"])
+            page = [json.dumps(row) for row in rows if first <= row["_step"] < last]
             return {"project": {"run": {"history": page}}}
         if "RunHistoryKeys" in query:
             node = self._node(variables["name"], self.buckets[variables["name"]])
             return {"project": {"run": {"historyKeys": node["historyKeys"]}}}
         if "parquetHistory" in query:
             # Nothing is exported yet: the client asks for every row.
-            live = [{"_step": step} for step in sorted(self.history[variables["runName"]])]
+            live = [{"_step": row["_step"]} for row in self.rows(variables["runName"])]
             return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": live}}}}
         if " runs(" in query:
             return {"project": self._runs(variables)}
         if "model(" in query or "project(" in query:
-            return {"model": None, "project": None}
+            return {"model": self._resumed(variables), "project": None}
         return {}
 
     def _bucket(self, variables: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +115,7 @@ class WandbServer:
                 "runs": {"edges": edges, "pageInfo": page}}  # fmt: skip
 
     def _node(self, run: str, bucket: dict[str, Any]) -> dict[str, Any]:
-        last = max(self.history[run], default=-1)
+        last = max((row["_step"] for row in self.rows(run)), default=-1)
         return {"id": run, "projectId": "1", "tags": [], "name": run, "displayName": run,
                 "sweepName": None, "state": "finished" if run in self.complete else "running",
                 "config": bucket.get("config", "{}"), "group": bucket.get("groupName"),
@@ -120,6 +126,20 @@ class WandbServer:
                 "historyLineCount": len(self.history[run]),
                 "user": {"name": "me", "username": "me"},
                 "historyKeys": {"lastStep": last, "keys": {}}}  # fmt: skip
+
+    def _resumed(self, variables: dict[str, Any]) -> dict[str, Any] | None:
+        """What a client asks that resumes a run: how far it has come."""
+        self.resumes.append(variables)
+        name = variables.get("name", "")
+        if name not in self.history:
+            return None
+        rows = self.rows(name)
+        bucket = self._bucket(variables) | {
+            "logLineCount": 0, "eventsLineCount": 0, "eventsTail": "[]", "tags": [],
+            "historyTail": json.dumps([json.dumps(rows[-1])] if rows else []),
+            "summaryMetrics": json.dumps(self.summary.get(name, {})), "wandbConfig": '{"t": 1}',
+        }  # fmt: skip
+        return {"bucket": bucket}
 
     def stream(self, run: str, body: dict[str, Any]) -> None:
         for name, part in body.get("files", {}).items():
@@ -139,23 +159,33 @@ class WandbServer:
                 raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if self.headers.get("Content-Encoding") == "gzip":
                     raw = gzip.decompress(raw)
+                if self.faulty():
+                    return
                 body = json.loads(raw or b"{}")
                 stream = re.match(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path)
                 if stream:
                     server.stream(stream[1], body)
                     self.answer({"limits": {}})
-                elif server.refuses:
-                    self.answer({"errors": [{"message": "permission denied"}]}, server.refuses)
                 else:
                     data = server.graphql(body.get("query", ""), body.get("variables") or {})
                     self.answer({"data": data})
 
             def do_PUT(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self.answer({})
+                if not self.faulty():
+                    self.answer({})
 
             def do_GET(self) -> None:
-                self.answer({})
+                if not self.faulty():
+                    self.answer({})
+
+            def faulty(self) -> bool:
+                if server.fault == "hang":
+                    server.stopped.wait()
+                elif isinstance(server.fault, int):
+                    self.answer({"errors": [{"message": "no"}]}, server.fault)
+                self.close_connection = server.fault in ("hang", "drop")
+                return server.fault is not None
 
             def answer(self, body: dict[str, Any], status: int = 200) -> None:
                 raw = json.dumps(body).encode()

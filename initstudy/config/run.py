@@ -13,7 +13,7 @@ Plain = dict[str, Any]
 # Keys that describe the sweep, not the run.
 OF_THE_SWEEP = (
     "name", "dir", "by", "across", "tune", "criterion", "paper", "claims", "exclude",
-    "save_weights",
+    "save_weights", "checkpoint",
 )  # fmt: skip
 # What cannot change a run's result, and so is no part of its identity.
 WITHOUT_EFFECT = (

@@ -70,6 +70,14 @@ class Executor:
 
 
 @dataclass
+class Checkpoint:
+    """`checkpoint`."""
+
+    # Anything, so that validation can say what would be right.
+    every: Any = 60
+
+
+@dataclass
 class Config:
     """The whole configuration. `model` and `init` belong to their `_target_`s."""
 
@@ -87,6 +95,7 @@ class Config:
     log_every: int = 20
     eval_every: int = 100
     save_weights: str = "none"
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
     device: str = "auto"
     name: str = MISSING
     dir: str = MISSING

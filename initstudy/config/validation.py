@@ -45,6 +45,7 @@ def _validate(config: Plain) -> None:
     for key in ("max_steps", "data.subset", "executor.pack_size"):
         if _get(config, key) is not None:
             _integer(config, key, low=1)
+    _seconds(config, "checkpoint.every")
     _choice(config, "optimizer.name", ("sgd", "adam", "adamw"))
     _choice(config, "probes.preset", ("off", "basic", "full"))
     _choice(config, "save_weights", SAVED)
@@ -91,6 +92,13 @@ def _number(config: Plain, key: str, positive: bool = False, high: float = math.
         raise ConfigError(f"{key}={value}: must be a finite number {bound}")
     if value > high:
         raise ConfigError(f"{key}={value}: must be at most {high:g}")
+
+
+def _seconds(config: Plain, key: str) -> None:
+    value = _get(config, key)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and math.isfinite(value) and value >= 0):
+        raise ConfigError(f"{key}={value}: must be a number of seconds, such as 60, or null")
 
 
 def _choice(config: Plain, key: str, choices: tuple[str, ...]) -> None:

@@ -40,6 +40,8 @@ class Optimizer(ABC):
         self.scales = [1.0] * len(self.params) if scales is None else list(scales)
         # What is kept between steps, a tensor for each parameter.
         self.state: dict[str, list[Tensor]] = {}
+        # How many there were, where that matters to the next.
+        self.updates = 0
         self.lr = self._per_member(lr)
         self.weight_decay = self._per_member(weight_decay)
         self._decays = bool((self.weight_decay != 0).any())
@@ -125,15 +127,14 @@ class Adam(Optimizer):
         super().__init__(params, lr=lr, weight_decay=weight_decay, scales=scales)
         self.betas = betas
         self.eps = eps
-        self._steps = 0
         for name in ("mean", "square"):
             self.state[name] = [torch.zeros_like(p) for p in self.params]
 
     def _update(self, grads: Sequence[Tensor], lr: Tensor) -> None:
         beta1, beta2 = self.betas
-        self._steps += 1
-        correction1 = 1 - beta1**self._steps
-        correction2 = 1 - beta2**self._steps
+        self.updates += 1
+        correction1 = 1 - beta1**self.updates
+        correction2 = 1 - beta2**self.updates
         state = self.state["mean"], self.state["square"]
         for param, grad, mean, square, scale in zip(
             self.params, grads, *state, self.scales, strict=True

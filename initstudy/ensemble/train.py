@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from initstudy.ensemble import probes as statistics
+from initstudy.ensemble.checkpoint import State, capture, restore
 from initstudy.ensemble.forward import evaluate, forward
 from initstudy.ensemble.layers import Layer, first_nonfinite
 from initstudy.ensemble.optimizers import Optimizer
-from initstudy.ensemble.probes import Probes
+from initstudy.ensemble.schedule import Schedule
 from initstudy.ensemble.stack import Stack, Tensors
 
 Value = float | int | str | list[int] | None
@@ -40,41 +41,6 @@ class Summary:
     weights: Tensors | None = None
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long, and how often to look.
-
-    Args:
-        steps: Number of updates.
-        log_every: Steps between two rows of the training loss.
-        eval_every: Steps between two evaluations on the test set.
-        probes: What is measured in the layers, and how often.
-        keep_weights: Whether summaries hold the final parameters and buffers.
-    """
-
-    steps: int
-    log_every: int
-    eval_every: int
-    probes: Probes = field(default_factory=Probes)
-    keep_weights: bool = False
-
-    def row_due(self, step: int) -> bool:
-        """Whether the state after `step` updates gets a row."""
-        return (
-            step % self.log_every == 0
-            or self.eval_due(step)
-            or self.probes.due(step, self.last(step))
-        )
-
-    def eval_due(self, step: int) -> bool:
-        """Whether the state after `step` updates is evaluated; the last one always is."""
-        return step % self.eval_every == 0 or self.last(step)
-
-    def last(self, step: int) -> bool:
-        """Whether all updates are done."""
-        return step == self.steps
-
-
 def train(
     stack: Stack,
     optimizer: Optimizer,
@@ -82,7 +48,10 @@ def train(
     test: Chunks,
     layers: Sequence[Layer],
     schedule: Schedule,
-) -> Iterator[Row | Summary]:
+    *,
+    start: State | None = None,
+    due: Callable[[], bool] = lambda: False,
+) -> Iterator[Row | Summary | State]:
     """Trains all members together; yields each member's rows as they come, then its summary.
 
     The loss is the mean cross-entropy of a batch. A member whose loss is not finite is frozen
@@ -96,11 +65,17 @@ def train(
         test: Iterates over the test set in chunks, inputs `[n, ...]` and labels `[n]`.
         layers: Where to probe.
         schedule: How long, and how often to look.
+        start: Where an earlier training of the same members was; it goes on there.
+        due: Asked after every step whether to yield the state as well.
+
+    Raises:
+        ValueError: `start` does not fit, at the first row.
     """
-    return _Training(stack, optimizer, batches, test, list(layers), schedule).rows()
+    training = Training(stack, optimizer, batches, test, list(layers), schedule)
+    return training.rows(start, due)
 
 
-class _Training:
+class Training:
     """One call of `train`: what the steps share."""
 
     def __init__(
@@ -129,9 +104,12 @@ class _Training:
         self.losses: list[Tensor] = []
         self.hits: list[Tensor] = []
 
-    def rows(self) -> Iterator[Row | Summary]:
+    def rows(self, start: State | None, due: Callable[[], bool]) -> Iterator[Row | Summary | State]:
+        """What `train` yields."""
         schedule = self.schedule
-        for step in range(schedule.steps + 1):
+        if start is not None:
+            restore(self, start)
+        for step in range(start.step if start else 0, schedule.steps + 1):
             # A row describes the state after `step` updates and the minibatches that led there.
             values = self._averages() if schedule.row_due(step) and step > 0 else {}
             if schedule.eval_due(step):
@@ -145,6 +123,8 @@ class _Training:
                 self._drop_ended()
             if not self.members:
                 break
+            if not schedule.last(step) and due():
+                yield capture(self, step + 1)
         for place, member in enumerate(self.members):
             if member not in self.ended:
                 self._keep(place)
@@ -263,8 +243,11 @@ class _Training:
         On a GPU they stay, frozen: its matrix products may round otherwise in another batch size.
         """
         places = [i for i, member in enumerate(self.members) if member not in self.ended]
-        if self.stack.device.type != "cpu" or len(places) == len(self.members):
-            return
+        if self.stack.device.type == "cpu" and len(places) < len(self.members):
+            self.keep(places)
+
+    def keep(self, places: list[int]) -> None:
+        """Goes on with the members at these places alone."""
         self.stack = self.stack.select(places)
         self.optimizer.select(list(self.stack.params.values()), places)
         self.members = [self.members[i] for i in places]

@@ -6,6 +6,7 @@ import gc
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +15,11 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
 from initstudy import store
-from initstudy.config import Run, as_columns
-from initstudy.ensemble import Row, Summary
+from initstudy.checkpoints import Checkpoint
+from initstudy.config import Plain, Run, as_columns
+from initstudy.ensemble import Row, State, Summary
 from initstudy.ensemble.stack import Tensors
-from initstudy.sweep.pack import Start, layer_names, train_pack
+from initstudy.sweep.pack import Resumption, Start, layer_names, train_pack
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Progress
 from initstudy.weights import save_weights
@@ -34,8 +36,11 @@ class Tracker(Protocol):
     def log(self, run: str, step: int, row: dict[str, Any]) -> None:
         """One row of its history."""
 
-    def finish(self, run: str, summary: dict[str, Any]) -> None:
-        """It ends, with these final values."""
+    def promise(self, pack: str, runs: Sequence[tuple[Run, Plain, dict[str, Any]]]) -> None:
+        """The runs of a pack, as described, are about to be in the store with final values."""
+
+    def finish(self, pack: str) -> None:
+        """The store has them."""
 
     def discard(self, runs: Sequence[str]) -> None:
         """They came to nothing; they may begin anew."""
@@ -64,15 +69,23 @@ def execute(
     waiting = list(packs)[::-1]
     while waiting:
         pack = waiting.pop()
+        config = pack.runs[0].config
+        ids = [run.id for run in pack.runs]
+        every = config["checkpoint"]["every"]
+        checkpoint = Checkpoint(directory, pack.id, ids, every, alike(config, device))
         try:
-            _complete(pack, directory, device, tracker, progress)
+            _complete(pack, directory, device, tracker, progress, checkpoint)
         except store.StoreError:
             raise
         except Exception as error:
             # A user's model may raise anything.
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            tracker.discard([run.id for run in pack.runs])
-            if len(pack.runs) > 1:
+            tracker.discard(ids)
+            checkpoint.remove()
+            if checkpoint.resumed:
+                log.warning("a pack cannot go on from its checkpoint (%s); begun anew", reason)
+                waiting.append(pack)
+            elif len(pack.runs) > 1:
                 log.warning("%d runs could not train together (%s); halved", len(pack.runs), reason)
                 waiting += halves(pack)[::-1]
             else:
@@ -85,20 +98,36 @@ def execute(
     return failed
 
 
+def alike(config: Plain, device: torch.device) -> dict[str, Any]:
+    """What two trainings of a pack have in common where one goes on from the other's state."""
+    kept = config["save_weights"]
+    return {"torch": torch.__version__, "device": device.type, "save_weights": kept}
+
+
 def _complete(
-    pack: Pack, directory: Path, device: torch.device, tracker: Tracker, progress: Progress
+    pack: Pack,
+    directory: Path,
+    device: torch.device,
+    tracker: Tracker,
+    progress: Progress,
+    checkpoint: Checkpoint,
 ) -> None:
-    layers = layer_names(pack)
+    described = _described(pack)
     for run in pack.runs:
         _write_hydra_files(directory / "runs" / run.id / ".hydra", run)
-        # What a report needs besides the configuration, so that it can be drawn from W&B alone.
-        described = {**run.config, "choices": dict(run.choices), "layers": layers}
-        tracker.start(run.id, described, run.label)
-    history: list[dict[str, Any]] = []
-    finished: list[dict[str, Any]] = []
-    ends: list[tuple[str, dict[str, Any]]] = []
-    begun = time.perf_counter()
-    for item in train_pack(pack, device):
+        tracker.start(run.id, described[run.id], run.label)
+    partway = checkpoint.load()
+    history, ended = partway.history, partway.ended
+    for row in history:
+        values = {key: row[key] for key in row if key not in ("run", "step")}
+        tracker.log(row["run"], row["step"], values)
+        progress.resume(row["run"], row["step"])
+    begun = time.perf_counter() - partway.seconds
+    for item in train_pack(pack, device, Resumption(partway.state, checkpoint.due)):
+        if isinstance(item, State):
+            spent = time.perf_counter() - begun
+            checkpoint.save(replace(partway, state=item, seconds=spent))
+            continue
         run = pack.runs[item.member]
         if isinstance(item, Start):
             _save(directory, run, "init", item.weights)
@@ -107,17 +136,28 @@ def _complete(
             tracker.log(run.id, item.step, item.values)
             progress.step(run.id, item.step)
         elif isinstance(item, Summary):
-            values = {**item.values, "device": str(device), "torch": torch.__version__}
-            finished.append({"run": run.id, **run.choices, **as_columns(run.config), **values})
-            ends.append((run.id, values))
+            ended[run.id] = {**item.values, "device": str(device), "torch": torch.__version__}
             if item.weights is not None:
                 _save(directory, run, "final", item.weights)
     # Members train at the same time: a run's share is all that can be said of its own.
     share = (time.perf_counter() - begun) / len(pack.runs)
-    store.write_pack(directory, pack.id, [{**row, "seconds": share} for row in finished], history)
-    for run_id, values in ends:
-        tracker.finish(run_id, values)
-        progress.finish(run_id, diverged=values["diverged_step"] is not None)
+    finished = [
+        {"run": r.id, **r.choices, **as_columns(r.config), **ended[r.id]} for r in pack.runs
+    ]
+    tracker.promise(pack.id, [(run, described[run.id], ended[run.id]) for run in pack.runs])
+    store.write_pack(directory, pack.id, finished, history, share)
+    checkpoint.remove()
+    tracker.finish(pack.id)
+    for run in pack.runs:
+        progress.finish(run.id, diverged=ended[run.id]["diverged_step"] is not None)
+
+
+def _described(pack: Pack) -> dict[str, Plain]:
+    """Each run's configuration, with what a report needs besides to be drawn from W&B alone."""
+    layers = layer_names(pack)
+    return {
+        run.id: {**run.config, "choices": dict(run.choices), "layers": layers} for run in pack.runs
+    }
 
 
 def _save(directory: Path, run: Run, moment: str, weights: Tensors) -> None:

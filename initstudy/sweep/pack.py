@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +18,7 @@ from initstudy.ensemble import (
     Row,
     Schedule,
     Stack,
+    State,
     Summary,
     find_layers,
     not_vectorizable,
@@ -54,27 +55,52 @@ class Start:
     weights: Tensors
 
 
-def train_pack(pack: Pack, device: torch.device) -> Iterator[Start | Row | Summary]:
+@dataclass(frozen=True)
+class Resumption:
+    """Where a pack goes on, and when it says where it is.
+
+    Attributes:
+        state: Of an earlier training of the same pack; None for its start.
+        due: Asked after every step whether to yield the state as well.
+    """
+
+    state: State | None = None
+    due: Callable[[], bool] = lambda: False
+
+
+def train_pack(
+    pack: Pack, device: torch.device, resumption: Resumption | None = None
+) -> Iterator[Start | Row | Summary | State]:
     """Trains a pack; yields rows and summaries by the member's place in `pack.runs`.
 
     Where the runs keep their initial parameters, those come first.
 
     A model with a layer that `vmap` cannot take, or that draws random numbers, trains one member
     after another; the log says why.
+
+    Raises:
+        ValueError: The state to go on from does not fit, at the first row.
     """
+    resumption = resumption or Resumption()
     data = build.dataset(pack.runs[0].config)
     architecture = build.model(pack.runs[0].config, data)
     reason = not_vectorizable(architecture, data.normalize(data.train_x[:2]))
     if reason is None:
-        yield from _train(pack, data, architecture, device, vectorized=True)
+        yield from _train(pack, data, architecture, device, resumption, vectorized=True)
         return
     log.warning("training one by one, since the model cannot be stacked: %s", reason)
-    for index, run in enumerate(pack.runs):
+    state = resumption.state
+    place = state.facts["place"] if state else 0
+    for index, run in list(enumerate(pack.runs))[place:]:
+        begin = replace(resumption, state=state if index == place else None)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(run.config["seed"])
             alone = Pack(run.id, (run,))
-            for row in _train(alone, data, architecture, device, vectorized=False):
-                yield replace(row, member=index)
+            for row in _train(alone, data, architecture, device, begin, vectorized=False):
+                if isinstance(row, State):
+                    yield replace(row, facts={**row.facts, "place": index})
+                else:
+                    yield replace(row, member=index)
 
 
 def layer_names(pack: Pack) -> list[str]:
@@ -85,8 +111,14 @@ def layer_names(pack: Pack) -> list[str]:
 
 
 def _train(
-    pack: Pack, data: Dataset, architecture: nn.Module, device: torch.device, *, vectorized: bool
-) -> Iterator[Start | Row | Summary]:
+    pack: Pack,
+    data: Dataset,
+    architecture: nn.Module,
+    device: torch.device,
+    resumption: Resumption,
+    *,
+    vectorized: bool,
+) -> Iterator[Start | Row | Summary | State]:
     configs = [run.config for run in pack.runs]
     config = configs[0]
     architecture.train()
@@ -106,23 +138,28 @@ def _train(
         lambda: on_device.test_chunks(chunk),
         layers,
         plan,
+        start=resumption.state,
+        due=resumption.due,
     )
     costs = [cost for _, cost in drawn]
     inputs, _ = batches(0)
     foreseen = [_foresee(architecture, *pair) for pair in zip(members, inputs, strict=True)]
     if plan.probes.preset == "off":
         foreseen = [({}, at_last) for _, at_last in foreseen]
-    if config["save_weights"] in ("init", "both"):
+    if config["save_weights"] in ("init", "both") and resumption.state is None:
         for member, values in enumerate(members):
             yield Start(member, {**values, **dict(architecture.named_buffers())})
     yield from _annotated(rows, costs, foreseen)
 
 
 def _annotated(
-    rows: Iterable[Row | Summary], costs: Sequence[Plain], foreseen: Sequence[Foreseen]
-) -> Iterator[Row | Summary]:
+    rows: Iterable[Row | Summary | State], costs: Sequence[Plain], foreseen: Sequence[Foreseen]
+) -> Iterator[Row | Summary | State]:
     """Rows with what theory foresees in the first, and summaries with what the start has cost."""
     for row in rows:
+        if isinstance(row, State):
+            yield row
+            continue
         at_first, at_last = foreseen[row.member]
         if isinstance(row, Summary):
             yield replace(row, values={**row.values, **costs[row.member], **at_last})

@@ -96,23 +96,40 @@ def compose_jobs(
 
 
 def plan(
-    runs: Sequence[Run], pack_size: int | None, sizes: dict[str, Size], device: torch.device
+    runs: Sequence[Run],
+    pack_size: int | None,
+    sizes: dict[str, Size],
+    device: torch.device,
+    done: Collection[str] = (),
 ) -> list[Pack]:
     """What trains together: runs that differ in `MEMBER_KEYS` alone, in packs of equal size.
 
+    Packs are those of the whole grid, so that a sweep that goes on trains the same ones; what is
+    left of packs that are partly done is put together anew.
+
     Args:
-        runs: What is left to train.
+        runs: The grid.
         pack_size: Runs a pack at most; None for what suits the device.
-        sizes: Of each run, by run id.
+        sizes: Of each run that is to train, by run id.
         device: Where they will train.
+        done: The ids of runs that do not have to train.
     """
     packs = []
     for group in _alike(runs):
-        limit = pack_size or _suited(sizes[group[0].id], device)
-        count = -(-len(group) // limit)
-        size = -(-len(group) // count)
-        packs += [_pack(group[i : i + size]) for i in range(0, len(group), size)]
+        todo = unfinished(group, done)
+        if not todo:
+            continue
+        limit = pack_size or _suited(sizes[todo[0].id], device)
+        whole = [part for part in _split(group, limit) if unfinished(part, done) == part]
+        taken = {run.id for part in whole for run in part}
+        packs += [_pack(part) for part in (*whole, *_split(unfinished(todo, taken), limit))]
     return packs
+
+
+def together(runs: Sequence[Run], ids: Sequence[Sequence[str]]) -> list[Pack]:
+    """Packs of runs by their ids, as they were in an earlier command."""
+    by_id = {run.id: run for run in runs}
+    return [_pack([by_id[run] for run in pack]) for pack in ids]
 
 
 def halves(pack: Pack) -> list[Pack]:
@@ -209,6 +226,15 @@ def _suited(size: Size, device: torch.device) -> int:
     by_parameters = CPU_PACK_PARAMETERS // size.parameters
     by_activations = CPU_PACK_ACTIVATIONS // max(1, size.activations)
     return max(1, min(CPU_PACK_RUNS, by_parameters, by_activations))
+
+
+def _split(runs: list[Run], limit: int) -> list[list[Run]]:
+    """Parts of equal size, up to one, and at most of this."""
+    if not runs:
+        return []
+    count = -(-len(runs) // limit)
+    size = -(-len(runs) // count)
+    return [runs[i : i + size] for i in range(0, len(runs), size)]
 
 
 def _pack(runs: Sequence[Run]) -> Pack:

@@ -27,6 +27,7 @@ class Progress:
         self.runs = runs
         self.total = steps
         self.done: dict[str, int] = {}
+        self.before = 0
         self.finished = 0
         self.diverged = 0
         self.begun = time.monotonic()
@@ -63,6 +64,11 @@ class Progress:
             self.spoken = time.monotonic()
             self.console.print(", ".join(self._texts().values()))
 
+    def resume(self, run: str, step: int) -> None:
+        """A run goes on after so many steps, which an earlier command trained."""
+        self.before += step - self.done.get(run, 0)
+        self.done[run] = step
+
     def finish(self, run: str, *, diverged: bool) -> None:
         """A run is complete. What a diverged one never trained counts as done."""
         self.finished += 1
@@ -78,7 +84,7 @@ class Progress:
     @property
     def speed(self) -> float:
         """Member-steps a second since the start."""
-        return self.trained / max(time.monotonic() - self.begun, 1e-9)
+        return (self.trained - self.before) / max(time.monotonic() - self.begun, 1e-9)
 
     def _update(self) -> None:
         fields: dict[str, Any] = dict(self._texts())

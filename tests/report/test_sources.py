@@ -75,8 +75,8 @@ def test_what_cannot_be_read_from_a_server_is_one_line(server):
     server.buckets["other"] = {"project": "p", "groupName": "h"}
     with pytest.raises(StoreError, match="no finished run of a study in group 'g'"):
         read("wandb:team/p?group=g")
-    server.refuses = 403
-    with pytest.raises(StoreError, match=r"permission|403"):
+    server.fault = 403
+    with pytest.raises(StoreError, match="Failed to verify credentials"):
         read("wandb:team/p?group=g")
 
 

@@ -1,0 +1,66 @@
+"""Where the mirror goes, as the configuration and wandb's own environment variables say."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from urllib.parse import urlsplit
+
+MODES = ("offline", "online", "off")
+# As wandb reads WANDB_MODE (https://docs.wandb.ai/models/track/environment-variables).
+ENVIRONMENT_MODES = {
+    "online": "online",
+    "offline": "offline",
+    "disabled": "off",
+    "dryrun": "offline",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the mirror goes: "offline" into files, "online" to a server, or "off"."""
+
+    mode: str = "offline"
+    project: str = "initstudy"
+    entity: str | None = None
+
+
+def check(settings: Settings) -> Settings:
+    """The settings after wandb's own environment variables, which win, checked before training.
+
+    Raises:
+        ValueError: The mode is unknown, or it is online and there is no key.
+    """
+    mode = os.environ.get("WANDB_MODE")
+    if mode is not None and mode not in ENVIRONMENT_MODES:
+        raise ValueError(f"WANDB_MODE={mode}: choose one of {', '.join(ENVIRONMENT_MODES)}")
+    settings = replace(
+        settings,
+        mode=ENVIRONMENT_MODES[mode] if mode else settings.mode,
+        project=os.environ.get("WANDB_PROJECT", settings.project),
+        entity=os.environ.get("WANDB_ENTITY", settings.entity),
+    )
+    if settings.mode not in MODES:
+        raise ValueError(f"tracking.mode={settings.mode}: choose one of {', '.join(MODES)}")
+    if settings.mode == "online" and not _has_key():
+        raise ValueError(
+            "tracking.mode=online: no W&B key; run `wandb login`, set WANDB_API_KEY, "
+            "or use tracking=offline"
+        )
+    return settings
+
+
+def _has_key() -> bool:
+    """Whether a key is at hand; `wandb.login` would ask the server, which may be slow or away."""
+    import wandb
+
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(wandb.setup().settings.base_url).hostname
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return host is not None and netrc(file).authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False

@@ -1,0 +1,122 @@
+"""The side of the mirror that training sees: calls that never wait and never fail."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from initstudy.config import Run
+from initstudy.tracking import pending
+from initstudy.tracking.pending import Mirrored
+from initstudy.tracking.settings import Settings
+from initstudy.tracking.worker import Worker
+
+Promised = tuple[Run, Mapping[str, Any], Mapping[str, Any]]
+
+# Rows that may wait for wandb. A run whose rows find no room is sent from the store later.
+BACKLOG = 50_000
+
+
+class Tracker:
+    """Mirrors the runs of one sweep to W&B. A context manager; leaving it waits for the rest.
+
+    Trouble with wandb never reaches the training: it is one warning in the log, and what could not
+    be sent lies in the store and in the files that `wandb sync` sends. Leaving it by an
+    interruption waits for nothing: what is missing then is sent when the sweep goes on.
+
+    Args:
+        settings: As `check` returns them.
+        directory: The sweep's; the files go into its folder `wandb`.
+        group: The sweep's name.
+    """
+
+    def __init__(self, settings: Settings, directory: Path, group: str) -> None:
+        self.settings = settings
+        self.directory = directory
+        self.group = group
+        self._calls: queue.Queue[tuple[Any, ...] | None] = queue.Queue(BACKLOG)
+        # Runs of which rows are missing; what comes after must not go ahead of them.
+        self._behind: set[str] = set()
+        self._thread: threading.Thread | None = None
+        if settings.mode != "off":
+            self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+
+    def __enter__(self) -> Tracker:
+        if self._thread:
+            self._thread.start()
+            for pack in pending.packs(self.directory):
+                self._call("finish", pack)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        if self._thread and not interrupted:
+            self._calls.put(None)
+            self._thread.join()
+
+    def start(self, run: str, config: Mapping[str, Any], name: str) -> None:
+        """Opens a W&B run.
+
+        Args:
+            run: Its id, so that a rerun continues the same W&B run.
+            config: The full configuration.
+            name: What people see.
+        """
+        self._behind.discard(run)
+        self._row("start", run, config, name)
+
+    def log(self, run: str, step: int, row: Mapping[str, Any]) -> None:
+        """Logs one row; lists are counts between `HISTOGRAM_EDGES`, None is left out."""
+        self._row("log", run, step, row)
+
+    def promise(self, pack: str, runs: Sequence[Promised]) -> None:
+        """Keeps on disk what W&B is to have of a pack, before the store says that it is complete.
+
+        Args:
+            pack: Its id in the store.
+            runs: Its runs, each with the configuration that W&B shows and its final values.
+
+        Raises:
+            StoreError: The directory cannot be written.
+        """
+        if self._thread:
+            mirrored = [Mirrored(run.id, run.label, config, ends) for run, config, ends in runs]
+            pending.write(self.directory, pack, mirrored)
+
+    def finish(self, pack: str) -> None:
+        """Sends what is missing of a pack that the store has, with the final values."""
+        self._call("finish", pack)
+
+    def discard(self, runs: Sequence[str]) -> None:
+        """Forgets runs that came to nothing, but for the rows that a server has had already."""
+        for run in runs:
+            self._row("discard", run)
+
+    def _row(self, method: str, run: str, *args: Any) -> None:
+        if self.settings.mode == "online" and run not in self._behind:
+            room = self._call(method, run, *args)
+            if not room:
+                self._behind.add(run)
+
+    def _call(self, *call: Any) -> bool:
+        if self._thread:
+            try:
+                self._calls.put_nowait(call)
+            except queue.Full:
+                return False
+        return True
+
+    def _work(self) -> None:
+        worker = Worker(self.settings, self.directory, self.group, self._behind)
+        while (call := self._calls.get()) is not None:
+            worker.do(*call)
+        worker.close()

@@ -1,0 +1,249 @@
+"""The thread's side of the mirror: knows wandb."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from initstudy import store
+from initstudy.ensemble import HISTOGRAM_EDGES
+from initstudy.tracking import pending
+from initstudy.tracking.pending import Mirrored
+from initstudy.tracking.settings import Settings
+
+log = logging.getLogger(__name__)
+
+INIT_TIMEOUT = 20.0
+FINISH_TIMEOUT = 20.0
+FINISHING_AT_ONCE = 64
+# How the client's log marks what ends an upload.
+FATAL = '"level":"ERROR+4"'
+KEYS = ("run", "step")
+
+
+class Worker:
+    """Opens, feeds and closes W&B runs. None of its methods raises.
+
+    Args:
+        settings: Where the mirror goes.
+        directory: The sweep's.
+        group: Its name.
+        behind: Runs of which rows were not handed over; the tracker adds to it.
+    """
+
+    def __init__(
+        self, settings: Settings, directory: Path, group: str, behind: Collection[str]
+    ) -> None:
+        self.settings = settings
+        self.directory = directory
+        self.group = group
+        self.behind = behind
+        self.mode = settings.mode
+        self.reachable = True
+        self.runs: dict[str, Any] = {}
+        self.trouble: list[str] = []
+        # Runs that were ended, or are about to be, with all their rows.
+        self.sent: set[str] = set()
+        self.finishing = _finishing()
+
+    def do(self, method: str, subject: str, *args: Any) -> None:
+        """One call of the tracker's: start, log, discard or finish."""
+        try:
+            getattr(self, f"_{method}")(subject, *args)
+        except Exception as error:
+            # Whatever wandb does, training goes on.
+            self._note(f"{method} of {subject}", error)
+
+    def close(self) -> None:
+        """Sends what is still promised, ends what is still open, and says what went wrong."""
+        self._send_promised()
+        for run, opened in self.runs.items():
+            # Open still: its pack did not become complete.
+            self.finishing.submit(self._end, run, opened, _nothing)
+        self.finishing.shutdown(wait=True)
+        if not self.reachable:
+            self._into_files()
+        if self.trouble:
+            more = f" (and {len(self.trouble) - 1} more)" if len(self.trouble) > 1 else ""
+            way = "the same command sends what is missing"
+            if not self.reachable:
+                way = f"`wandb sync {self.directory}/wandb/offline-run-*` sends what is missing"
+            log.warning("W&B: %s%s; %s", self.trouble[0], more, way)
+
+    def _send_promised(self) -> None:
+        for pack in pending.packs(self.directory):
+            self.do("finish", pack)
+
+    def _into_files(self) -> None:
+        """Writes offline runs of what no server took."""
+        import wandb
+
+        # The client's service holds a run that it could not open, and its id.
+        wandb.teardown()
+        self.mode = "offline"
+        self.finishing = _finishing()
+        self._send_promised()
+        self.finishing.shutdown(wait=True)
+
+    def _start(self, run: str, config: Mapping[str, Any], name: str) -> None:
+        if self.reachable:
+            self.runs[run] = self._open(run, config, name)
+
+    def _log(self, run: str, step: int, row: Mapping[str, Any]) -> None:
+        if run in self.runs:
+            _log_row(self.runs[run], step, row)
+
+    def _discard(self, run: str) -> None:
+        # At once: a run that begins anew asks the server how far it has come.
+        if run in self.runs:
+            self.runs.pop(run).finish()
+
+    def _finish(self, pack: str) -> None:
+        """Ends the runs of a pack; what W&B does not have of them comes from the store."""
+        promised = pending.read(self.directory, pack)
+        found = store.read_pack(self.directory, pack) if promised else None
+        if found is None:
+            # The store does not have it: it will train again, and be promised again.
+            pending.remove(self.directory, pack)
+            return
+        ended = _Countdown(len(promised), lambda: pending.remove(self.directory, pack))
+        for mirrored in promised:
+            if mirrored.run in self.sent:
+                continue
+            opened = self._complete(mirrored, found[1])
+            if opened is not None:
+                opened.summary.update({k: v for k, v in mirrored.summary.items() if v is not None})
+                self.sent.add(mirrored.run)
+                # Finishing waits for the upload; runs wait side by side.
+                self.finishing.submit(self._end, mirrored.run, opened, ended)
+
+    def _complete(self, mirrored: Mirrored, history: pl.DataFrame) -> Any:
+        """A W&B run that has all its rows; None where no server would take them."""
+        opened = self.runs.pop(mirrored.run, None)
+        if opened is not None:
+            if mirrored.run not in self.behind:
+                return opened
+            opened.finish()
+        if not self.reachable and self.mode == "online":
+            return None
+        opened = self._open(mirrored.run, mirrored.config, mirrored.name)
+        for row in history.filter(run=mirrored.run).iter_rows(named=True):
+            _log_row(opened, row["step"], {k: v for k, v in row.items() if k not in KEYS})
+        return opened
+
+    def _end(self, run: str, opened: Any, ended: Callable[[], None]) -> None:
+        try:
+            opened.finish()
+            _check_upload(opened)
+            ended()
+        except Exception as error:
+            self._note(f"finish of {run}", error)
+
+    def _note(self, what: str, error: Exception) -> None:
+        self.trouble.append(" ".join(f"{what}: {error}".split()))
+
+    def _open(self, run: str, config: Mapping[str, Any], name: str) -> Any:
+        if self.mode == "offline":
+            # Of an attempt that was broken off: this one is whole.
+            for earlier in self.directory.glob(f"wandb/offline-run-*-{run}"):
+                shutil.rmtree(earlier, ignore_errors=True)
+            return self._init(run, config, name)
+        try:
+            return self._init(run, config, name)
+        except Exception:
+            # To ask again for every run would take hours; the store has what the server lacks.
+            self.reachable = False
+            raise
+
+    def _init(self, run: str, config: Mapping[str, Any], name: str) -> Any:
+        import wandb
+
+        self.directory.mkdir(parents=True, exist_ok=True)
+        opened = wandb.init(
+            id=run,
+            name=name,
+            group=self.group,
+            config=dict(config),
+            project=self.settings.project,
+            entity=self.settings.entity,
+            dir=self.directory,
+            mode=self.mode,  # type: ignore[arg-type]
+            resume="allow" if self.mode == "online" else None,
+            reinit="create_new",
+            settings=wandb.Settings(
+                # Each of these costs time a run, and says the same for all runs of a sweep.
+                x_disable_stats=True,
+                x_disable_meta=True,
+                x_disable_machine_info=True,
+                x_save_requirements=False,
+                disable_git=True,
+                save_code=False,
+                console="off",
+                silent=True,
+                symlink=False,
+                init_timeout=INIT_TIMEOUT,
+                finish_timeout=FINISH_TIMEOUT,
+                finish_timeout_raises=True,
+            ),
+        )
+        opened.define_metric("*", step_metric="step")
+        for metric, best in (("loss", "min"), ("accuracy", "max")):
+            for split in ("train", "test"):
+                opened.define_metric(
+                    f"{split}/{metric}", step_metric="step", summary=f"last,{best}"
+                )
+        return opened
+
+
+class _Countdown:
+    """Does something at the last of so many calls, from any thread."""
+
+    def __init__(self, count: int, at_last: Callable[[], None]) -> None:
+        self.left = count
+        self.at_last = at_last
+        self.lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self.lock:
+            self.left -= 1
+            if self.left == 0:
+                self.at_last()
+
+
+def _check_upload(opened: Any) -> None:
+    """Raises where the client gave up on a server: it does not say so but in its log."""
+    file = Path(opened.dir).parent / "logs" / "debug-internal.log"
+    if FATAL in file.read_text(errors="replace"):
+        raise RuntimeError("the server refused some rows")
+
+
+def _finishing() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(FINISHING_AT_ONCE, thread_name_prefix="wandb-finish")
+
+
+def _nothing() -> None:
+    pass
+
+
+def _log_row(opened: Any, step: int, row: Mapping[str, Any]) -> None:
+    """Logs a row under its own step, so that one that the server has is not logged again."""
+    import wandb
+
+    if step < opened.starting_step:
+        return
+    values: dict[str, Any] = {"step": step}
+    for key, value in row.items():
+        if isinstance(value, list):
+            counts, edges = np.asarray(value), np.asarray(HISTOGRAM_EDGES)
+            values[key] = wandb.Histogram(np_histogram=(counts, edges))
+        elif value is not None:
+            values[key] = value
+    opened.log(values, step=step, commit=True)

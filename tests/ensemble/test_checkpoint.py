@@ -1,0 +1,89 @@
+"""A training that goes on from a state is, bit for bit, the one that was never broken off."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from initstudy.ensemble import (
+    SGD,
+    Adam,
+    Probes,
+    Schedule,
+    Stack,
+    State,
+    find_layers,
+    train,
+)
+from tests.ensemble.test_train import cnn, draws, mlp, problem
+
+STDS = (0.1, 1e12, 0.3)
+STEPS = 13
+
+
+def dropping():
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 24), nn.Dropout(0.3), nn.Linear(24, 4))
+
+
+def sgd(params):
+    return SGD(params, lr=0.05, momentum=[0.9, 0.5, 0.0], weight_decay=0.01)
+
+
+def adam(params):
+    return Adam(params, lr=[0.003, 0.01, 0.02])
+
+
+def begin(make, optimizer, vectorized, start=None, due=lambda: False):
+    """Rows of a training whose second member diverges, at a cadence that states fall between."""
+    torch.manual_seed(3 if start is None else 4)
+    members, batches = draws(make, STDS), problem(len(STDS))
+    stack = Stack(make(), members, vectorized=vectorized)
+    x, y = batches(0)
+    test = lambda: iter([(x[0], y[0])])  # noqa: E731
+    layers = find_layers(make(), x[0])
+    schedule = Schedule(STEPS, 4, 6, Probes("full", 5), keep_weights=True)
+    chosen = optimizer(list(stack.params.values()))
+    torch.manual_seed(0 if start is None else 4)
+    return train(stack, chosen, batches, test, layers, schedule, start=start, due=due)
+
+
+def comparable(items):
+    """As text, in which NaN is itself: floats are written so that they are read back exactly."""
+    weights = [getattr(item, "weights", None) or {} for item in items]
+    listed = [{name: tensor.tolist() for name, tensor in each.items()} for each in weights]
+    rows = [(item.member, getattr(item, "step", None), repr(item.values)) for item in items]
+    return rows, repr(listed)
+
+
+@pytest.mark.parametrize(
+    ("make", "vectorized"),
+    [(mlp, True), (cnn, True), (cnn, False), (dropping, False)],
+    ids=["mlp", "cnn-batchnorm", "one-by-one", "dropout"],
+)
+@pytest.mark.parametrize("optimizer", [sgd, adam])
+def test_going_on_from_any_step_is_as_if_nothing_had_happened(make, vectorized, optimizer):
+    undisturbed = comparable(list(begin(make, optimizer, vectorized)))
+    before, states = [], []
+    for item in begin(make, optimizer, vectorized, due=lambda: True):
+        if isinstance(item, State):
+            tensors = {name: tensor.clone() for name, tensor in item.tensors.items()}
+            facts = json.loads(json.dumps(item.facts))
+            states.append((len(before), replace(item, tensors=tensors, facts=facts)))
+        else:
+            before.append(item)
+    assert comparable(before) == undisturbed
+    assert len(states) == STEPS
+    for count, state in states:
+        after = list(begin(make, optimizer, vectorized, start=state))
+        assert comparable([*before[:count], *after]) == undisturbed
+
+
+def test_a_state_of_another_model_is_refused():
+    state = next(i for i in begin(mlp, sgd, True, due=lambda: True) if isinstance(i, State))
+    for make, optimizer in ((cnn, sgd), (mlp, adam)):
+        with pytest.raises(ValueError, match="is not as it was"):
+            list(begin(make, optimizer, True, start=state))
