@@ -30,6 +30,7 @@ class WandbServer:
         self.summary: dict[str, dict[str, Any]] = {}
         self.upserts: list[dict[str, Any]] = []
         self.complete: set[str] = set()
+        self.views: dict[str, dict[str, Any]] = {}
         self.buckets: dict[str, dict[str, Any]] = defaultdict(dict)
         self.resumes: list[dict[str, Any]] = []
         self.fault: str | int | None = None
@@ -73,6 +74,17 @@ class WandbServer:
             return {"viewer": viewer}
         if "serverInfo" in query:
             return {"serverInfo": {"cliVersionInfo": {}, "latestLocalVersionInfo": None}}
+        if "upsertView" in query:
+            return {"upsertView": self._save_view(variables)}
+        if "allViews" in query:
+            return {"project": {"allViews": self._views(variables)}}
+        if "projects(" in query or "models(" in query:
+            page = {"endCursor": None, "hasNextPage": False}
+            node = {"id": "1", "name": "p", "entityName": "team", "user": None,
+                    "createdAt": "2026-01-01T00:00:00", "isBenchmark": False}  # fmt: skip
+            return {"models": {"edges": [{"node": node, "cursor": "1"}], "pageInfo": page}}
+        if "ProjectInternalId" in query:
+            return {"project": {"id": "1", "internalId": "1"}}
         if "HistoryPage" in query:
             first, last = variables["minStep"], variables["maxStep"]
             rows = self.rows(variables["run"])
@@ -96,6 +108,23 @@ class WandbServer:
         return {"id": "x", "name": variables.get("name"), "displayName": None, "project": project,
                 "description": "", "config": "{}", "sweepName": None, "summaryMetrics": "{}",
                 "historyLineCount": len(self.history[variables.get("name", "")])}  # fmt: skip
+
+    def _save_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+        known = variables.get("id") or f"view{len(self.views)}"
+        inserted = known not in self.views
+        project = {"id": "1", "name": variables["projectName"], "entityName": "team"}
+        dates = dict.fromkeys(("createdAt", "updatedAt"), "2026-01-01T00:00:00")
+        self.views[known] = {**variables, "id": known, "project": project, **dates}
+        return {"view": self.views[known], "inserted": inserted}
+
+    def _views(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """The views of a type, and of a name where the client gives one."""
+        name = variables.get("viewName")
+        found = [view | {"user": None} for view in self.views.values()
+                 if view["type"] == variables.get("viewType", "runs")
+                 and name in (None, view["name"])]  # fmt: skip
+        page = {"endCursor": None, "hasNextPage": False}
+        return {"edges": [{"node": v, "cursor": v["id"]} for v in found], "pageInfo": page}
 
     def _runs(self, variables: dict[str, Any]) -> dict[str, Any] | None:
         """The finished runs of a project that pass the client's filters."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from initstudy.report import claims, html, words
+from initstudy.report import claims, html, pdf, words
 from initstudy.report.claims import Result
 from initstudy.report.frames import Study, prepare
 from initstudy.report.sources import read
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from initstudy.report.charts import Draw
     from initstudy.report.style import Spec
 
+FORMATS = ("html", "markdown", "pdf")
 PNG_SCALE = 2.0
 WORKERS = 3
 
@@ -31,36 +33,72 @@ class Report:
     table: words.Table
 
 
-def write(path: str | Path, out: str | Path | None = None) -> Report:
+def write(
+    source: str | Path, out: str | Path | None = None, formats: Sequence[str] = FORMATS[:2]
+) -> Report:
     """Evaluates a sweep's claims, draws its charts and writes the page.
 
     Args:
-        path: The sweep's directory.
-        out: Where to write `index.html`, `README.md`, `claims.json` and `charts/`; by default its
-            `report`.
+        source: What `sources.read` takes, such as the sweep's directory.
+        out: Where to write `index.html`, `README.md` with `charts/`, `report.pdf`, and always
+            `claims.json`; by default the source's `report`.
+        formats: Which of `FORMATS`.
 
     Raises:
-        StoreError: There is nothing there to report on.
+        StoreError: There is nothing there to report on, or it cannot be printed.
     """
     from initstudy.report.charts import ON_PAGES
 
-    study = prepare(read(path))
-    folder = Path(out) if out else Path(path) / "report"
+    study = prepare(read(source))
+    folder = Path(out) if out else Path(source) / "report"
     # The slowest parts are native code that runs beside Python: the page's scripts, the images.
     with ThreadPoolExecutor(WORKERS) as pool:
         scripts = pool.submit(html.scripts)
         results = claims.evaluate(study)
         specs, absent = _draw(study, {})
-        _make_room(folder / "charts", set(specs))
-        images = [pool.submit(_write_image, folder / "charts" / n, s) for n, s in specs.items()]
-        text = words.markdown(study, results, list(specs), absent)
-        words.write_text(folder / "README.md", text)
-        page = html.page_of(study, results, *_draw(study, ON_PAGES, specs))
-        index = words.write_text(folder / "index.html", html.render(page, scripts.result()))
-        words.write_text(folder / "claims.json", words.machine_readable(study, results))
+        index = words.write_text(folder / "claims.json", words.machine_readable(study, results))
+        images = []
+        if "markdown" in formats:
+            _make_room(folder / "charts", set(specs))
+            images = [pool.submit(_write_image, folder / "charts" / n, s) for n, s in specs.items()]
+            text = words.markdown(study, results, list(specs), absent)
+            index = words.write_text(folder / "README.md", text)
+        if {"html", "pdf"} & set(formats):
+            page = html.page_of(study, results, *_draw(study, ON_PAGES, specs))
+            index = words.write_text(folder / "index.html", html.render(page, scripts.result()))
+        if "pdf" in formats:
+            index = pdf.write(folder / "index.html", folder / "report.pdf")
         for image in images:
             image.result()
     return Report(index, results, words.table(study))
+
+
+def compare_sweeps(
+    sources: Sequence[str | Path], out: str | Path | None = None
+) -> tuple[Path, words.Table]:
+    """Writes a page with sweeps side by side, and gives its path and the table of differences.
+
+    Args:
+        sources: Two or more that `sources.read` takes; the others are compared with the first.
+        out: Where to write `index.html`; by default `compare/FIRST_OTHER`.
+
+    Raises:
+        StoreError: One of them cannot be read, or they have nothing in common.
+    """
+    from initstudy.report import compare
+
+    studies = {}
+    for source in sources:
+        study = prepare(read(source))
+        name = str(study.about.get("name") or source)
+        studies[str(source) if name in studies else name] = study
+    page = compare.page(studies)
+    names = list(studies)
+    joined = "_".join("".join(c if c.isalnum() else "_" for c in name) for name in names)
+    folder = Path(out) if out else Path("compare") / joined
+    index = words.write_text(folder / "index.html", html.render(page, html.scripts()))
+    found = compare.pairs(studies)
+    return index, compare.table(names[0], studies[names[0]], found)
 
 
 def _draw(

@@ -6,18 +6,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from initstudy.report import Report
+from initstudy.report import Report, words
 from initstudy.report.words import numbers
 
 STYLES = {"PASS": "bold green", "FAIL": "bold red", "UNDECIDED": "yellow"}
 
 
-def show(console: Console, report: Report) -> None:
-    """Prints it."""
-    table = Table(*report.table.columns, box=None, header_style="bold")
-    for row in report.table.rows:
+def show_table(console: Console, values: words.Table) -> None:
+    """Prints a table of values."""
+    table = Table(*values.columns, box=None, header_style="bold")
+    for row in values.rows:
         table.add_row(*row)
     console.print(table)
+
+
+def show(console: Console, report: Report) -> None:
+    """Prints it."""
+    show_table(console, report.table)
     for result in report.results:
         style = STYLES[result.verdict]
         console.print(
