@@ -7,6 +7,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def study(
                 said = f"its report: python -m initstudy.report {directory}"
                 console.print(said, highlight=False)
             elif store.finished(directory):
-                _report(console, directory)
+                _report(console, directory, tracker if len(runs) > 1 else None)
     if failed:
         _say_failed(failed)
 
@@ -188,8 +189,20 @@ def _device_name(device: torch.device) -> str:
     return f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _report(console: Console, directory: Path) -> None:
+def _report(console: Console, directory: Path, tracker: tracking.Tracker | None) -> None:
+    """Writes and shows the report; a tracker logs it as the sweep's own run."""
     from initstudy.report import write
     from initstudy.report.terminal import show
 
-    show(console, write(directory))
+    written = write(directory)
+    show(console, written)
+    if tracker is not None:
+        charts = directory / "report" / "charts"
+        tracker.study(
+            tracking.StudyRecord(
+                directory, written.index, written.headline,
+                [asdict(result) for result in written.results], written.charts,
+                {name: charts / f"{name}.png" for name in written.charts},
+                store.load(directory).runs,
+            )
+        )  # fmt: skip

@@ -32,7 +32,7 @@ def command(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     # Pictures take seconds; the tests of the report draw them.
-    monkeypatch.setattr("initstudy.command._report", lambda console, directory: None)
+    monkeypatch.setattr("initstudy.command._report", lambda *_: None)
     # `main` sets this for Hydra; undone after the test.
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 

@@ -150,7 +150,7 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(tmp_path):
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         sys.argv = ["x", "-m", "seed=range(8)", "model.width=1500", "executor.pack_size=8",
                     "max_steps=2", "data.subset=64", "tracking=off", "probes=off", "name=grid"]
-        initstudy.command._report = lambda console, directory: None
+        initstudy.command._report = lambda *_: None
         initstudy.__main__.main()
     """)
     done = subprocess.run(

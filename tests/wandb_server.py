@@ -30,6 +30,9 @@ class WandbServer:
         self.summary: dict[str, dict[str, Any]] = {}
         self.upserts: list[dict[str, Any]] = []
         self.complete: set[str] = set()
+        self.producers: dict[str, list[str]] = defaultdict(list)
+        self.artifacts: dict[str, dict[str, Any]] = {}
+        self.charts: dict[str, Any] = {}
         self.views: dict[str, dict[str, Any]] = {}
         self.buckets: dict[str, dict[str, Any]] = defaultdict(dict)
         self.resumes: list[dict[str, Any]] = []
@@ -74,6 +77,15 @@ class WandbServer:
             return {"viewer": viewer}
         if "serverInfo" in query:
             return {"serverInfo": {"cliVersionInfo": {}, "latestLocalVersionInfo": None}}
+        if "createArtifact(" in query:
+            return {"createArtifact": self._artifact(variables.get("input", variables))}
+        if "ArtifactByID" in query:
+            return {"artifact": self._kept(variables["id"])}
+        if "query Run(" in query:
+            return {"project": {"internalId": "1", "run": self._node(variables["name"], {})}}
+        if "createCustomChart" in query:
+            self.charts[variables["chartName"]] = json.loads(variables["spec"])
+            return {"createCustomChart": {"chart": {"id": variables["chartName"]}}}
         if "upsertView" in query:
             return {"upsertView": self._save_view(variables)}
         if "allViews" in query:
@@ -108,6 +120,26 @@ class WandbServer:
         return {"id": "x", "name": variables.get("name"), "displayName": None, "project": project,
                 "description": "", "config": "{}", "sweepName": None, "summaryMetrics": "{}",
                 "historyLineCount": len(self.history[variables.get("name", "")])}  # fmt: skip
+
+    def _artifact(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Takes an artifact as one whose files it has already."""
+        name = wanted.get("artifactCollectionName") or wanted["artifactCollectionNames"][0]
+        self.artifacts.setdefault(name, wanted)
+        self.producers[name].append(wanted["runName"])
+        known = {"id": name, "state": "COMMITTED", "artifactSequence": {"latestArtifact": None}}
+        return {"artifact": {"__typename": "Artifact", **known}}
+
+    def _kept(self, name: str) -> dict[str, Any]:
+        wanted = self.artifacts[name]
+        project = {"id": "1", "internalId": "1", "name": wanted["projectName"],
+                   "entity": {"name": "team"}}  # fmt: skip
+        return {"id": name, "artifactSequence": {"name": name, "project": project},
+                "versionIndex": 0, "artifactType": {"name": wanted["artifactTypeName"]},
+                "description": None, "metadata": None, "ttlDurationSeconds": -1,
+                "ttlIsInherited": True, "tags": [], "historyStep": None, "state": "COMMITTED",
+                "size": 1, "digest": wanted["digest"], "digestAlgorithm": "MANIFEST_MD5",
+                "commitHash": "c", "fileCount": 1, "createdAt": "2026-01-01T00:00:00",
+                "updatedAt": None, "aliases": []}  # fmt: skip
 
     def _save_view(self, variables: dict[str, Any]) -> dict[str, Any]:
         known = variables.get("id") or f"view{len(self.views)}"

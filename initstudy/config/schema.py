@@ -60,6 +60,7 @@ class Tracking:
     mode: str = "offline"
     project: str = "initstudy"
     entity: str | None = None
+    granularity: str = "run"
 
 
 @dataclass

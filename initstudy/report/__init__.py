@@ -26,11 +26,21 @@ WORKERS = 3
 
 @dataclass(frozen=True)
 class Report:
-    """A written report: where it lies and what it says."""
+    """A written report.
+
+    Attributes:
+        index: Where it lies.
+        headline: The verdict in words.
+        results: Of the claims.
+        table: What came of each value.
+        charts: The specifications of its pictures, by name.
+    """
 
     index: Path
+    headline: str
     results: list[Result]
     table: words.Table
+    charts: dict[str, Spec]
 
 
 def write(
@@ -70,7 +80,7 @@ def write(
             index = pdf.write(folder / "index.html", folder / "report.pdf")
         for image in images:
             image.result()
-    return Report(index, results, words.table(study))
+    return Report(index, words.headline(study, results), results, words.table(study), specs)
 
 
 def compare_sweeps(

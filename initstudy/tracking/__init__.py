@@ -9,6 +9,7 @@ W&B has them too. What a kill, or a server that is too slow, leaves unsent is se
 """
 
 from initstudy.tracking.settings import Settings, check
+from initstudy.tracking.study import StudyRecord
 from initstudy.tracking.tracker import Tracker
 
-__all__ = ["Settings", "Tracker", "check"]
+__all__ = ["Settings", "StudyRecord", "Tracker", "check"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 MODES = ("offline", "online", "off")
+GRANULARITIES = ("run", "study")
 # As wandb reads WANDB_MODE (https://docs.wandb.ai/models/track/environment-variables).
 ENVIRONMENT_MODES = {
     "online": "online",
@@ -20,18 +21,26 @@ ENVIRONMENT_MODES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the mirror goes: "offline" into files, "online" to a server, or "off"."""
+    """Where the mirror goes, and how fine it is.
+
+    Attributes:
+        mode: "offline" into files, "online" to a server, or "off".
+        project, entity: Whose runs they are.
+        granularity: "run" for a W&B run a grid point, and one for the sweep; "study" for the last
+            one alone, which keeps W&B usable with thousands of runs.
+    """
 
     mode: str = "offline"
     project: str = "initstudy"
     entity: str | None = None
+    granularity: str = "run"
 
 
 def check(settings: Settings) -> Settings:
     """The settings after wandb's own environment variables, which win, checked before training.
 
     Raises:
-        ValueError: The mode is unknown, or it is online and there is no key.
+        ValueError: The mode or the granularity is unknown, or it is online and there is no key.
     """
     mode = os.environ.get("WANDB_MODE")
     if mode is not None and mode not in ENVIRONMENT_MODES:
@@ -44,6 +53,10 @@ def check(settings: Settings) -> Settings:
     )
     if settings.mode not in MODES:
         raise ValueError(f"tracking.mode={settings.mode}: choose one of {', '.join(MODES)}")
+    if settings.granularity not in GRANULARITIES:
+        raise ValueError(
+            f"tracking.granularity={settings.granularity}: choose {' or '.join(GRANULARITIES)}"
+        )
     if settings.mode == "online" and not _has_key():
         raise ValueError(
             "tracking.mode=online: no W&B key; run `wandb login`, set WANDB_API_KEY, "

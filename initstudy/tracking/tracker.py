@@ -13,6 +13,7 @@ from initstudy.config import Run
 from initstudy.tracking import pending
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings
+from initstudy.tracking.study import StudyRecord, study_id
 from initstudy.tracking.worker import Worker
 
 Promised = tuple[Run, Mapping[str, Any], Mapping[str, Any]]
@@ -88,7 +89,7 @@ class Tracker:
         Raises:
             StoreError: The directory cannot be written.
         """
-        if self._thread:
+        if self._thread and self.settings.granularity == "run":
             mirrored = [Mirrored(run.id, run.label, config, ends) for run, config, ends in runs]
             pending.write(self.directory, pack, mirrored)
 
@@ -101,8 +102,13 @@ class Tracker:
         for run in runs:
             self._row("discard", run)
 
+    def study(self, record: StudyRecord) -> None:
+        """Logs the sweep as a whole, as one more run of job type "study"."""
+        self._call("study", study_id(self.group), record)
+
     def _row(self, method: str, run: str, *args: Any) -> None:
-        if self.settings.mode == "online" and run not in self._behind:
+        wanted = self.settings.mode == "online" and self.settings.granularity == "run"
+        if wanted and run not in self._behind:
             room = self._call(method, run, *args)
             if not room:
                 self._behind.add(run)

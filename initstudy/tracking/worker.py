@@ -18,6 +18,7 @@ from initstudy.ensemble import HISTOGRAM_EDGES
 from initstudy.tracking import pending
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings
+from initstudy.tracking.study import JOB, StudyRecord, log_study
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Worker:
         self.finishing = _finishing()
 
     def do(self, method: str, subject: str, *args: Any) -> None:
-        """One call of the tracker's: start, log, discard or finish."""
+        """One call of the tracker's: start, log, discard, finish or study."""
         try:
             getattr(self, f"_{method}")(subject, *args)
         except Exception as error:
@@ -150,20 +151,30 @@ class Worker:
     def _note(self, what: str, error: Exception) -> None:
         self.trouble.append(" ".join(f"{what}: {error}".split()))
 
-    def _open(self, run: str, config: Mapping[str, Any], name: str) -> Any:
+    def _study(self, run: str, record: StudyRecord) -> None:
+        """The sweep's own run, from beginning to end."""
+        if not self.reachable and self.mode == "online":
+            return
+        opened = self._open(run, {"name": self.group}, f"{self.group}: study", JOB)
+        try:
+            log_study(opened, record, online=self.mode == "online")
+        finally:
+            self.finishing.submit(self._end, run, opened, _nothing)
+
+    def _open(self, run: str, config: Mapping[str, Any], name: str, job: str | None = None) -> Any:
         if self.mode == "offline":
             # Of an attempt that was broken off: this one is whole.
             for earlier in self.directory.glob(f"wandb/offline-run-*-{run}"):
                 shutil.rmtree(earlier, ignore_errors=True)
-            return self._init(run, config, name)
+            return self._init(run, config, name, job)
         try:
-            return self._init(run, config, name)
+            return self._init(run, config, name, job)
         except Exception:
             # To ask again for every run would take hours; the store has what the server lacks.
             self.reachable = False
             raise
 
-    def _init(self, run: str, config: Mapping[str, Any], name: str) -> Any:
+    def _init(self, run: str, config: Mapping[str, Any], name: str, job: str | None) -> Any:
         import wandb
 
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -171,6 +182,7 @@ class Worker:
             id=run,
             name=name,
             group=self.group,
+            job_type=job,
             config=dict(config),
             project=self.settings.project,
             entity=self.settings.entity,
