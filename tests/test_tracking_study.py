@@ -18,15 +18,21 @@ SPEC = {"mark": "bar", "data": {"values": [{"x": 1}]}}
 CLAIM = {"claim": "hurts", "verdict": "PASS", "estimate": -0.5}
 
 
-@pytest.fixture
-def server(monkeypatch):
+@pytest.fixture(autouse=True)
+def _fresh_service():
+    """wandb keeps one service process; each test's environment needs its own."""
+    yield
     import wandb
 
+    wandb.teardown()
+
+
+@pytest.fixture
+def server(monkeypatch):
     with WandbServer() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         yield server
-        wandb.teardown()
 
 
 def record(directory: Path) -> StudyRecord:
@@ -80,12 +86,12 @@ def test_of_thousands_of_runs_the_study_alone_is_a_wandb_run(command, monkeypatc
     assert "tracking.granularity=sweep: choose run or study" in err
 
 
-def test_a_server_that_refuses_the_study_costs_nothing_but_a_line(server, tmp_path, caplog):
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr(tracking.worker, "INIT_TIMEOUT", 3.0)
+def test_a_server_that_refuses_the_study_costs_nothing_but_a_line(
+    server, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(tracking.worker, "INIT_TIMEOUT", 3.0)
     settings = check(Settings("online", "p"))
     server.fault = 401
     with Tracker(settings, tmp_path, "grid") as tracker:
         tracker.study(record(tmp_path))
-    monkey.undo()
     assert "W&B: study of" in caplog.text
