@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from initstudy import __version__, checkpoints, stopping, store, tracking
+from initstudy import __version__, checkpoints, locks, stopping, store, tracking
 from initstudy.config import ConfigError, Plain, Run
 from initstudy.sweep import build, plan
 from initstudy.sweep.execute import alike, execute
@@ -59,18 +59,19 @@ def study(
     device = build.device(first["device"])
     settings = _tracking(first["tracking"])
     store.ensure_writable(directory)
-    with store.lock(directory):
+    with locks.lock(directory):
         for line in store.set_aside_damaged(directory):
             console.print(line, highlight=False, soft_wrap=True)
         todo, packs = _plan(runs, directory, device)
-        _write_study(config, directory, overrides, device, packs)
+        _write_study(config, directory, overrides, device, packs, len(runs))
         opening = _opening(runs, todo, packs, directory, device)
         console.print(opening, highlight=False, soft_wrap=True)
         failed: dict[str, str] = {}
         # W&B finishes while the report is drawn.
         with tracking.Tracker(settings, directory, group=directory.name) as tracker:
             if packs:
-                with Progress(console, len(todo), sum(_steps(run) for run in todo)) as progress:
+                steps = sum(_steps(run) for run in todo)
+                with Progress(console, directory, len(todo), steps, len(packs)) as progress:
                     failed = execute(packs, directory, device, tracker, progress)
                 trained = f"trained {len(todo) - len(failed)} runs at"
                 console.print(f"{trained} {progress.speed:,.0f} member-steps/s", highlight=False)
@@ -137,6 +138,7 @@ def _write_study(
     overrides: list[str],
     device: torch.device,
     packs: Sequence[plan.Pack],
+    runs: int,
 ) -> None:
     """The study's description; what an earlier call has trained stays described."""
     previous = store.read_study(directory)
@@ -152,6 +154,7 @@ def _write_study(
         "paper": OmegaConf.to_container(config.paper, resolve=True),
         "claims": claims,
         "layers": layers,
+        "runs": runs,
     }
     if packs:
         described |= {

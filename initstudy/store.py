@@ -15,18 +15,16 @@ under the name NAME.damaged, and its runs count as not trained.
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from initstudy.files import first_changed, remove_leftovers, sums, write_atomically
+from initstudy.files import first_changed, sums, write_atomically
 
 RUNS, HISTORY, FAILED = ".runs.parquet", ".history.parquet", ".failed.json"
 SUMS, TIMING = ".sha256", ".timing.json"
@@ -88,33 +86,6 @@ def finished(path: str | Path) -> set[str]:
     """The ids of the runs that are complete in a sweep's directory, which may not exist yet."""
     files = sorted((Path(path) / "store").glob(f"*{RUNS}"))
     return {run for file in files for run in _read_parquet(file, columns=["run"])["run"]}
-
-
-@contextmanager
-def lock(path: str | Path) -> Iterator[None]:
-    """Holds a sweep's directory, which may not exist yet, for this process alone.
-
-    The operating system holds the lock, so that a process that dies leaves none behind.
-
-    Raises:
-        StoreError: Another process holds it, or the directory cannot be written.
-    """
-    from filelock import FileLock, Timeout
-
-    file = Path(path) / ".lock"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(file).acquire(timeout=0)
-    except Timeout as error:
-        raise StoreError(
-            f"dir={path}: another sweep is writing there; wait for it, or choose another name="
-        ) from error
-    except OSError as error:
-        raise StoreError(f"dir={path}: cannot be written: {error.strerror}") from error
-    with held:
-        folders = (Path(path), *(Path(path) / name for name in ("store", "wandb-pending")))
-        remove_leftovers(itertools.chain(folders, (Path(path) / "runs").glob("*")))
-        yield
 
 
 def set_aside_damaged(path: str | Path) -> list[str]:

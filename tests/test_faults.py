@@ -114,8 +114,8 @@ def test_a_damaged_description_is_written_anew(command):
 def test_a_second_sweep_into_one_directory_is_refused_and_a_crash_leaves_no_lock(command):
     holder = textwrap.dedent("""
         import sys, time
-        from initstudy import store
-        with store.lock("runs/grid"):
+        from initstudy import locks
+        with locks.lock("runs/grid"):
             print("held", flush=True)
             time.sleep(60)
     """)

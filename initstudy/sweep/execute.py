@@ -73,6 +73,7 @@ def execute(
         ids = [run.id for run in pack.runs]
         every = config["checkpoint"]["every"]
         checkpoint = Checkpoint(directory, pack.id, ids, every, alike(config, device))
+        progress.begin(pack.id)
         try:
             _complete(pack, directory, device, tracker, progress, checkpoint)
         except store.StoreError:
@@ -92,7 +93,8 @@ def execute(
                 run = pack.runs[0]
                 failed[run.label] = reason
                 store.write_failure(directory, run.id, reason, run.config)
-                progress.finish(run.id, diverged=False)
+                progress.finish(run.id, failed=True)
+        progress.end(pack.id)
         # What a pack held, most of all one that did not fit, may hang in cycles.
         gc.collect()
     return failed
@@ -134,7 +136,8 @@ def _complete(
         elif isinstance(item, Row):
             history.append({"run": run.id, "step": item.step, **item.values})
             tracker.log(run.id, item.step, item.values)
-            progress.step(run.id, item.step)
+            loss = item.values.get("train/loss")
+            progress.step(run.id, item.step, loss if isinstance(loss, float) else None)
         elif isinstance(item, Summary):
             ended[run.id] = {**item.values, "device": str(device), "torch": torch.__version__}
             if item.weights is not None:
