@@ -96,3 +96,11 @@ def test_the_report_command_draws_again_and_refuses_what_is_no_sweep(tmp_path):
     readme = (tmp_path / "elsewhere/README.md").read_text()
     for name in names:
         assert f"(charts/{name}.png)" in readme
+
+
+def test_a_store_of_another_version_is_named_in_one_line(tmp_path):
+    old = sweep(stds=[0.1])
+    runs = old.runs.drop("diverged_step", "test/loss")
+    with pytest.raises(stores.StoreError, match="it has no test/loss, diverged_step; run the") as e:
+        write(save(stores.Store(runs, old.history, old.study), tmp_path))
+    assert "\n" not in str(e.value)
