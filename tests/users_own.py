@@ -37,6 +37,17 @@ MINE = """
                 raise ArithmeticError("the ninth call is one too many")
             return super().forward(x)
 
+    class Undefined(Net):
+        def forward(self, x):
+            return super().forward(x) * float("nan")
+
+    class Shrinking(Net):
+        calls = 0
+        def forward(self, x):
+            self.calls += self.training
+            logits = super().forward(x)
+            return logits[..., :-1] if self.calls > 12 else logits
+
     class Choosy:
         def __init__(self, std):
             self.std = std

@@ -164,7 +164,7 @@ def html(
         charts=entries,
         table=table(study),
         # Inside a script element "</" would end it, whatever the text is.
-        specs=json.dumps(charts, allow_nan=False).replace("</", "<\\/"),
+        specs=json.dumps(charts, allow_nan=False).replace("<", r"\u003c"),
         bundle=bundle,
         footer="Written by initstudy from the store beside it; the same command draws it again.",
     )
