@@ -1,6 +1,6 @@
 """Is anything lost? Kills a sweep again and again, and compares its end with an undisturbed one.
 
-    python experiments/faults.py                                  # 42 runs, 30 kills; five minutes
+    python experiments/faults.py                                  # 42 runs, 30 kills; ten minutes
     python experiments/faults.py --kills 3 --runs 6 --steps 600   # reduced
 
 Trains `+sweep=std_grid` once without disturbance, then again as processes that end by SIGKILL,
