@@ -104,6 +104,8 @@ def test_a_damaged_pack_is_set_aside_and_trained_again(command, part, how):
     assert f"{file}: damaged, set aside" in out
     assert "2 of 4 complete; training 2" in out
     assert file.with_name(f"{file.name}.damaged").exists()
+    # The pack is the one that it was: what trains together is told by the grid, not by the rest.
+    assert file.exists()
     assert results("runs/grid").equals(before)
 
 

@@ -111,8 +111,6 @@ class Worker:
         promised = pending.read(self.directory, pack)
         found = store.read_pack(self.directory, pack) if promised else None
         if found is None:
-            # The store does not have it: it will train again, and be promised again.
-            pending.remove(self.directory, pack)
             return
         ended = _Countdown(len(promised), lambda: pending.remove(self.directory, pack))
         for mirrored in promised:
