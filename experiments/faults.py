@@ -40,11 +40,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--runs", type=int, default=42, help="of the grid, a multiple of three")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=2640)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
     command = [
-        sys.executable, "-m", "initstudy", "+sweep=std_grid", f"max_steps={given.steps}",
+        sys.executable, "-m", "initstudy", "+sweep=std_grid",
+        "epochs=100000", f"max_steps={given.steps}",
         f"init.std={geomspace(0.001, 4, given.runs // 3)}", "executor.pack_size=6",
         "checkpoint.every=0.5",
     ]  # fmt: skip

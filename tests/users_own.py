@@ -1,6 +1,9 @@
 """A user's own module, as text to be written where the command runs."""
 
 MINE = """
+    import os
+    import time
+
     import torch
     from torch import nn
 
@@ -35,6 +38,11 @@ MINE = """
             self.calls += self.training
             if self.calls == 9:
                 raise ArithmeticError("the ninth call is one too many")
+            return super().forward(x)
+
+    class Slow(Net):
+        def forward(self, x):
+            time.sleep(float(os.environ.get("SLOW", "0")) * self.training)
             return super().forward(x)
 
     class Undefined(Net):
