@@ -58,6 +58,7 @@ def study(
     stopping.advise(f"to continue: {_to_continue(config, directory, overrides)}")
     device = build.device(first["device"])
     settings = _tracking(first["tracking"])
+    _check_claims(first["claims"])
     store.ensure_writable(directory)
     with locks.lock(directory):
         for line in store.set_aside_damaged(directory):
@@ -111,6 +112,13 @@ def _tracking(section: Plain) -> tracking.Settings:
         return tracking.check(tracking.Settings(**section))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _check_claims(claims: Plain) -> None:
+    if claims:
+        from initstudy.report.claims import check
+
+        check(claims)
 
 
 def _opening(

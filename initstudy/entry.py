@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -35,6 +36,8 @@ def enter() -> None:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra would print a trace and leave with code 1; with this it hands the error over.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # wandb logs into its run's folder: on a full disk each line would print a trace.
+    logging.raiseExceptions = wants_traceback
     register()
     try:
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(one)()

@@ -60,11 +60,11 @@ def load(path: str | Path) -> Store:
     path = Path(path)
     if not path.is_dir():
         raise StoreError(f"{path}: no such directory; give one that a sweep has written")
-    packs = [file.name.removesuffix(RUNS) for file in sorted((path / "store").glob(f"*{RUNS}"))]
-    if not packs:
+    files = sorted((path / "store").glob(f"*{RUNS}"))
+    if not files:
         raise StoreError(f"{path}: holds no finished run")
-    runs = _read([path / "store" / f"{pack}{RUNS}" for pack in packs], _with_timing)
-    history = _read([path / "store" / f"{pack}{HISTORY}" for pack in packs])
+    runs = _read(files, _with_timing)
+    history = _read([_beside(file, HISTORY) for file in files])
     study = read_study(path)
     if failed := failures(path):
         study["failed"] = failed
@@ -82,10 +82,16 @@ def read_study(path: str | Path) -> dict[str, Any]:
         raise StoreError(f"{file}: cannot be read: {error}; remove it and run again") from error
 
 
+def packs(path: str | Path) -> dict[str, list[str]]:
+    """The runs of each complete pack, in their order, in a directory that may not exist yet."""
+    files = sorted((Path(path) / "store").glob(f"*{RUNS}"))
+    columns = {file: _read_parquet(file, columns=["run"]) for file in files}
+    return {file.name.removesuffix(RUNS): ids["run"].to_list() for file, ids in columns.items()}
+
+
 def finished(path: str | Path) -> set[str]:
     """The ids of the runs that are complete in a sweep's directory, which may not exist yet."""
-    files = sorted((Path(path) / "store").glob(f"*{RUNS}"))
-    return {run for file in files for run in _read_parquet(file, columns=["run"])["run"]}
+    return {run for runs in packs(path).values() for run in runs}
 
 
 def set_aside_damaged(path: str | Path) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from initstudy import store
+from tests.test_tracking import _fresh_service, server  # noqa: F401
 from tests.users_own import MINE
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +67,37 @@ def test_a_pack_killed_in_the_middle_goes_on_from_its_checkpoint_to_the_same_byt
     assert contents("killed") == contents("whole")
     assert all(file.stat().st_mtime_ns == when for file, when in before.items())
     assert not list(Path("runs/killed/checkpoints").glob("*"))
+
+
+def test_a_pack_killed_online_goes_on_at_the_server_where_it_was(
+    command, tmp_path, server, monkeypatch  # noqa: F811
+):  # fmt: skip
+    (tmp_path / "mine_slow.py").write_text(textwrap.dedent(MINE))
+    grid = ["-m", "seed=0,1", "model._target_=mine_slow.Slow", "max_steps=2000", "epochs=1000",
+            "log_every=50", "probes=off", "eval_every=1000", "data.subset=200",
+            "tracking=online", "name=grid", "checkpoint.every=0.5"]  # fmt: skip
+    monkeypatch.setenv("SLOW", "0.02")
+    process = start(tmp_path, *grid)
+    # The client gathers rows for fifteen seconds.
+    while sum(len(rows) > 0 for rows in server.history.values()) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert not store.finished("runs/grid")
+    half = {run: len(rows) for run, rows in server.history.items()}
+    assert all(0 < count < 41 for count in half.values())
+    assert list(Path("runs/grid/checkpoints").glob("*/sha256"))
+    monkeypatch.setenv("SLOW", "0")
+    code, _, err = command(*grid)
+    assert code == 0, err
+    history = store.load("runs/grid").history
+    for run in store.finished("runs/grid"):
+        ours = history.filter(run=run).sort("step")
+        rows = server.rows(run)
+        assert [row["step"] for row in rows] == ours["step"].to_list() == [*range(0, 2001, 50)]
+        assert [row["train/loss"] for row in rows] == ours["train/loss"].to_list()
+    assert len(server.complete) == 2
 
 
 @pytest.mark.parametrize("harm", ["garbled", "half", "other runs", "other weights"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -62,3 +64,15 @@ def test_without_a_name_a_script_says_how_it_is_used(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["he_2015.py"])
     with pytest.raises(SystemExit, match=r"python experiments/he_2015\.py mnist"):
         runpy.run_path(str(FOLDER / "he_2015.py"), run_name="__main__")
+
+
+def test_a_reduced_sweep_that_is_killed_ends_as_one_that_was_not(tmp_path):
+    arguments = ["--kills", "3", "--runs", "6", "--steps", "600", "--seed", "1"]
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "faults.py"), *arguments], cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(CONF.parent), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASS: nothing lost, nothing doubled, nothing different" in done.stdout
+    assert "store: 6 runs, 0 lost, 0 doubled" in done.stdout

@@ -64,6 +64,26 @@ def test_a_model_that_raises_in_training_fails_without_a_trace(command, tmp_path
     }
 
 
+def test_a_model_whose_output_loses_a_class_in_training_fails_and_says_so(command, tmp_path):
+    (tmp_path / "mine_shrinks.py").write_text(textwrap.dedent(MINE))
+    model = "model._target_=mine_shrinks.Shrinking"
+    code, out, err = command("-m", model, "seed=0,1", *SMALL, "name=shrinks")
+    # Nine classes are a loss like another until a label names the tenth.
+    assert code == 3, err
+    assert "2 runs failed" in err
+    assert "Traceback" not in out + err
+    assert len(store.failures("runs/shrinks")) == 2
+
+
+def test_a_model_that_returns_nan_has_diverged_and_not_failed(command, tmp_path):
+    (tmp_path / "mine_nan.py").write_text(textwrap.dedent(MINE))
+    model = "model._target_=mine_nan.Undefined"
+    code, _, err = command("-m", model, "seed=0,1", *SMALL, "name=nan")
+    assert code == 0, err
+    assert store.load("runs/nan").runs["diverged_step"].to_list() == [0, 0]
+    assert store.failures("runs/nan") == {}
+
+
 @pytest.mark.parametrize("part", [".runs.parquet", ".history.parquet"])
 @pytest.mark.parametrize("how", ["truncated", "garbled", "one bit"])
 def test_a_damaged_pack_is_set_aside_and_trained_again(command, part, how):
@@ -84,6 +104,8 @@ def test_a_damaged_pack_is_set_aside_and_trained_again(command, part, how):
     assert f"{file}: damaged, set aside" in out
     assert "2 of 4 complete; training 2" in out
     assert file.with_name(f"{file.name}.damaged").exists()
+    # The pack is the one that it was: what trains together is told by the grid, not by the rest.
+    assert file.exists()
     assert results("runs/grid").equals(before)
 
 

@@ -1,6 +1,9 @@
 """A user's own module, as text to be written where the command runs."""
 
 MINE = """
+    import os
+    import time
+
     import torch
     from torch import nn
 
@@ -36,6 +39,22 @@ MINE = """
             if self.calls == 9:
                 raise ArithmeticError("the ninth call is one too many")
             return super().forward(x)
+
+    class Slow(Net):
+        def forward(self, x):
+            time.sleep(float(os.environ.get("SLOW", "0")) * self.training)
+            return super().forward(x)
+
+    class Undefined(Net):
+        def forward(self, x):
+            return super().forward(x) * float("nan")
+
+    class Shrinking(Net):
+        calls = 0
+        def forward(self, x):
+            self.calls += self.training
+            logits = super().forward(x)
+            return logits[..., :-1] if self.calls > 12 else logits
 
     class Choosy:
         def __init__(self, std):

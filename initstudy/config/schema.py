@@ -116,6 +116,7 @@ def register() -> None:
     if not OmegaConf.has_resolver("geomspace"):
         OmegaConf.register_new_resolver("geomspace", geomspace)
         OmegaConf.register_new_resolver("linspace", linspace)
+        OmegaConf.register_new_resolver("folder", folder)
 
 
 def linspace(first: float, last: float, count: int) -> str:
@@ -134,3 +135,15 @@ def geomspace(first: float, last: float, count: int) -> str:
     """
     ratio = (last / first) ** (1 / (count - 1))
     return ",".join(f"{first * ratio**i:.4g}" for i in range(count))
+
+
+def folder(name: str) -> str:
+    """A study's name as the name of its folder, before Hydra makes it.
+
+    Raises:
+        ValueError: It would lead out of the folder in which studies lie.
+    """
+    if name.strip(".") == "" or any(c in name for c in "/\\\0"):
+        raise ValueError(f"name={name}: must be a plain name, without slashes; for another place "
+                         "use dir=PATH")  # fmt: skip
+    return name

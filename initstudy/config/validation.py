@@ -5,13 +5,24 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from initstudy.config.run import Plain, Run, flatten, identity
-from initstudy.config.schema import SGD, Adam
+from initstudy.config.schema import (
+    SGD,
+    Adam,
+    Checkpoint,
+    Config,
+    Data,
+    Executor,
+    Optimizer,
+    Probes,
+    Tracking,
+)
 
 MAX_SEED = 2**63 - 1
 SAVED = ("none", "init", "final", "both")
@@ -31,6 +42,7 @@ def make_run(
     """
     config: Plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     config.pop("hydra", None)
+    _require(config)
     for group in ("model", "init"):
         config[group] = _fit_to_target(group, config[group], overrides)
     _validate(config)
@@ -45,6 +57,9 @@ def _validate(config: Plain) -> None:
     for key in ("max_steps", "data.subset", "executor.pack_size"):
         if _get(config, key) is not None:
             _integer(config, key, low=1)
+    for key in ("claims", "paper"):
+        if not isinstance(config[key], Mapping):
+            raise ConfigError(f"{key}={config[key]}: must be a mapping, as in conf/sweep")
     _seconds(config, "checkpoint.every")
     _choice(config, "optimizer.name", ("sgd", "adam", "adamw"))
     _choice(config, "probes.preset", ("off", "basic", "full"))
@@ -74,6 +89,18 @@ def _get(config: Plain, key: str) -> Any:
     for part in key.split("."):
         value = value[part]
     return value
+
+
+def _require(config: Plain) -> None:
+    """Every key of the schema is there; Hydra's `~` can delete one."""
+    groups = {"data": Data, "optimizer": Optimizer, "probes": Probes, "tracking": Tracking,
+              "executor": Executor, "checkpoint": Checkpoint}  # fmt: skip
+    names = [field.name for field in fields(Config)]
+    names += [f"{group}.{f.name}" for group, schema in groups.items() for f in fields(schema)]
+    present = flatten(config).keys() | config.keys()
+    for name in names:
+        if name not in present and not name.endswith("base_width"):
+            raise ConfigError(f"{name}: missing; it cannot be deleted")
 
 
 def _integer(config: Plain, key: str, low: int, high: int | None = None) -> None:

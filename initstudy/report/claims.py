@@ -7,6 +7,7 @@ one seed start from the same draws and see the same data, so their differences a
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ import numpy as np
 import polars as pl
 from hydra.utils import instantiate
 
+from initstudy.config import ConfigError
 from initstudy.report.frames import Study
 from initstudy.report.statistics import Interval, mean_interval, slope
 
@@ -63,14 +65,38 @@ def evaluate(study: Study) -> list[Result]:
     """Checks every claim of a study on every facet, or on those its `where` is a pattern for."""
     results = []
     for name, config in study.about.get("claims", {}).items():
-        arguments = dict(config)
-        where, paper = arguments.pop("where", "*"), arguments.pop("paper", "")
-        claim: Claim = instantiate(arguments, _convert_="all")
+        claim, where, paper = _build(config)
         facets = [facet for facet in study.facets if fnmatchcase(facet, where)]
         found = [_result(name, claim, study, facet) for facet in facets]
         found = found or [_undecided(name, claim.statement, where)]
         results += [replace(result, paper=paper) for result in found]
     return results
+
+
+def check(claims: Mapping[str, Any]) -> None:
+    """Builds every claim of a configuration, so that none fails after the training.
+
+    Raises:
+        ConfigError: One cannot be built.
+    """
+    for name, config in claims.items():
+        try:
+            _build(config)
+        except Exception as error:
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise ConfigError(f"claims.{name}: cannot be built: {reason}") from error
+
+
+def _build(config: Mapping[str, Any]) -> tuple[Claim, str, str]:
+    """A claim, the pattern of the facets that it is about, and the paper that it is from."""
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        raise ValueError(f"{config} names no _target_, such as {__name__}.WorseThanBest")
+    arguments = dict(config)
+    where, paper = arguments.pop("where", "*"), arguments.pop("paper", "")
+    claim = instantiate(arguments, _convert_="all")
+    if not callable(getattr(claim, "check", None)):
+        raise ValueError(f"{config['_target_']} is no claim: it has no method check")
+    return claim, where, paper
 
 
 def _result(name: str, claim: Claim, study: Study, facet: str) -> Result:

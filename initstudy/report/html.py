@@ -145,8 +145,8 @@ def render(page: Page, bundle: str) -> str:
         page=page,
         css=_asset("page.css"),
         script=_asset("page.js"),
-        # Inside a script element "</" would end it, whatever the text is.
-        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("</", "<\\/"),
+        # Inside a script element "</" would end it, and "<!--" change it, whatever the text is.
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c"),
         bundle=bundle,
         footer=FOOTER,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from initstudy import store
 from initstudy.config import Run
 from initstudy.tracking import pending
 from initstudy.tracking.pending import Mirrored
@@ -49,8 +50,7 @@ class Tracker:
     def __enter__(self) -> Tracker:
         if self._thread:
             self._thread.start()
-            for pack in pending.packs(self.directory):
-                self._call("finish", pack)
+            self._take_up()
         return self
 
     def __exit__(
@@ -105,6 +105,17 @@ class Tracker:
     def study(self, record: StudyRecord) -> None:
         """Logs the sweep as a whole, as one more run of job type "study"."""
         self._call("study", study_id(self.group), record)
+
+    def _take_up(self) -> None:
+        """Sends what an earlier command has promised, where the store has it."""
+        left = pending.packs(self.directory)
+        stored = store.packs(self.directory) if left else {}
+        for pack in left:
+            if pack in stored:
+                self._call("finish", pack)
+            else:
+                # It will train again, and be promised again.
+                pending.remove(self.directory, pack)
 
     def _row(self, method: str, run: str, *args: Any) -> None:
         wanted = self.settings.mode == "online" and self.settings.granularity == "run"

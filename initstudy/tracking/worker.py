@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 INIT_TIMEOUT = 20.0
 FINISH_TIMEOUT = 20.0
 FINISHING_AT_ONCE = 64
+# Bytes that must be left on the disk after a run was written, to trust that it is whole.
+ROOM = 2**20
 # How the client's log marks what ends an upload.
 FATAL = '"level":"ERROR+4"'
 KEYS = ("run", "step")
@@ -112,8 +114,6 @@ class Worker:
         promised = pending.read(self.directory, pack)
         found = store.read_pack(self.directory, pack) if promised else None
         if found is None:
-            # The store does not have it: it will train again, and be promised again.
-            pending.remove(self.directory, pack)
             return
         ended = _Countdown(len(promised), lambda: pending.remove(self.directory, pack))
         for mirrored in promised:
@@ -144,6 +144,7 @@ class Worker:
         try:
             opened.finish()
             _check_upload(opened)
+            _check_room(self.directory)
             ended()
         except Exception as error:
             self._note(f"finish of {run}", error)
@@ -235,6 +236,12 @@ def _check_upload(opened: Any) -> None:
     file = Path(opened.dir).parent / "logs" / "debug-internal.log"
     if FATAL in file.read_text(errors="replace"):
         raise RuntimeError("the server refused some rows")
+
+
+def _check_room(directory: Path) -> None:
+    """Raises where the disk is as good as full: the client does not say what it could not write."""
+    if shutil.disk_usage(directory).free < ROOM:
+        raise OSError("the disk is full; what W&B has of it may be cut short")
 
 
 def _finishing() -> ThreadPoolExecutor:
