@@ -34,6 +34,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 COLUMNS, ROWS = 132, 36
 STYLE = """
 body { margin: 0; background: #14171a; color: #d6dbe0; padding: 16px; display: inline-block }
+pre span { vertical-align: top; height: 1.25em }
 pre { font: 14px/1.25 'DejaVu Sans Mono', Menlo, monospace; margin: 0 }"""
 NAMED = {"black": "#14171a", "red": "#ff7b72", "green": "#57c777", "brown": "#e0c35c",
          "blue": "#7cb7ff", "magenta": "#d2a8ff", "cyan": "#76d9e6", "white": "#d6dbe0",
@@ -57,8 +58,8 @@ def main() -> None:
         )  # fmt: skip
         shot(chromium, progress, OUT / "progress.png")
         leet = Path(sys.executable).with_name("wandb")
-        shot(chromium, terminal([str(leet), "leet", str(sweep / "wandb")], seconds=8),
-             OUT / "leet.png")  # fmt: skip
+        seen = terminal([str(leet.absolute()), "leet", "wandb"], seconds=8, where=sweep)
+        shot(chromium, seen, OUT / "leet.png")
         shot(chromium, layout(sweep), OUT / "workspace.png")
 
 
@@ -97,8 +98,13 @@ def page(chromium: Any, file: Path, out: Path, theme: str, width: int, height: i
                                                        "height": tall})  # fmt: skip
 
 
-def terminal(command: list[str], seconds: float, rows: int = ROWS) -> str:
-    """What a terminal shows of a command after so many seconds, as HTML."""
+def terminal(
+    command: list[str], seconds: float, rows: int = ROWS, where: Path | None = None
+) -> str:
+    """What a terminal shows of a command after so many seconds, as HTML.
+
+    It runs in an empty folder, or in the one that is given.
+    """
     import pyte
 
     screen = pyte.Screen(COLUMNS, rows)
@@ -110,9 +116,8 @@ def terminal(command: list[str], seconds: float, rows: int = ROWS) -> str:
             "TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": os.getcwd(),
             "WANDB_ERROR_REPORTING": "false",
         }  # fmt: skip
-        arguments = [str(Path(a).resolve()) if Path(a).exists() else a for a in command]
         process = subprocess.Popen(
-            arguments, cwd=folder, stdin=child, stdout=child, stderr=child, env=environment,
+            command, cwd=where or folder, stdin=child, stdout=child, stderr=child, env=environment,
             close_fds=True, start_new_session=True,
         )  # fmt: skip
         os.close(child)
@@ -125,16 +130,35 @@ def terminal(command: list[str], seconds: float, rows: int = ROWS) -> str:
         process.kill()
         process.wait()
         os.close(parent)
+    if where is not None:
+        shorten(screen, str(where.resolve()), str(where))
     lines = (screen.buffer[row] for row in range(rows))
     drawn = ["".join(cell(line[column]) for column in range(COLUMNS)) for line in lines]
     return f"<style>{STYLE}</style><pre>{chr(10).join(drawn).rstrip()}</pre>"
+
+
+def shorten(screen: Any, path: str, shown: str) -> None:
+    """Whose machine it is does not matter: a path as it was given."""
+    for row in range(screen.lines):
+        line = screen.buffer[row]
+        place = "".join(line[column].data for column in range(COLUMNS)).find(path)
+        if place < 0:
+            continue
+        rest = [line[column] for column in range(place + len(path), COLUMNS)]
+        moved = [*(line[place]._replace(data=c) for c in shown), *rest]
+        blank = line[place]._replace(data=" ")
+        for column in range(place, COLUMNS):
+            line[column] = moved[column - place] if column - place < len(moved) else blank
 
 
 def cell(char: Any) -> str:
     text = html.escape(char.data)
     colours = [f"color:{_colour(char.fg)}" if _colour(char.fg) else "",
                f"background:{_colour(char.bg)}" if _colour(char.bg) else "",
-               "font-weight:bold" if char.bold else ""]  # fmt: skip
+               "font-weight:bold" if char.bold else "",
+               # Of another font, a little wider than the letters.
+               "" if char.data.isascii() else "display:inline-block;width:1ch;overflow:hidden",
+               ]  # fmt: skip
     style = ";".join(filter(None, colours))
     return f'<span style="{style}">{text}</span>' if style else text
 
@@ -149,9 +173,9 @@ def layout(sweep: Path) -> str:
     parts = [f"<h1>{html.escape(view.name)}</h1>"]
     for section in view.sections:
         panels = "".join(f"<div>{html.escape(_title(p))}</div>" for p in section.panels[:6])
-        more = len(section.panels) - 6
-        note = f" and {more} more" if more > 0 else ""
-        parts.append(f"<h2>{section.name} <small>{len(section.panels)} panels{note}</small></h2>")
+        count = len(section.panels)
+        note = f"{count} panels" + (", the first six shown" if count > 6 else "")
+        parts.append(f"<h2>{section.name} <small>{note}</small></h2>")
         parts.append(f"<section>{panels}</section>")
     return f"""<style>
 body {{ font: 15px system-ui, sans-serif; width: 1000px; padding: 20px; margin: 0 }}
