@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from initstudy.store import Store, StoreError
+from initstudy.store import Store
 
 LEARNING_TIME = "learning_time"
 NOT_CONFIGURATION = (
@@ -16,7 +16,6 @@ NOT_CONFIGURATION = (
     "by", "init", "model", "across", "tune", LEARNING_TIME,
 )  # fmt: skip
 MODEL = "model._target_"
-REQUIRED = ("run", MODEL, "seed", "train/loss", "test/loss", "test/accuracy", "diverged_step")
 LOG_FROM = 20.0
 
 
@@ -103,18 +102,8 @@ class Study:
 
 
 def prepare(store: Store) -> Study:
-    """A store's frames with the studied variable and the facets found.
-
-    Raises:
-        StoreError: What every run has is missing: it was written by another version.
-    """
+    """A store's frames with the studied variable and the facets found."""
     runs = store.runs
-    missing = [c for c in REQUIRED if c not in runs.columns]
-    if missing:
-        raise StoreError(
-            f"{store.study.get('name', 'the store')}: written by another version, it has no "
-            f"{', '.join(missing)}; run the sweep again under another name="
-        )
     varying = _varying(runs)
     by = _studied(runs, varying, store.study.get("by"))
     numeric = by is not None and runs[by].dtype.is_numeric()

@@ -144,7 +144,8 @@ class Progress:
             self.bar.update(self.task, completed=self.trained, **fields)
         elif now - self.spoken > SECONDS_BETWEEN_LINES:
             self.spoken = now
-            self.console.print(", ".join(filter(None, self._texts().values())), highlight=False)
+            said = ", ".join(filter(None, self._texts().values()))
+            self.console.print(said, highlight=False, soft_wrap=True)
 
     def _write(self) -> None:
         self.written = time.monotonic()

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from initstudy import store as stores
+from initstudy.report import write
 from initstudy.report.charts import CHARTS
 from initstudy.report.frames import prepare
 from initstudy.report.style import NothingToShow

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from initstudy.report.sources import offline, online
-from initstudy.store import Store, load
+from initstudy.store import Store, StoreError, load
 
 ONLINE = "wandb:"
+# What every run has.
+REQUIRED = (
+    "run", "model._target_", "seed", "train/loss", "test/loss", "test/accuracy", "diverged_step",
+)  # fmt: skip
 
 
 def read(source: str | Path) -> Store:
@@ -18,8 +22,20 @@ def read(source: str | Path) -> Store:
             or `wandb:ENTITY/PROJECT?group=GROUP`, for runs on a W&B server.
 
     Raises:
-        StoreError: There is nothing to read there, or no permission to.
+        StoreError: There is nothing to read there, or no permission to, or another version wrote
+            it.
     """
+    found = _found(source)
+    missing = [column for column in REQUIRED if column not in found.runs.columns]
+    if missing:
+        raise StoreError(
+            f"{source}: written by another version, it has no {', '.join(missing)}; "
+            "run the sweep again under another name="
+        )
+    return found
+
+
+def _found(source: str | Path) -> Store:
     if str(source).startswith(ONLINE):
         return online.read(str(source).removeprefix(ONLINE))
     path = Path(source)
