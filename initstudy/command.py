@@ -205,6 +205,9 @@ def _report(console: Console, directory: Path, tracker: tracking.Tracker | None)
     from initstudy.report import write
     from initstudy.report.terminal import show
 
+    if tracker is not None and tracker.address:
+        # So that every row of the report's table leads to its run.
+        store.write_study(directory, store.read_study(directory) | {"wandb": tracker.address})
     written = write(directory)
     show(console, written)
     if tracker is not None:

@@ -65,6 +65,7 @@ def test_offline_it_holds_the_report_the_claims_and_the_store(tmp_path):
 def test_online_its_store_is_an_output_of_every_member(server, tmp_path):
     with Tracker(check(Settings("online", "p")), tmp_path, "grid") as tracker:
         tracker.study(record(tmp_path))
+    assert tracker.address == f"{server.url}/team/p"
     assert server.buckets[study_id("grid")]["jobType"] == "study"
     assert sorted(server.producers["grid-store"]) == ["aaa", "bbb", study_id("grid")]
     assert server.charts == {"initstudy-grid-loss": SPEC}

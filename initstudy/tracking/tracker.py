@@ -44,6 +44,7 @@ class Tracker:
         # Runs of which rows are missing; what comes after must not go ahead of them.
         self._behind: set[str] = set()
         self._thread: threading.Thread | None = None
+        self._worker = Worker(settings, directory, group, self._behind)
         if settings.mode != "off":
             self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
 
@@ -63,6 +64,11 @@ class Tracker:
         if self._thread and not interrupted:
             self._calls.put(None)
             self._thread.join()
+
+    @property
+    def address(self) -> str | None:
+        """Of the project on the server; None offline, and before a run was opened there."""
+        return self._worker.address
 
     def start(self, run: str, config: Mapping[str, Any], name: str) -> None:
         """Opens a W&B run.
@@ -133,7 +139,6 @@ class Tracker:
         return True
 
     def _work(self) -> None:
-        worker = Worker(self.settings, self.directory, self.group, self._behind)
         while (call := self._calls.get()) is not None:
-            worker.do(*call)
-        worker.close()
+            self._worker.do(*call)
+        self._worker.close()

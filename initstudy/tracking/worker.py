@@ -55,6 +55,8 @@ class Worker:
         self.trouble: list[str] = []
         # Runs that were ended, or are about to be, with all their rows.
         self.sent: set[str] = set()
+        # Of the project on the server; None before a run was opened there.
+        self.address: str | None = None
         self.finishing = _finishing()
 
     def do(self, method: str, subject: str, *args: Any) -> None:
@@ -207,6 +209,8 @@ class Worker:
                 finish_timeout_raises=True,
             ),
         )
+        if opened.url:
+            self.address = opened.url.rpartition("/runs/")[0]
         opened.define_metric("*", step_metric="step")
         for metric, best in (("loss", "min"), ("accuracy", "max")):
             for split in ("train", "test"):

@@ -44,6 +44,7 @@ def publish(source: str | Path, target: str | None = None) -> Published:
     """
     study = prepare(read(source))
     results = claims.evaluate(study)
+    given = None if target is None else _parse(target)
     try:
         with warnings.catch_warnings():
             # The package is written for an older pydantic, and says so at every import.
@@ -55,7 +56,7 @@ def publish(source: str | Path, target: str | None = None) -> Published:
 
     try:
         api = wandb.Api(timeout=30)
-        entity, project = _target(study, target, api)
+        entity, project = given or _of_the_runs(study, api)
         name = str(study.about.get("name", "study"))
         report = article.build(study, results, entity, project)
         report.id = _known_report(api, f"{entity}/{project}", report.title)
@@ -72,12 +73,14 @@ def publish(source: str | Path, target: str | None = None) -> Published:
         raise StoreError(f"--publish: {lines[0]}") from error
 
 
-def _target(study: Study, target: str | None, api: Any) -> tuple[str, str]:
-    if target is not None:
-        entity, _, project = target.partition("/")
-        if not entity or not project or "/" in project:
-            raise StoreError(f"--publish {target}: write it as ENTITY/PROJECT")
-        return entity, project
+def _parse(target: str) -> tuple[str, str]:
+    entity, _, project = target.partition("/")
+    if not entity or not project or "/" in project:
+        raise StoreError(f"--publish {target}: write it as ENTITY/PROJECT")
+    return entity, project
+
+
+def _of_the_runs(study: Study, api: Any) -> tuple[str, str]:
     first = study.runs.row(0, named=True)
     entity = first.get("tracking.entity") or api.default_entity
     if not entity:
