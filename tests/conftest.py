@@ -8,6 +8,7 @@ import torch
 
 from initstudy.__main__ import main
 from initstudy.cli import CONF
+from tests.wandb_server import KEY, WandbServer
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,23 @@ def _quiet_machine(monkeypatch, tmp_path):
 def _one_thread():
     """Small tensors: threads would only wait for one another."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A stand-in W&B server on loopback, to which the client in this test talks."""
+    with WandbServer() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _fresh_service():
+    """wandb keeps one service process; each test's environment needs its own."""
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
 
 
 @pytest.fixture

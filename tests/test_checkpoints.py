@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from initstudy import store
-from tests.test_tracking import _fresh_service, server  # noqa: F401
 from tests.users_own import MINE
 
 ROOT = Path(__file__).parent.parent
@@ -70,7 +69,7 @@ def test_a_pack_killed_in_the_middle_goes_on_from_its_checkpoint_to_the_same_byt
 
 
 def test_a_pack_killed_online_goes_on_at_the_server_where_it_was(
-    command, tmp_path, server, monkeypatch  # noqa: F811
+    command, tmp_path, server, monkeypatch
 ):  # fmt: skip
     (tmp_path / "mine_slow.py").write_text(textwrap.dedent(MINE))
     grid = ["-m", "seed=0,1", "model._target_=mine_slow.Slow", "max_steps=2000", "epochs=1000",

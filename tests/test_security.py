@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from initstudy.cli import CONF
-from tests.test_tracking import server  # noqa: F401
 from tests.wandb_server import KEY
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +31,7 @@ def test_a_name_cannot_lead_out_of_the_folder_of_studies(command, tmp_path, name
     assert not Path("/tmp/out").exists()
 
 
-def test_the_key_of_wandb_is_in_no_file_and_in_no_output(server, tmp_path):  # noqa: F811
+def test_the_key_of_wandb_is_in_no_file_and_in_no_output(server, tmp_path):
     arguments = ["-m", "seed=0,1", *SMALL, "tracking=online", "name=grid"]
     done = subprocess.run(
         [sys.executable, "-m", "initstudy", *arguments], cwd=tmp_path, capture_output=True,

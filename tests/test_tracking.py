@@ -121,14 +121,6 @@ def test_off_leaves_no_trace(tmp_path):
     assert [folder.name for folder in tmp_path.iterdir()] == ["store"]
 
 
-@pytest.fixture
-def server(monkeypatch):
-    with WandbServer() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield server
-
-
 def test_online_rows_arrive_once_under_the_runs_own_id(server, tmp_path):
     settings = check(Settings("online", "p"))
     log_two_runs(tmp_path / "first", settings)
@@ -265,12 +257,3 @@ def test_a_server_that_goes_away_costs_no_row_and_little_time(server, tmp_path, 
     assert time.monotonic() - begun < 40
     for run in RUNS:
         assert steps_on_disk(tmp_path, run.id)[:10] == list(range(0, 200, 20))
-
-
-@pytest.fixture(autouse=True)
-def _fresh_service():
-    """wandb keeps one service process; each test's environment needs its own."""
-    yield
-    import wandb
-
-    wandb.teardown()

@@ -6,33 +6,14 @@ import json
 from pathlib import Path
 
 import polars as pl
-import pytest
 
 from initstudy import store, tracking
 from initstudy.tracking import Settings, StudyRecord, Tracker, check
 from initstudy.tracking.study import study_id
 from tests.test_tracking import inspect
-from tests.wandb_server import KEY, WandbServer
 
 SPEC = {"mark": "bar", "data": {"values": [{"x": 1}]}}
 CLAIM = {"claim": "hurts", "verdict": "PASS", "estimate": -0.5}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_service():
-    """wandb keeps one service process; each test's environment needs its own."""
-    yield
-    import wandb
-
-    wandb.teardown()
-
-
-@pytest.fixture
-def server(monkeypatch):
-    with WandbServer() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield server
 
 
 def record(directory: Path) -> StudyRecord:

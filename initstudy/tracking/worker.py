@@ -209,7 +209,7 @@ class Worker:
                 finish_timeout_raises=True,
             ),
         )
-        if opened.url:
+        if self.mode == "online":
             self.address = opened.url.rpartition("/runs/")[0]
         opened.define_metric("*", step_metric="step")
         for metric, best in (("loss", "min"), ("accuracy", "max")):

@@ -9,20 +9,8 @@ import pytest
 from initstudy.report.publish import publish
 from initstudy.store import StoreError
 from tests.report.synthetic import LAYERS, save, sweep
-from tests.wandb_server import KEY, WandbServer
 
 SECTIONS = ["Loss", "Accuracy", "Activations", "Gradients", "Weights"]
-
-
-@pytest.fixture
-def server(monkeypatch):
-    import wandb
-
-    with WandbServer() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield server
-        wandb.teardown()
 
 
 @pytest.fixture

@@ -13,24 +13,12 @@ from initstudy.report.frames import prepare
 from initstudy.report.sources import read
 from initstudy.report.style import NothingToShow
 from initstudy.store import StoreError
-from tests.wandb_server import KEY, WandbServer
 
 SWEEP = [
     "-m", "init.std=0.05,0.2,40", "seed=0,1", "model=mlp,cnn", "max_steps=4",
     "data.subset=64", "log_every=2", "probes=full", "probes.every=2", "by=init.std",
     "+claims.hurts={_target_: initstudy.report.claims.WorseThanBest, statement: s, count: 1}",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def server(monkeypatch):
-    import wandb
-
-    with WandbServer() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        yield server
-        wandb.teardown()
 
 
 def charts_data(source):
