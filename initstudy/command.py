@@ -17,8 +17,7 @@ from rich.console import Console
 
 from initstudy import __version__, store, tracking
 from initstudy.config import ConfigError, Plain, Run
-from initstudy.sweep import build, plan
-from initstudy.sweep.execute import execute
+from initstudy.sweep import build, executors, plan
 from initstudy.sweep.pack import layer_names, schedule
 from initstudy.sweep.progress import Progress
 
@@ -54,25 +53,30 @@ def study(
     if not runs:
         raise ConfigError("the sweep is empty: it has no run")
     first = runs[0].config
-    device = build.device(first["device"])
+    place = executors.choose(first)
     settings = _tracking(first["tracking"])
     store.ensure_writable(directory)
     with store.lock(directory):
         for line in store.set_aside_damaged(directory):
             console.print(line, highlight=False, soft_wrap=True)
         todo = plan.unfinished(runs, store.finished(directory))
-        sizes = plan.check(todo)
-        packs = plan.plan(todo, first["executor"]["pack_size"], sizes, device)
-        _write_study(config, directory, overrides, device, packs)
-        opening = _opening(runs, todo, packs, directory, device)
+        under_way = executors.under_way(place, directory)
+        held = {run.id for pack in under_way for run in pack.runs}
+        new = plan.unfinished(todo, held)
+        size = first["executor"]["pack_size"]
+        packs = plan.plan(new, size, plan.check(new), place.device, place.workers)
+        _write_study(config, directory, overrides, place, packs)
+        packs = under_way + packs
+        opening = _opening(runs, todo, packs, directory, place)
         console.print(opening, highlight=False, soft_wrap=True)
         failed: dict[str, str] = {}
         # W&B finishes while the report is drawn.
         with tracking.Tracker(settings, directory, group=directory.name) as tracker:
             if packs:
-                with Progress(console, len(todo), sum(_steps(run) for run in todo)) as progress:
-                    failed = execute(packs, directory, device, tracker, progress)
-                trained = f"trained {len(todo) - len(failed)} runs at"
+                handed = [run for pack in packs for run in pack.runs]
+                with Progress(console, len(handed), sum(map(_steps, handed))) as progress:
+                    failed = executors.train(place, packs, directory, tracker, progress)
+                trained = f"trained {len(handed) - len(failed)} runs at"
                 console.print(f"{trained} {progress.speed:,.0f} member-steps/s", highlight=False)
             if not report:
                 said = f"its report: python -m initstudy.report {directory}"
@@ -102,13 +106,13 @@ def _opening(
     todo: Sequence[Run],
     packs: Sequence[plan.Pack],
     directory: Path,
-    device: torch.device,
+    place: executors.Place,
 ) -> str:
     done = f"{len(runs) - len(todo)} of {len(runs)} complete"
     if not todo:
         return f"{directory}: {done}"
     plural = "s" if len(packs) > 1 else ""
-    return f"{directory}: {done}; training {len(todo)} in {len(packs)} pack{plural} on {device}"
+    return f"{directory}: {done}; training {len(todo)} in {len(packs)} pack{plural} on {place}"
 
 
 def _steps(run: Run) -> int:
@@ -120,7 +124,7 @@ def _write_study(
     config: DictConfig,
     directory: Path,
     overrides: list[str],
-    device: torch.device,
+    place: executors.Place,
     packs: Sequence[plan.Pack],
 ) -> None:
     """The study's description; what an earlier call has trained stays described."""
@@ -141,7 +145,7 @@ def _write_study(
     if packs:
         described |= {
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "device": _device_name(device),
+            "device": _device_name(place),
             "versions": {
                 "initstudy": __version__,
                 "python": platform.python_version(),
@@ -157,7 +161,10 @@ def _arguments(overrides: list[str]) -> list[str]:
     return sys.argv[1:] if given else overrides
 
 
-def _device_name(device: torch.device) -> str:
+def _device_name(place: executors.Place) -> str:
+    device = place.device
+    if place.elsewhere:
+        return f"{place}, {device}"
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

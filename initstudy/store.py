@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,6 +164,27 @@ def write_pack(
     _atomically(folder / f"{pack}{RUNS}", frame.write_parquet)
 
 
+def read_pack(path: str | Path, pack: str) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    """One pack's `runs` and `history` as `write_pack` wrote them; None where it is not complete.
+
+    Raises:
+        StoreError: A file is damaged.
+    """
+    file = Path(path) / "store" / f"{pack}{RUNS}"
+    if not file.exists():
+        return None
+    return _read_parquet(file), _read_parquet(file.with_name(f"{pack}{HISTORY}"))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a small file so that whoever reads it sees all of it or none.
+
+    Raises:
+        StoreError: The directory cannot be written.
+    """
+    _atomically(file, lambda partial: partial.write_text(text))
+
+
 def write_study(path: str | Path, study: Mapping[str, Any]) -> None:
     """Writes the study's description.
 
@@ -185,7 +207,8 @@ def ensure_writable(path: str | Path) -> None:
 
 
 def _atomically(file: Path, write: Callable[[Path], object]) -> None:
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    # Machines that share the directory may have processes of the same number.
+    partial = file.with_name(f".{file.name}.{platform.node()}.{os.getpid()}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write(partial)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from initstudy.config.run import Plain, Run, flatten, identity
-from initstudy.config.schema import SGD, Adam
+from initstudy.config.schema import SGD, Adam, Local, Ray, Slurm
 
 MAX_SEED = 2**63 - 1
+EXECUTORS = {"local": Local, "slurm": Slurm, "ray": Ray}
 SAVED = ("none", "init", "final", "both")
 
 
@@ -42,13 +44,14 @@ def _validate(config: Plain) -> None:
     _integer(config, "seed", low=0, high=MAX_SEED)
     for key in ("epochs", "batch_size", "log_every", "eval_every", "probes.every"):
         _integer(config, key, low=1)
-    for key in ("max_steps", "data.subset", "executor.pack_size"):
+    for key in ("max_steps", "data.subset"):
         if _get(config, key) is not None:
             _integer(config, key, low=1)
     _choice(config, "optimizer.name", ("sgd", "adam", "adamw"))
     _choice(config, "probes.preset", ("off", "basic", "full"))
     _choice(config, "save_weights", SAVED)
     _choice(config, "tracking.mode", ("offline", "online", "off"))
+    _validate_executor(config)
     if config["criterion"] is not None:
         _number(config, "criterion", positive=True, high=1)
     for key in ("across", "tune"):
@@ -66,6 +69,32 @@ def _validate(config: Plain) -> None:
         raise ConfigError(f"optimizer.{key}: {optimizer['name']} does not have it")
     if optimizer.get("nesterov") and optimizer.get("momentum") == 0:
         raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum above 0")
+
+
+def _validate_executor(config: Plain) -> None:
+    _choice(config, "executor.name", tuple(EXECUTORS))
+    section = config["executor"]
+    unknown = set(section) - {field.name for field in fields(EXECUTORS[section["name"]])}
+    if unknown:
+        key = sorted(unknown)[0]
+        raise ConfigError(f"executor.{key}: executor={section['name']} does not have it")
+    on_slurm = section["name"] == "slurm"
+    lowest = {"pack_size": 1, "workers": 1, "retries": 0, "requeues": 0, "memory": 1, "time": 1,
+              "notice": 1, "array_size": 1, "array_parallelism": 1, "packs_per_job": 1,
+              **({"cpus": 1, "gpus": 0} if on_slurm else {})}  # fmt: skip
+    for key in section.keys() & lowest.keys():
+        if section[key] is not None or key not in ("pack_size", "workers", "memory"):
+            _integer(config, f"executor.{key}", low=lowest[key])
+    if on_slurm:
+        _number(config, "executor.poll", positive=True)
+        if not isinstance(section["sbatch"], dict):
+            raise ConfigError(
+                f"executor.sbatch={section['sbatch']}: must be options of sbatch and their values, "
+                "such as {account: mine}"
+            )
+    elif section["name"] == "ray":
+        _number(config, "executor.cpus", positive=True)
+        _number(config, "executor.gpus")
 
 
 def _get(config: Plain, key: str) -> Any:

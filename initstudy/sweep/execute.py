@@ -19,7 +19,7 @@ from initstudy.ensemble import Row, Summary
 from initstudy.ensemble.stack import Tensors
 from initstudy.sweep.pack import Start, train_pack
 from initstudy.sweep.plan import Pack, halves
-from initstudy.sweep.progress import Progress
+from initstudy.sweep.progress import Counter
 from initstudy.weights import save_weights
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def execute(
     directory: Path,
     device: torch.device,
     tracker: Tracker,
-    progress: Progress,
+    progress: Counter,
 ) -> dict[str, str]:
     """Trains every pack and writes it to the store as soon as it is complete.
 
@@ -86,7 +86,7 @@ def execute(
 
 
 def _complete(
-    pack: Pack, directory: Path, device: torch.device, tracker: Tracker, progress: Progress
+    pack: Pack, directory: Path, device: torch.device, tracker: Tracker, progress: Counter
 ) -> None:
     for run in pack.runs:
         _write_hydra_files(directory / "runs" / run.id / ".hydra", run)
@@ -105,7 +105,7 @@ def _complete(
             progress.step(run.id, item.step)
         elif isinstance(item, Summary):
             values = {**item.values, "device": str(device), "torch": torch.__version__}
-            finished.append({"run": run.id, **run.choices, **_columns(run), **values})
+            finished.append({"run": run.id, **run.choices, **columns(run), **values})
             ends.append((run.id, values))
             if item.weights is not None:
                 _save(directory, run, "final", item.weights)
@@ -124,8 +124,8 @@ def _save(directory: Path, run: Run, moment: str, weights: Tensors) -> None:
         raise store.StoreError(f"dir={directory}: weights cannot be written: {error}") from error
 
 
-def _columns(run: Run) -> dict[str, Any]:
-    """The configuration as columns; numbers that are floats somewhere are floats everywhere."""
+def columns(run: Run) -> dict[str, Any]:
+    """The configuration as columns of the store."""
     flat = flatten({k: v for k, v in run.config.items() if k not in OF_THE_SWEEP})
     return {key: _cell(value) for key, value in flat.items()}
 

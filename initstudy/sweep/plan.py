@@ -96,7 +96,11 @@ def compose_jobs(
 
 
 def plan(
-    runs: Sequence[Run], pack_size: int | None, sizes: dict[str, Size], device: torch.device
+    runs: Sequence[Run],
+    pack_size: int | None,
+    sizes: dict[str, Size],
+    device: torch.device,
+    workers: int = 1,
 ) -> list[Pack]:
     """What trains together: runs that differ in `MEMBER_KEYS` alone, in packs of equal size.
 
@@ -105,10 +109,13 @@ def plan(
         pack_size: Runs a pack at most; None for what suits the device.
         sizes: Of each run, by run id.
         device: Where they will train.
+        workers: How many packs train at the same time; where it is left to the planner, no pack is
+            so large that one of them has nothing to do.
     """
     packs = []
+    share = -(-len(runs) // workers)
     for group in _alike(runs):
-        limit = pack_size or _suited(sizes[group[0].id], device)
+        limit = pack_size or min(share, _suited(sizes[group[0].id], device))
         count = -(-len(group) // limit)
         size = -(-len(group) // count)
         packs += [_pack(group[i : i + size]) for i in range(0, len(group), size)]

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 SECONDS_BETWEEN_LINES = 30.0
+
+
+class Counter(Protocol):
+    """What hears how far training is."""
+
+    def step(self, run: str, step: int) -> None:
+        """A run has done so many steps in all."""
+
+    def finish(self, run: str, *, diverged: bool) -> None:
+        """A run is complete."""
 
 
 class Progress:
