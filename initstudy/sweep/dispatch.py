@@ -81,7 +81,7 @@ class Dispatch:
                     time.sleep(self.executor.seconds)
         except KeyboardInterrupt:
             if self.executor.outlives_head and self.out:
-                log.warning("%d packs stay with %s", len(self.out), self.executor.name)
+                log.warning("%s stay with %s", _count(self.out), self.executor.name)
             raise
         return self.failed
 
@@ -92,6 +92,7 @@ class Dispatch:
             if submission and submission.job is None and self.executor.outlives_head:
                 job = self.executor.find(submission.name, submission.index)
                 submission = replace(submission, job=job)
+                jobs.write_submission(self.directory, pack.id, submission)
             done = jobs.read_done(self.directory, pack.id) is not None
             goes_on = submission and submission.job and self.executor.outlives_head
             if submission and (goes_on or done):
@@ -99,7 +100,7 @@ class Dispatch:
             else:
                 self.waiting.append(pack)
         if self.out:
-            self._say(f"found {len(self.out)} packs that an earlier command has submitted")
+            self._say(f"found {_count(self.out)} that an earlier command has submitted")
 
     def _submit(self) -> None:
         """Submits what waits. What is refused waits until some of the others are through."""
@@ -117,7 +118,7 @@ class Dispatch:
                     jobs.forget(self.directory, pack.id)
                 if not self.out:
                     raise ConfigError(str(error)) from error
-                log.warning("%s; %d packs wait", error, len(self.waiting))
+                log.warning("%s; %s wait", error, _count(self.waiting))
                 self.full_at = len(self.out)
                 return
             self.waiting = self.waiting[at_once:]
@@ -143,7 +144,8 @@ class Dispatch:
                 self.out[pack.id] = (pack, submission)
         if self.executor.outlives_head:
             span = ids[0] if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
-            self._say(f"submitted {sum(map(len, groups))} packs to {self.executor.name}: {span}")
+            packs = _count([pack for group in groups for pack in group])
+            self._say(f"submitted {packs} to {self.executor.name}: {span}")
 
     def _take_in(self, done: Collection[str]) -> None:
         for pack_id in [pack_id for pack_id in self.out if pack_id in done]:
@@ -221,3 +223,7 @@ def take_in(directory: Path, pack: Pack, tracker: Tracker, progress: Progress) -
         progress.finish(run, diverged=diverged)
     jobs.forget(directory, pack.id)
     return done.failed
+
+
+def _count(packs: Collection[object]) -> str:
+    return f"{len(packs)} pack{'s' if len(packs) > 1 else ''}"
