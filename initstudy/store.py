@@ -165,7 +165,7 @@ def write_pack(
 
 
 def read_pack(path: str | Path, pack: str) -> tuple[pl.DataFrame, pl.DataFrame] | None:
-    """One pack's `runs` and `history` as `write_pack` wrote them; None where it is not complete.
+    """The runs and the history of one pack; None where it is not complete.
 
     Raises:
         StoreError: A file is damaged.
