@@ -61,10 +61,12 @@ def choose(config: Plain) -> Place:
         return _local(section, config["device"], jobs.Task(nobody, config["device"], folder))
     executor = _cluster(section)
     # Nodes have what their jobs ask for; this machine need not have it.
-    on_gpu = config["device"].startswith("cuda") or (config["device"] == "auto" and section["gpus"])
-    device = torch.device("cuda" if on_gpu else "cpu")
+    asked = config["device"]
+    if asked == "auto":
+        asked = "cuda" if section["gpus"] else "cpu"
+    device = torch.device("cuda" if asked.startswith("cuda") else "cpu")
     threads = max(1, int(section["cpus"]))
-    return Place(executor, device, 1, jobs.Task(nobody, config["device"], folder, threads))
+    return Place(executor, device, 1, jobs.Task(nobody, asked, folder, threads))
 
 
 def under_way(place: Place, directory: Path) -> list[Pack]:
