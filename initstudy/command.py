@@ -76,7 +76,8 @@ def study(
                 handed = [run for pack in packs for run in pack.runs]
                 with Progress(console, len(handed), sum(map(_steps, handed))) as progress:
                     failed = executors.train(place, packs, directory, tracker, progress)
-                trained = f"trained {len(handed) - len(failed)} runs at"
+            if todo:
+                trained = f"trained {len(todo) - len(failed)} runs at"
                 console.print(f"{trained} {progress.speed:,.0f} member-steps/s", highlight=False)
             if not report:
                 said = f"its report: python -m initstudy.report {directory}"

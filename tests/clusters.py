@@ -110,7 +110,7 @@ def begun(directory: Path) -> list[str]:
 def results(directory: Path):
     """What was measured: the same wherever it was trained."""
     loaded = store.load(directory)
-    where = [c for c in loaded.runs.columns if c.startswith("executor.")]
+    where = [c for c in loaded.runs.columns if c.startswith(("executor.", "tracking."))]
     runs = loaded.runs.drop("seconds", "device", *where).sort("run")
     return runs, loaded.history.sort("run", "step")
 

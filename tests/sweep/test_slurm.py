@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from initstudy import store
+from initstudy.config import Run
 from initstudy.sweep import jobs
+from initstudy.sweep.executors.slurm import Job
+from initstudy.sweep.plan import Pack
 from tests.clusters import GRID, SMALL, assert_same_results, begun, head, wait_for
 
 pytest.importorskip("submitit", reason='needs pip install -e ".[slurm]"')
@@ -132,6 +135,37 @@ def test_a_head_that_was_killed_finds_its_jobs(held, undisturbed):
         assert study.wait() == 0, study.said()
     assert "submitted 2" not in study.said()
     assert_same_results(directory, undisturbed)
+
+
+def test_jobs_that_finish_while_no_head_watches_reach_wandb_with_the_next(held, undisturbed):
+    """One job with both packs; the next head has no need of SLURM any more."""
+    directory = held / "runs/grid"
+    grid = [*GRID, *SMALL, "tracking=offline", "name=grid"]
+    with head(held, *grid, *SLURM, "executor.packs_per_job=2"):
+        pack = wait_for(lambda: begun(directory))[0]
+        wait_for(lambda: job_of(directory, pack))
+    assert len({job_of(directory, task.pack.id) for task in jobs.tasks(directory)}) == 1
+    (held / "hold").unlink()
+    wait_for(lambda: len(jobs.heard(directory)[1]) == 2)
+    assert not list(directory.glob("wandb/*"))
+    with head(held, *grid) as study:
+        assert study.wait() == 0, study.said()
+    assert "4 of 4 complete" in study.said()
+    assert len(list(directory.glob("wandb/offline-run-*"))) == 4
+    assert not list(jobs.tasks(directory))
+    assert_same_results(directory, undisturbed)
+
+
+def test_a_pack_that_never_fits_into_the_time_limit_is_given_up(tmp_path):
+    """What SLURM's signal calls, after as many requeues as are allowed."""
+    pack = Pack("abc", (Run({"seed": 1}, id="1"),))
+    jobs.write_task(tmp_path, jobs.Task(pack, "cpu", str(tmp_path)))
+    job = Job(str(tmp_path), ("abc",), requeues=2)
+    for times in (1, 2, 3):
+        jobs.write_begun(tmp_path, "abc", jobs.Begun(times))
+        assert jobs.read_done(tmp_path, "abc") is None
+        job.checkpoint()
+    assert "ran out of time 3 times" in jobs.read_done(tmp_path, "abc").error
 
 
 def test_what_slurm_refuses_is_one_line(tmp_path):

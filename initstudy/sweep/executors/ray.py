@@ -115,6 +115,8 @@ def _end(reference: Any) -> End:
         return End("its node ran out of memory", "halve")
     except exceptions.RayTaskError as error:
         return End(str(error).strip().splitlines()[-1])
+    except (exceptions.NodeDiedError, exceptions.LocalRayletDiedError):
+        return End("its node was lost", "again")
     except exceptions.RayError as error:
         return End(f"its worker was lost ({type(error).__name__})")
     return End("its task ended without a result", patience=SECONDS_TO_BE_SEEN)
