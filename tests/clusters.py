@@ -18,7 +18,8 @@ from polars.testing import assert_frame_equal
 from initstudy import store
 
 ROOT = Path(__file__).parent.parent
-SMALL = ["max_steps=12", "data.subset=200", "tracking=off", "eval_every=12", "probes=off"]
+SMALL = ["max_steps=12", "data.subset=200", "tracking=off", "eval_every=12",
+         "probes=full", "probes.every=6"]  # fmt: skip
 # Workers wait in their first step while the file `hold` exists; the head never does.
 MINE = """
     import sys, time

@@ -76,7 +76,7 @@ class Dispatch:
                 begun, done = jobs.heard(self.directory)
                 self._take_in(done)
                 self._hear(begun)
-                self._look_for_lost(begun, done)
+                self._look_for_lost(done)
                 if self.waiting or self.out:
                     time.sleep(self.executor.seconds)
         except KeyboardInterrupt:
@@ -90,7 +90,10 @@ class Dispatch:
         for pack in packs:
             submission = jobs.read_submission(self.directory, pack.id)
             if submission and submission.job is None and self.executor.outlives_head:
-                job = self.executor.find(submission.name, submission.index)
+                try:
+                    job = self.executor.find(submission.name, submission.index)
+                except RefusedError as error:
+                    raise ConfigError(str(error)) from error
                 submission = replace(submission, job=job)
                 jobs.write_submission(self.directory, pack.id, submission)
             done = jobs.read_done(self.directory, pack.id) is not None
@@ -167,7 +170,7 @@ class Dispatch:
             for run, step in jobs.read_begun(self.directory, pack_id).steps.items():
                 self.progress.step(run, step)
 
-    def _look_for_lost(self, begun: Collection[str], done: Collection[str]) -> None:
+    def _look_for_lost(self, done: Collection[str]) -> None:
         held = {s.job for _, s in self.out.values() if s.job is not None}
         ended = self.executor.ended(held)
         now = time.monotonic()
@@ -177,9 +180,10 @@ class Dispatch:
                 self.ended_since.pop(pack_id, None)
             elif now - self.ended_since.setdefault(pack_id, now) < end.patience:
                 continue
-            # Its result may have been written after the directory was looked at.
+            # Both may have been written after the directory was looked at.
             elif jobs.read_done(self.directory, pack_id) is None:
-                self._lose(pack, end, may_halve=pack_id in begun)
+                began = jobs.read_begun(self.directory, pack_id).times > 0
+                self._lose(pack, end, may_halve=began)
 
     def _lose(self, pack: Pack, end: End, *, may_halve: bool) -> None:
         """A pack has no result and its job is gone."""

@@ -73,7 +73,11 @@ class Executor(Protocol):
         ...
 
     def find(self, name: str, index: int) -> str | None:
-        """The job of that place in a submission whose answer was never recorded."""
+        """The job of that place in a submission whose answer was never recorded.
+
+        Raises:
+            RefusedError: It does not say.
+        """
         ...
 
     def ended(self, jobs: Collection[str]) -> dict[str, End]:

@@ -22,15 +22,6 @@ from tests.clusters import GRID, SMALL, assert_same_results, begun, head, wait_f
 WORKERS = ["executor.workers=2"]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The grid as one process trains it."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    with head(folder, *GRID, *SMALL, "name=grid") as local:
-        assert local.wait() == 0, local.said()
-    return folder / "runs/grid"
-
-
 def workers_of(process: subprocess.Popen) -> list[int]:
     """The processes that a head has started."""
     done = subprocess.run(
@@ -41,12 +32,33 @@ def workers_of(process: subprocess.Popen) -> list[int]:
     return [int(pid) for pid, command in lines if "initstudy.sweep.worker" in command]
 
 
+def logged(directory: Path, run: str) -> list[dict]:
+    """The rows and the summary of a W&B run, as wandb's own reader prints them."""
+    (file,) = directory.glob(f"wandb/*run-*-{run}/run-{run}.wandb")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = [r["history"]["item"] for r in records if r["type"] == "history"]
+    rows.append({k: v for r in records if r["type"] == "summary" for k, v in
+                 r["summary"]["update"].items()})  # fmt: skip
+    hidden = ("_", "device")
+    return [{k: v for k, v in row.items() if not k.startswith(hidden)} for row in rows]
+
+
 def test_two_workers_give_what_one_process_gives(tmp_path, undisturbed):
-    with head(tmp_path, *GRID, *SMALL, *WORKERS, "name=grid") as study:
+    """In the store, and in W&B, where the head mirrors what the workers have stored."""
+    directory = tmp_path / "runs/grid"
+    with head(tmp_path, *GRID, *SMALL, *WORKERS, "tracking=offline", "name=grid") as study:
         assert study.wait() == 0, study.said()
     assert "in 2 packs on 2 processes on cpu" in study.said()
-    assert_same_results(tmp_path / "runs/grid", undisturbed)
-    assert not list((tmp_path / "runs/grid/jobs").iterdir())
+    assert_same_results(directory, undisturbed)
+    assert not list((directory / "jobs").iterdir())
+    for run in store.load(undisturbed).runs["run"]:
+        alone = logged(undisturbed, run)
+        assert len(alone) >= 3
+        assert logged(directory, run) == alone
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(tmp_path, undisturbed):
@@ -131,35 +143,6 @@ def test_several_gpus_get_a_worker_each(monkeypatch, gpus, device, workers, devi
     )
     assert (place.executor and list(place.executor.devices)) == devices
     assert place.workers == (len(devices) if devices else 1)
-
-
-def logged(directory: Path, run: str) -> list[dict]:
-    """The rows and the summary of a W&B run, as wandb's own reader prints them."""
-    (file,) = directory.glob(f"wandb/*run-*-{run}/run-{run}.wandb")
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    rows = [r["history"]["item"] for r in records if r["type"] == "history"]
-    rows.append({k: v for r in records if r["type"] == "summary" for k, v in
-                 r["summary"]["update"].items()})  # fmt: skip
-    hidden = ("_", "device")
-    return [{k: v for k, v in row.items() if not k.startswith(hidden)} for row in rows]
-
-
-def test_wandb_gets_from_workers_what_it_gets_from_one_process(tmp_path):
-    grid = ["-m", "init.std=0.1,8.0", "seed=0,1", "executor.pack_size=2", "max_steps=12",
-            "data.subset=200", "probes=full", "probes.every=6"]  # fmt: skip
-    for name, workers in (("alone", []), ("workers", WORKERS)):
-        with head(tmp_path, *grid, *workers, f"name={name}") as study:
-            assert study.wait() == 0, study.said()
-    runs = store.load(tmp_path / "runs/alone").runs
-    assert runs["diverged_step"].null_count() < 4
-    for run in runs["run"]:
-        alone = logged(tmp_path / "runs/alone", run)
-        assert len(alone) >= 3
-        assert logged(tmp_path / "runs/workers", run) == alone
 
 
 def test_every_executor_reads_the_pack_that_was_planned(tmp_path):

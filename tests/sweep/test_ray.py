@@ -52,22 +52,26 @@ class TwoNodes:
         self.process.stdout.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     nodes = TwoNodes()
     yield nodes
     nodes.shut_down()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The grid as this machine trains it by itself."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    with head(folder, *GRID, *SMALL, "name=grid") as local:
-        assert local.wait() == 0, local.said()
-    return folder / "runs/grid"
+def test_a_head_that_was_killed_trains_what_is_missing(cluster, tmp_path, undisturbed):
+    directory = tmp_path / "runs/grid"
+    (tmp_path / "hold").touch()
+    command = [*GRID, *SMALL, "executor=ray", f"executor.address={cluster.address}", "name=grid"]
+    with head(tmp_path, *command):
+        wait_for(lambda: len(begun(directory)) == 2)
+    (tmp_path / "hold").unlink()
+    with head(tmp_path, *command) as study:
+        assert study.wait() == 0, study.said()
+    assert_same_results(directory, undisturbed)
 
 
+# The last of those that use the cluster: it loses a node.
 def test_a_node_that_is_lost_in_the_middle_changes_no_result(cluster, tmp_path, undisturbed):
     """Both nodes train when the second dies; its pack goes to the first."""
     directory = tmp_path / "runs/grid"
@@ -83,18 +87,6 @@ def test_a_node_that_is_lost_in_the_middle_changes_no_result(cluster, tmp_path, 
     assert len(first) == 2
     assert study.said().count("its pack is submitted again") == 1
     assert "Traceback" not in study.said()
-    assert_same_results(directory, undisturbed)
-
-
-def test_a_head_that_was_killed_trains_what_is_missing(cluster, tmp_path, undisturbed):
-    directory = tmp_path / "runs/grid"
-    (tmp_path / "hold").touch()
-    command = [*GRID, *SMALL, "executor=ray", f"executor.address={cluster.address}", "name=grid"]
-    with head(tmp_path, *command):
-        wait_for(lambda: len(begun(directory)) == 2)
-    (tmp_path / "hold").unlink()
-    with head(tmp_path, *command) as study:
-        assert study.wait() == 0, study.said()
     assert_same_results(directory, undisturbed)
 
 

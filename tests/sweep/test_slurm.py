@@ -31,15 +31,6 @@ pytestmark = pytest.mark.skipif(
 SLURM = ["executor=slurm", "executor.poll=0.5", "executor.memory=1"]
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The grid as this machine trains it by itself."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    with head(folder, *GRID, *SMALL, "name=grid") as local:
-        assert local.wait() == 0, local.said()
-    return folder / "runs/grid"
-
-
 @pytest.fixture
 def held(tmp_path):
     """A folder whose workers wait, and none of its jobs left afterwards."""
@@ -59,9 +50,6 @@ def test_a_sweep_on_slurm_equals_the_one_on_this_machine(tmp_path, undisturbed):
         assert study.wait() == 0, study.said()
     assert "submitted 2 packs to slurm" in study.said()
     assert_same_results(tmp_path / "runs/grid", undisturbed)
-    with head(tmp_path, *GRID, *SMALL, *SLURM, "name=grid") as again:
-        assert again.wait() == 0
-    assert "4 of 4 complete" in again.said()
 
 
 def test_a_run_that_cannot_train_fails_alone(tmp_path):

@@ -126,8 +126,14 @@ class Slurm:
         return ids
 
     def find(self, name: str, index: int) -> str | None:
-        """The job of that place in an array, by the array's name."""
-        listed = _squeue("--name", name) or {}
+        """The job of that place in an array, by the array's name.
+
+        Raises:
+            RefusedError: SLURM does not answer.
+        """
+        listed = _squeue("--name", name)
+        if listed is None:
+            raise RefusedError("executor=slurm: squeue does not answer; try again when it does")
         return next((job for job in listed if job.endswith(f"_{index}") or "_" not in job), None)
 
     def ended(self, jobs: Collection[str]) -> dict[str, End]:
