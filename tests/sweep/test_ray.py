@@ -90,7 +90,9 @@ def test_a_node_that_is_lost_in_the_middle_changes_no_result(cluster, tmp_path, 
     assert_same_results(directory, undisturbed)
 
 
-def test_an_address_where_no_cluster_answers_is_one_line(tmp_path):
+def test_an_address_where_no_cluster_answers_is_one_line(tmp_path, monkeypatch):
+    # Where Ray notes the clusters of a machine, other people's among them.
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     with head(tmp_path, *GRID, *SMALL, "executor=ray", "name=grid") as study:
         assert study.wait() == 2, study.said()
     lines = [line for line in study.said().splitlines() if line.startswith("initstudy: ")]
