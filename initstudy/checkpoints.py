@@ -150,8 +150,21 @@ class Checkpoint:
         _remove(self.folder)
 
 
+def remove(directory: Path, pack: str) -> None:
+    """Removes the checkpoint of a pack that will not train again as it was.
+
+    Raises:
+        StoreError: It cannot be removed.
+    """
+    _remove(directory / FOLDER / pack)
+
+
 def find(
-    directory: Path, missing: Collection[str], finished: Collection[str], like: Mapping[str, Any]
+    directory: Path,
+    missing: Collection[str],
+    finished: Collection[str],
+    like: Mapping[str, Any],
+    taken: Collection[str] = (),
 ) -> list[list[str]]:
     """The runs of each pack that can go on from a checkpoint. What no pack can use is removed.
 
@@ -160,12 +173,15 @@ def find(
         missing: The runs that are to train.
         finished: The runs that the store has.
         like: What a training has to have in common with the one before; see `Checkpoint`.
+        taken: Packs that others may be training now; theirs are left alone.
 
     Raises:
         StoreError: A useless one cannot be removed.
     """
     found = []
     for folder in sorted((directory / FOLDER).glob("*")):
+        if folder.name in taken:
+            continue
         try:
             facts = _facts(_whole(folder))
             useless = facts["like"] != dict(like) or not set(facts["runs"]).isdisjoint(finished)

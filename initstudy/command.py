@@ -18,8 +18,8 @@ from rich.console import Console
 
 from initstudy import __version__, checkpoints, locks, stopping, store, tracking
 from initstudy.config import ConfigError, Plain, Run
-from initstudy.sweep import build, plan
-from initstudy.sweep.execute import alike, execute
+from initstudy.sweep import build, executors, plan
+from initstudy.sweep.execute import alike
 from initstudy.sweep.pack import layer_names, schedule
 from initstudy.sweep.progress import Progress
 
@@ -56,24 +56,28 @@ def study(
         raise ConfigError("the sweep is empty: it has no run")
     first = runs[0].config
     stopping.advise(f"to continue: {_to_continue(config, directory, overrides)}")
-    device = build.device(first["device"])
+    place = executors.choose(first)
     settings = _tracking(first["tracking"])
     _check_claims(first["claims"])
     store.ensure_writable(directory)
     with locks.lock(directory):
         for line in store.set_aside_damaged(directory):
             console.print(line, highlight=False, soft_wrap=True)
-        todo, packs = _plan(runs, directory, device)
-        _write_study(config, directory, overrides, device, packs, len(runs))
-        opening = _opening(runs, todo, packs, directory, device)
+        under_way = executors.under_way(place, directory)
+        todo, packs = _plan(runs, directory, place, under_way)
+        _write_study(config, directory, overrides, place, packs, len(runs))
+        packs = under_way + packs
+        opening = _opening(runs, todo, packs, directory, place)
         console.print(opening, highlight=False, soft_wrap=True)
         failed: dict[str, str] = {}
         # W&B finishes while the report is drawn.
         with tracking.Tracker(settings, directory, group=directory.name) as tracker:
             if packs:
-                steps = sum(_steps(run) for run in todo)
-                with Progress(console, directory, len(todo), steps, len(packs)) as progress:
-                    failed = execute(packs, directory, device, tracker, progress)
+                handed = [run for pack in packs for run in pack.runs]
+                steps = sum(map(_steps, handed))
+                with Progress(console, directory, len(handed), steps, len(packs)) as progress:
+                    failed = executors.train(place, packs, directory, tracker, progress)
+            if todo:
                 trained = f"trained {len(todo) - len(failed)} runs at"
                 console.print(f"{trained} {progress.speed:,.0f} member-steps/s", highlight=False)
             if not report:
@@ -86,18 +90,26 @@ def study(
 
 
 def _plan(
-    runs: Sequence[Run], directory: Path, device: torch.device
+    runs: Sequence[Run], directory: Path, place: executors.Place, under_way: Sequence[plan.Pack]
 ) -> tuple[list[Run], list[plan.Pack]]:
-    """The runs that are missing, and their packs: first those that can go on where they were."""
+    """The runs that are missing, and the packs of those that are not under way.
+
+    Packs come first that can go on where they were.
+    """
     config = runs[0].config
     finished = store.finished(directory)
     todo = plan.unfinished(runs, finished)
-    missing = [run.id for run in todo]
-    resumed = checkpoints.find(directory, missing, finished, alike(config, device))
-    begun = {run for pack in resumed for run in pack}
+    held = {run.id for pack in under_way for run in pack.runs}
+    new = plan.unfinished(todo, held)
+    # A job that has a pack may be writing its checkpoint now.
+    taken = {name for pack in under_way for name in plan.ids_when_halved(pack)}
+    missing = [run.id for run in new]
+    like = alike(config, place.device)
+    resumed = checkpoints.find(directory, missing, finished, like, taken)
+    done = finished | held | {run for pack in resumed for run in pack}
     size = config["executor"]["pack_size"]
-    fresh = plan.plan(runs, size, plan.check(todo), device, finished | begun)
-    return todo, [*plan.together(todo, resumed), *fresh]
+    fresh = plan.plan(runs, size, plan.check(new), place.device, done, place.workers)
+    return todo, [*plan.together(new, resumed), *fresh]
 
 
 def _say_failed(failed: dict[str, str]) -> None:
@@ -126,13 +138,13 @@ def _opening(
     todo: Sequence[Run],
     packs: Sequence[plan.Pack],
     directory: Path,
-    device: torch.device,
+    place: executors.Place,
 ) -> str:
     done = f"{len(runs) - len(todo)} of {len(runs)} complete"
     if not todo:
         return f"{directory}: {done}"
     plural = "s" if len(packs) > 1 else ""
-    return f"{directory}: {done}; training {len(todo)} in {len(packs)} pack{plural} on {device}"
+    return f"{directory}: {done}; training {len(todo)} in {len(packs)} pack{plural} on {place}"
 
 
 def _steps(run: Run) -> int:
@@ -144,7 +156,7 @@ def _write_study(
     config: DictConfig,
     directory: Path,
     overrides: list[str],
-    device: torch.device,
+    place: executors.Place,
     packs: Sequence[plan.Pack],
     runs: int,
 ) -> None:
@@ -167,7 +179,7 @@ def _write_study(
     if packs:
         described |= {
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "device": _device_name(device),
+            "device": _device_name(place),
             "versions": {
                 "initstudy": __version__,
                 "python": platform.python_version(),
@@ -193,7 +205,10 @@ def _to_continue(config: DictConfig, directory: Path, overrides: list[str]) -> s
     return shlex.join(command)
 
 
-def _device_name(device: torch.device) -> str:
+def _device_name(place: executors.Place) -> str:
+    device = place.device
+    if place.elsewhere:
+        return f"{place}, {device}"
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

@@ -33,7 +33,7 @@ def lock(path: str | Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"dir={path}: cannot be written: {error.strerror}") from error
     with held:
-        folders = (Path(path), *(Path(path) / name for name in ("store", "wandb-pending")))
+        folders = (Path(path), *(Path(path) / name for name in ("store", "jobs", "wandb-pending")))
         remove_leftovers(itertools.chain(folders, (Path(path) / "runs").glob("*")))
         yield
 

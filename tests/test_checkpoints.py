@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from initstudy import store
+from initstudy import checkpoints, store
 from tests.users_own import MINE
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +130,16 @@ def test_a_checkpoint_that_is_of_no_use_is_removed_and_its_pack_begins_anew(
     if harm == "other weights":
         assert contents("killed") == contents("whole")
     assert not list(Path("runs/killed/checkpoints").glob("*"))
+
+
+def test_a_checkpoint_that_a_job_may_be_writing_is_left_alone(tmp_path):
+    half = tmp_path / "checkpoints/abc/state-3.safetensors"
+    half.parent.mkdir(parents=True)
+    half.touch()
+    assert checkpoints.find(tmp_path, [], [], {}, taken={"abc"}) == []
+    assert half.exists()
+    assert checkpoints.find(tmp_path, [], [], {}) == []
+    assert not half.exists()
 
 
 def test_how_often_is_a_number_of_seconds_and_no_part_of_a_runs_identity(command):

@@ -135,7 +135,7 @@ def test_online_rows_arrive_once_under_the_runs_own_id(server, tmp_path):
     assert not list((tmp_path / "first/wandb-pending").iterdir())
 
 
-@pytest.mark.parametrize("moment", ["training", "promised", "stored"])
+@pytest.mark.parametrize("moment", ["training", "promised", "stored", "taken in"])
 @pytest.mark.parametrize("mode", ["offline", "online"])
 def test_what_a_kill_left_out_is_sent_when_the_sweep_goes_on_and_nothing_twice(
     server, tmp_path, mode, moment
@@ -148,7 +148,7 @@ def test_what_a_kill_left_out_is_sent_when_the_sweep_goes_on_and_nothing_twice(
         begin(tracker, 4)
         if {moment!r} != "training":
             tracker.promise("pack", [(run, run.config, ENDS) for run in RUNS])
-        if {moment!r} == "stored":
+        if {moment!r} in ("stored", "taken in"):
             rows = [{{"run": r.id, "step": s * 20, **values(s)}} for r in RUNS for s in range(6)]
             store.write_pack(path, "pack", [{{"run": run.id}} for run in RUNS], rows)
         print("there", flush=True)
@@ -168,7 +168,11 @@ def test_what_a_kill_left_out_is_sent_when_the_sweep_goes_on_and_nothing_twice(
     process.wait()
     settings = check(Settings(mode, "p"))
     with Tracker(settings, tmp_path, group="g") as tracker:
-        if moment != "stored":
+        if moment == "taken in":
+            # The head did not come to note that it has taken in what a worker had stored.
+            tracker.promise("pack", [(run, run.config, ENDS) for run in RUNS])
+            tracker.finish("pack")
+        elif moment != "stored":
             begin(tracker, 6)
             complete(tracker, tmp_path, 6)
     for run in RUNS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from pathlib import Path
 
@@ -54,6 +55,14 @@ from tests.users_own import MINE
         (["optimizer.base_width=0"], "optimizer.base_width=0: must be a whole number"),
         (["model=rnn", "model.nonlinearity=sigmoid"], "model.nonlinearity=sigmoid: choose one of"),
         (["model=transformer", "model.patch_size=3"], "model.patch_size=3: must divide"),
+        (["executor=slrum"], "slrum"),
+        (["executor.workers=0"], "executor.workers=0: must be a whole number of at least 1"),
+        (["executor.pack_size=two"], "executor.pack_size=two: must be a whole number"),
+        (["executor=slurm", "executor.time=1h"], "executor.time=1h: must be a whole number"),
+        (["executor=slurm", "executor.poll=0"], "executor.poll=0: must be a finite number above 0"),
+        (["executor=slurm", "executor.sbatch=mine"], "must be options of sbatch"),
+        (["executor=slurm", "+executor.workers=2"], "executor.workers: executor=slurm does not"),
+        (["executor=ray", "executor.gpus=-1"], "executor.gpus=-1: must be a finite number"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line_and_exit_code_2(command, tmp_path, arguments, said):
@@ -65,3 +74,22 @@ def test_what_a_user_gets_wrong_is_one_line_and_exit_code_2(command, tmp_path, a
     assert said in lines[0]
     assert "Traceback" not in err + out
     assert not list(Path().rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    command, monkeypatch, name, package
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, err = command(f"executor={name}", "max_steps=1")
+    assert code == 2
+    assert f'pip install "initstudy[{name}]"' in err
+    assert not list(Path().rglob("*.parquet"))
+
+
+def test_a_machine_without_slurm_says_so(command, monkeypatch):
+    pytest.importorskip("submitit", reason='needs pip install -e ".[slurm]"')
+    monkeypatch.setenv("PATH", "")
+    code, _, err = command("executor=slurm", "max_steps=1")
+    assert code == 2
+    assert "executor=slurm: there is no sbatch here" in err

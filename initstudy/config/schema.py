@@ -67,7 +67,44 @@ class Tracking:
 class Executor:
     """Group `executor`."""
 
+    name: str = MISSING
     pack_size: int | None = None
+    retries: int = 3
+
+
+@dataclass
+class Local(Executor):
+    """`executor=local`."""
+
+    workers: int | None = None
+
+
+@dataclass
+class Slurm(Executor):
+    """`executor=slurm`."""
+
+    partition: str | None = None
+    time: int = 60
+    notice: int = 60
+    requeues: int = 100
+    cpus: int = 1
+    gpus: int = 0
+    memory: int | None = 4
+    array_size: int = 1000
+    array_parallelism: int = 256
+    packs_per_job: int = 1
+    poll: float = 10.0
+    setup: list[str] = field(default_factory=list)
+    sbatch: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Ray(Executor):
+    """`executor=ray`."""
+
+    address: str = "auto"
+    cpus: float = 1
+    gpus: float = 0
 
 
 @dataclass
@@ -88,7 +125,7 @@ class Config:
     optimizer: Any = MISSING
     probes: Probes = MISSING
     tracking: Tracking = MISSING
-    executor: Executor = MISSING
+    executor: Any = MISSING
     seed: int = 0
     epochs: int = 60
     max_steps: int | None = None

@@ -19,12 +19,16 @@ from initstudy.config.schema import (
     Config,
     Data,
     Executor,
+    Local,
     Optimizer,
     Probes,
+    Ray,
+    Slurm,
     Tracking,
 )
 
 MAX_SEED = 2**63 - 1
+EXECUTORS = {"local": Local, "slurm": Slurm, "ray": Ray}
 SAVED = ("none", "init", "final", "both")
 
 
@@ -54,7 +58,7 @@ def _validate(config: Plain) -> None:
     _integer(config, "seed", low=0, high=MAX_SEED)
     for key in ("epochs", "batch_size", "log_every", "eval_every", "probes.every"):
         _integer(config, key, low=1)
-    for key in ("max_steps", "data.subset", "executor.pack_size"):
+    for key in ("max_steps", "data.subset"):
         if _get(config, key) is not None:
             _integer(config, key, low=1)
     for key in ("claims", "paper"):
@@ -65,6 +69,7 @@ def _validate(config: Plain) -> None:
     _choice(config, "probes.preset", ("off", "basic", "full"))
     _choice(config, "save_weights", SAVED)
     _choice(config, "tracking.mode", ("offline", "online", "off"))
+    _validate_executor(config)
     if config["criterion"] is not None:
         _number(config, "criterion", positive=True, high=1)
     for key in ("across", "tune"):
@@ -84,6 +89,32 @@ def _validate(config: Plain) -> None:
         raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum above 0")
 
 
+def _validate_executor(config: Plain) -> None:
+    _choice(config, "executor.name", tuple(EXECUTORS))
+    section = config["executor"]
+    unknown = set(section) - {field.name for field in fields(EXECUTORS[section["name"]])}
+    if unknown:
+        key = sorted(unknown)[0]
+        raise ConfigError(f"executor.{key}: executor={section['name']} does not have it")
+    on_slurm = section["name"] == "slurm"
+    lowest = {"pack_size": 1, "workers": 1, "retries": 0, "requeues": 0, "memory": 1, "time": 1,
+              "notice": 1, "array_size": 1, "array_parallelism": 1, "packs_per_job": 1,
+              **({"cpus": 1, "gpus": 0} if on_slurm else {})}  # fmt: skip
+    for key in section.keys() & lowest.keys():
+        if section[key] is not None or key not in ("pack_size", "workers", "memory"):
+            _integer(config, f"executor.{key}", low=lowest[key])
+    if on_slurm:
+        _number(config, "executor.poll", positive=True)
+        if not isinstance(section["sbatch"], dict):
+            raise ConfigError(
+                f"executor.sbatch={section['sbatch']}: must be options of sbatch and their values, "
+                "such as {account: mine}"
+            )
+    elif section["name"] == "ray":
+        _number(config, "executor.cpus", positive=True)
+        _number(config, "executor.gpus")
+
+
 def _get(config: Plain, key: str) -> Any:
     value: Any = config
     for part in key.split("."):
@@ -93,11 +124,14 @@ def _get(config: Plain, key: str) -> Any:
 
 def _require(config: Plain) -> None:
     """Every key of the schema is there; Hydra's `~` can delete one."""
+    section = config.get("executor")
+    name = str(section.get("name")) if isinstance(section, Mapping) else ""
     groups = {"data": Data, "optimizer": Optimizer, "probes": Probes, "tracking": Tracking,
-              "executor": Executor, "checkpoint": Checkpoint}  # fmt: skip
+              "executor": EXECUTORS.get(name, Executor), "checkpoint": Checkpoint}  # fmt: skip
     names = [field.name for field in fields(Config)]
     names += [f"{group}.{f.name}" for group, schema in groups.items() for f in fields(schema)]
     present = flatten(config).keys() | config.keys()
+    present |= {f"executor.{key}" for key in section} if isinstance(section, Mapping) else set()
     for name in names:
         if name not in present and not name.endswith("base_width"):
             raise ConfigError(f"{name}: missing; it cannot be deleted")

@@ -21,7 +21,7 @@ from initstudy.ensemble import Row, State, Summary
 from initstudy.ensemble.stack import Tensors
 from initstudy.sweep.pack import Resumption, Start, layer_names, train_pack
 from initstudy.sweep.plan import Pack, halves
-from initstudy.sweep.progress import Progress
+from initstudy.sweep.progress import Counter
 from initstudy.weights import save_weights
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def execute(
     directory: Path,
     device: torch.device,
     tracker: Tracker,
-    progress: Progress,
+    progress: Counter,
 ) -> dict[str, str]:
     """Trains every pack and writes it to the store as soon as it is complete.
 
@@ -111,10 +111,10 @@ def _complete(
     directory: Path,
     device: torch.device,
     tracker: Tracker,
-    progress: Progress,
+    progress: Counter,
     checkpoint: Checkpoint,
 ) -> None:
-    described = _described(pack)
+    described = describe(pack)
     for run in pack.runs:
         _write_hydra_files(directory / "runs" / run.id / ".hydra", run)
         tracker.start(run.id, described[run.id], run.label)
@@ -155,7 +155,7 @@ def _complete(
         progress.finish(run.id, diverged=ended[run.id]["diverged_step"] is not None)
 
 
-def _described(pack: Pack) -> dict[str, Plain]:
+def describe(pack: Pack) -> dict[str, Plain]:
     """Each run's configuration, with what a report needs besides to be drawn from W&B alone."""
     layers = layer_names(pack)
     return {

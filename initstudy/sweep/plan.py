@@ -101,6 +101,7 @@ def plan(
     sizes: dict[str, Size],
     device: torch.device,
     done: Collection[str] = (),
+    workers: int = 1,
 ) -> list[Pack]:
     """What trains together: runs that differ in `MEMBER_KEYS` alone, in packs of equal size.
 
@@ -113,13 +114,16 @@ def plan(
         sizes: Of each run that is to train, by run id.
         device: Where they will train.
         done: The ids of runs that do not have to train.
+        workers: How many packs train at the same time; where it is left to the planner, no pack is
+            so large that one of them has nothing to do.
     """
     packs = []
+    share = -(-len(runs) // workers)
     for group in _alike(runs):
         todo = unfinished(group, done)
         if not todo:
             continue
-        limit = pack_size or _suited(sizes[todo[0].id], device)
+        limit = pack_size or min(share, _suited(sizes[todo[0].id], device))
         whole = [part for part in _split(group, limit) if unfinished(part, done) == part]
         taken = {run.id for part in whole for run in part}
         packs += [_pack(part) for part in (*whole, *_split(unfinished(todo, taken), limit))]
@@ -136,6 +140,12 @@ def halves(pack: Pack) -> list[Pack]:
     """A pack of several runs as two."""
     middle = len(pack.runs) // 2
     return [_pack(pack.runs[:middle]), _pack(pack.runs[middle:])]
+
+
+def ids_when_halved(pack: Pack) -> list[str]:
+    """The ids of a pack and of every part that halving can make of it."""
+    parts = halves(pack) if len(pack.runs) > 1 else []
+    return [pack.id, *(name for part in parts for name in ids_when_halved(part))]
 
 
 def check(runs: Sequence[Run]) -> dict[str, Size]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -24,6 +24,25 @@ FILE = "progress.json"
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_FILES = 2.0
 SHOWN = ("runs", "packs", "steps", "loss", "left")
+
+
+class Counter(Protocol):
+    """What hears how far training is."""
+
+    def begin(self, pack: str) -> None:
+        """A pack begins to train."""
+
+    def end(self, pack: str) -> None:
+        """It does no more, however it came to that."""
+
+    def step(self, run: str, step: int, loss: float | None = None) -> None:
+        """A run has done so many steps in all, with this training loss, where it is known."""
+
+    def resume(self, run: str, step: int) -> None:
+        """A run goes on after so many steps, which were trained before."""
+
+    def finish(self, run: str, *, diverged: bool = False, failed: bool = False) -> None:
+        """A run is over."""
 
 
 class Progress:

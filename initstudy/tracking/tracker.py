@@ -43,6 +43,8 @@ class Tracker:
         self._calls: queue.Queue[tuple[Any, ...] | None] = queue.Queue(BACKLOG)
         # Runs of which rows are missing; what comes after must not go ahead of them.
         self._behind: set[str] = set()
+        # Packs that an earlier command has promised and the store has.
+        self._taken_up: set[str] = set()
         self._thread: threading.Thread | None = None
         self._worker = Worker(settings, directory, group, self._behind)
         if settings.mode != "off":
@@ -95,7 +97,8 @@ class Tracker:
         Raises:
             StoreError: The directory cannot be written.
         """
-        if self._thread and self.settings.granularity == "run":
+        wanted = self._thread and self.settings.granularity == "run"
+        if wanted and pack not in self._taken_up:
             mirrored = [Mirrored(run.id, run.label, config, ends) for run, config, ends in runs]
             pending.write(self.directory, pack, mirrored)
 
@@ -118,6 +121,7 @@ class Tracker:
         stored = store.packs(self.directory) if left else {}
         for pack in left:
             if pack in stored:
+                self._taken_up.add(pack)
                 self._call("finish", pack)
             else:
                 # It will train again, and be promised again.

@@ -209,7 +209,7 @@ class Worker:
                 finish_timeout_raises=True,
             ),
         )
-        if self.mode == "online":
+        if self.mode == "online" and opened.url:
             self.address = opened.url.rpartition("/runs/")[0]
         opened.define_metric("*", step_metric="step")
         for metric, best in (("loss", "min"), ("accuracy", "max")):
