@@ -14,6 +14,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -127,7 +128,8 @@ def terminal(
                 # Where the command has ended there is nothing more to read.
                 with suppress(OSError):
                     stream.feed(os.read(parent, 65536))
-        process.kill()
+        # With what it has started itself.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         os.close(parent)
     if where is not None:
