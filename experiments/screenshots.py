@@ -129,7 +129,8 @@ def terminal(
                 with suppress(OSError):
                     stream.feed(os.read(parent, 65536))
         # With what it has started itself.
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         os.close(parent)
     if where is not None:
