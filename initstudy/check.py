@@ -45,6 +45,8 @@ def main() -> int:
         for run, line in compare(given.path, results, chosen):
             print(f"{run}: {line or 'the same'}", flush=True)
             different += line is not None
+    except KeyboardInterrupt:
+        return 130
     except (ConfigError, store.StoreError) as error:
         sys.stderr.write(f"initstudy.check: {error}\n")
         return 2

@@ -37,6 +37,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         return _write(arguments)
+    except KeyboardInterrupt:
+        return 130
     except (StoreError, OSError) as error:
         sys.stderr.write(f"initstudy.report: {error}\n")
         return 2

@@ -11,6 +11,7 @@ from initstudy.report.charts import ON_PAGES, charts_of
 from initstudy.report.claims import evaluate
 from initstudy.report.frames import prepare
 from initstudy.report.sources import read
+from initstudy.report.sources.mirrored import Mirrored, as_store
 from initstudy.report.style import NothingToShow
 from initstudy.store import StoreError
 
@@ -76,3 +77,27 @@ def test_a_folder_without_a_finished_run_is_one_line(tmp_path):
     (folder / "run-abc.wandb").write_bytes(b"garbled")
     with pytest.raises(StoreError, match=r"run-abc\.wandb|none of them a finished run"):
         read(Path(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"_target_": "os.system", "command": "touch ran"},
+        {"_target_": "initstudy.report.pdf.write", "page": "a", "out": "ran"},
+        {"_target_": "initstudy.report.claims.WorseThanBest",
+         "statement": {"_target_": "os.system", "command": "touch ran"}},
+    ],
+    ids=["elsewhere", "no-claim", "nested"],
+)  # fmt: skip
+def test_a_claim_from_a_server_runs_no_code_from_elsewhere(claim, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    ours = {"_target_": "initstudy.report.claims.WorseThanBest", "statement": "s"}
+    config = {
+        "model": {"_target_": "initstudy.models.MLP"}, "seed": 0,
+        "claims": {"theirs": claim, "ours": ours},
+    }  # fmt: skip
+    run = Mirrored("a", "g", config, {"test/accuracy": 0.5}, [{"step": 0}])
+    study = as_store([run], "command").study
+    assert study["claims"] == {"ours": ours}
+    assert "theirs" in caplog.text
+    assert not list(tmp_path.iterdir())

@@ -50,7 +50,9 @@ def _covered(study: Study, results: list[Result]) -> list[Any]:
 
 
 def _code(study: Study) -> list[Any]:
-    sources = [source for source in map(_source, _targets(study)) if source]
+    # What a server names is not imported, unless it is this package.
+    known = [t for t in _targets(study) if t.startswith("initstudy.") or not _is_remote(study)]
+    sources = [source for source in map(_source, known) if source]
     if not sources:
         return []
     use = "initstudy.initialize(model, initializer, seed=0)  # fills every weight of a model"
@@ -106,6 +108,10 @@ def _targets(study: Study) -> list[str]:
     if "init._target_" not in study.runs.columns:
         return []
     return study.runs["init._target_"].drop_nulls().unique(maintain_order=True).to_list()
+
+
+def _is_remote(study: Study) -> bool:
+    return bool(study.about.get("remote"))
 
 
 def _source(target: str) -> str:

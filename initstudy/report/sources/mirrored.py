@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from typing import Any
 import polars as pl
 
 from initstudy.config import as_columns
+from initstudy.report.sources.trust import own_claims
 from initstudy.store import Store
+
+log = logging.getLogger(__name__)
 
 # A W&B summary holds the last value of everything that was logged; a store's row does not.
 PER_LAYER = ("activation/", "gradient/", "weight/")
@@ -58,15 +62,19 @@ def as_store(runs: Iterable[Mirrored], command: str) -> Store:
         run.config["model"]["_target_"].rsplit(".", 1)[-1]: list(run.config.get("layers", ()))
         for run in ordered
     }
-    study = {
+    study: dict[str, Any] = {
         "name": first.group,
         "command": command,
         "layers": {name: found for name, found in layers.items() if found},
         "device": str(rows[0].get("device", "an unknown device")),
         "versions": {"torch": rows[0]["torch"]} if "torch" in rows[0] else {},
+        "remote": True,
         **{key: first.config.get(key) for key in OF_THE_STUDY},
     }
-    study["claims"] = study["claims"] or {}
+    claims = first.config.get("claims") or {}
+    study["claims"] = own_claims(claims)
+    if foreign := sorted(claims.keys() - own_claims(claims).keys()):
+        log.warning("claims left out, since they name code from elsewhere: %s", ", ".join(foreign))
     return Store(_runs(rows), _history(history), study)
 
 
