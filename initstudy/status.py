@@ -13,6 +13,7 @@ from rich.table import Table
 
 from initstudy import locks, store
 from initstudy.store import StoreError
+from initstudy.sweep import jobs
 from initstudy.sweep.progress import FILE, texts
 
 
@@ -24,7 +25,8 @@ def status(path: str | Path) -> dict[str, Any]:
 
     Returns:
         `runs` of the grid, `complete`, `diverged` and `failed` ones, whether it is `running`, the
-        `command`, and `progress`, the last row that the training process wrote.
+        `jobs` that hold packs of it elsewhere, the `command`, and `progress`, the last row that the
+        training process wrote.
 
     Raises:
         StoreError: There is no sweep, or a file is damaged.
@@ -44,6 +46,7 @@ def status(path: str | Path) -> dict[str, Any]:
         "diverged": diverged,
         "failed": len(store.failures(path)),
         "running": locks.is_locked(path),
+        "jobs": _jobs(path),
         "command": study.get("command", ""),
         "progress": _progress(path),
     }
@@ -67,9 +70,21 @@ def show(console: Console, found: dict[str, Any]) -> None:
         table.add_row("as of", progress["updated"])
     elif found["running"]:
         table.add_row("running", "just begun")
-    elif found["complete"] < found["runs"]:
+    if found["jobs"]["packs"]:
+        packs, begun, done = (found["jobs"][key] for key in ("packs", "begun", "done"))
+        table.add_row(
+            "jobs", f"hold {packs} packs: {begun} begun, {done} done and not taken in yet"
+        )
+    if not found["running"] and found["complete"] < found["runs"]:
         table.add_row("not running", f"to continue: {found['command']}")
     console.print(table, highlight=False, soft_wrap=True)
+
+
+def _jobs(path: Path) -> dict[str, int]:
+    """Packs that other processes hold, which go on where no command is watching them."""
+    packs = {task.pack.id for task in jobs.tasks(path)}
+    begun, done = (len(packs & heard) for heard in jobs.heard(path))
+    return {"packs": len(packs), "begun": begun, "done": done}
 
 
 def _progress(path: Path) -> dict[str, Any] | None:

@@ -108,6 +108,7 @@ def test_status_of_a_sweep_that_runs_and_of_one_that_was_killed(tmp_path):
         assert (found["running"], found["runs"], found["complete"]) == (True, 6, 0)
         assert found["progress"]["pid"] == sweep.pid
         assert found["progress"]["running"] == 1
+        assert found["jobs"] == {"packs": 0, "begun": 0, "done": 0}
         assert 0 < found["progress"]["steps"] < found["progress"]["total_steps"]
         sweep.kill()
     shown = status("runs/grid", cwd=tmp_path).stdout

@@ -11,6 +11,7 @@ import pytest
 
 from initstudy import store
 from initstudy.config import Run
+from initstudy.status import status
 from initstudy.sweep import jobs
 from initstudy.sweep.executors.slurm import Job
 from initstudy.sweep.plan import Pack
@@ -123,6 +124,10 @@ def test_a_head_that_was_killed_finds_its_jobs(held, undisturbed):
         wait_for(lambda: all(job_of(directory, pack) for pack in packs))
     submitted = {task.pack.id: job_of(directory, task.pack.id) for task in jobs.tasks(directory)}
     assert len(submitted) == 2
+    seen = status(directory)
+    assert not seen["running"]
+    assert seen["jobs"]["packs"] == 2
+    assert seen["jobs"]["begun"] > 0
     # As if it had been killed before SLURM's answer was written down.
     forgotten = max(submitted)
     lost = jobs.read_submission(directory, forgotten)
@@ -154,7 +159,8 @@ def test_jobs_that_finish_while_no_head_watches_reach_wandb_with_the_next(held, 
     with head(held, *grid) as study:
         assert study.wait() == 0, study.said()
     assert "4 of 4 complete" in study.said()
-    assert len(list(directory.glob("wandb/offline-run-*"))) == 4
+    # Four runs, and the sweep's own.
+    assert len(list(directory.glob("wandb/offline-run-*"))) == 5
     assert not list(jobs.tasks(directory))
     assert_same_results(directory, undisturbed)
 
