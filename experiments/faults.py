@@ -146,7 +146,9 @@ def compare(whole: Path, killed: Path) -> list[str]:
 def wandb_steps(path: Path) -> dict[str, list[int]]:
     """The steps of each run over all of its offline files."""
     steps: dict[str, list[int]] = {}
-    files = sorted(path.glob("wandb/*run-*/run-*.wandb"))
+    # The sweep's own run, of job type study, has no steps.
+    files = sorted(set(path.glob("wandb/*run-*/run-*.wandb"))
+                   - set(path.glob("wandb/*run-*/run-study-*.wandb")))  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
         for file, found in zip(files, pool.map(rows_of, files), strict=True):
             steps.setdefault(file.stem.removeprefix("run-"), []).extend(found)

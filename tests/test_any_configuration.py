@@ -94,7 +94,7 @@ def give(arguments):
 
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch):
-    monkeypatch.setattr("initstudy.command._report", lambda console, directory: None)
+    monkeypatch.setattr("initstudy.command._report", lambda *_: None)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
 

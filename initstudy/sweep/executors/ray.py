@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,9 @@ from typing import Any
 from initstudy.config import ConfigError, Plain
 from initstudy.sweep.executor import SECONDS_TO_BE_SEEN, End
 from initstudy.sweep.worker import work
+
+# Of waiting for an answer; Ray itself asks for minutes.
+KNOCK_TIMEOUT = 5.0
 
 
 class Ray:
@@ -44,13 +48,14 @@ class Ray:
 
         address = self.section["address"]
         try:
+            _knock(address)
             ray.init(
                 address=None if address == "local" else address,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 include_dashboard=False if address == "local" else None,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(
                 f"executor.address={address}: no Ray cluster answers there "
                 f"({str(error).splitlines()[0]}); start one with `ray start --head`, "
@@ -120,3 +125,10 @@ def _end(reference: Any) -> End:
     except exceptions.RayError as error:
         return End(f"its worker was lost ({type(error).__name__})")
     return End("its task ended without a result", patience=SECONDS_TO_BE_SEEN)
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` where an address names a host and a port that nobody answers at."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), KNOCK_TIMEOUT).close()
