@@ -232,6 +232,6 @@ def _report(console: Console, directory: Path, tracker: tracking.Tracker | None)
                 directory, written.index, written.headline,
                 [asdict(result) for result in written.results], written.charts,
                 {name: charts / f"{name}.png" for name in written.charts},
-                store.load(directory).runs,
+                written.runs,
             )
         )  # fmt: skip

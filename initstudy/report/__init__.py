@@ -16,6 +16,8 @@ from initstudy.report.sources import read
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import polars as pl
+
     from initstudy.report.charts import Draw
     from initstudy.report.style import Spec
 
@@ -34,6 +36,7 @@ class Report:
         results: Of the claims.
         table: What came of each value.
         charts: The specifications of its pictures, by name.
+        runs: The runs that it is about, as their source has them.
     """
 
     index: Path
@@ -41,6 +44,7 @@ class Report:
     results: list[Result]
     table: words.Table
     charts: dict[str, Spec]
+    runs: pl.DataFrame
 
 
 def write(
@@ -59,7 +63,8 @@ def write(
     """
     from initstudy.report.charts import ON_PAGES
 
-    study = prepare(read(source))
+    found = read(source)
+    study = prepare(found)
     folder = Path(out) if out else Path(source) / "report"
     # The slowest parts are native code that runs beside Python: the page's scripts, the images.
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -80,7 +85,9 @@ def write(
             index = pdf.write(folder / "index.html", folder / "report.pdf")
         for image in images:
             image.result()
-    return Report(index, words.headline(study, results), results, words.table(study), specs)
+    return Report(
+        index, words.headline(study, results), results, words.table(study), specs, found.runs
+    )
 
 
 def compare_sweeps(
@@ -102,12 +109,12 @@ def compare_sweeps(
         study = prepare(read(source))
         name = str(study.about.get("name") or source)
         studies[str(source) if name in studies else name] = study
-    page = compare.page(studies)
+    found = compare.pairs(studies)
+    page = compare.page(studies, found)
     names = list(studies)
     joined = "_".join("".join(c if c.isalnum() else "_" for c in name) for name in names)
     folder = Path(out) if out else Path("compare") / joined
     index = words.write_text(folder / "index.html", html.render(page, html.scripts()))
-    found = compare.pairs(studies)
     return index, compare.table(names[0], studies[names[0]], found)
 
 

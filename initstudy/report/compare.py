@@ -75,13 +75,13 @@ def pairs(studies: Mapping[str, Study]) -> list[Pair]:
     return found
 
 
-def page(studies: Mapping[str, Study]) -> html.Page:
+def page(studies: Mapping[str, Study], found: Sequence[Pair]) -> html.Page:
     """The sweeps side by side.
 
-    Raises:
-        StoreError: They cannot be compared.
+    Args:
+        studies: By name, the first one first.
+        found: What `pairs` gives of them.
     """
-    found = pairs(studies)
     names = list(studies)
     first = studies[names[0]]
     specs: dict[str, Spec] = {}
