@@ -64,6 +64,11 @@ def _validate(config: Plain) -> None:
     for key in ("claims", "paper"):
         if not isinstance(config[key], Mapping):
             raise ConfigError(f"{key}={config[key]}: must be a mapping, as in conf/sweep")
+    excluded = config["exclude"]
+    if not isinstance(excluded, list) or not all(isinstance(e, Mapping) for e in excluded):
+        raise ConfigError(
+            f"exclude={excluded}: must be a list of mappings, such as [{{model: mlp, init: dirac}}]"
+        )
     _seconds(config, "checkpoint.every")
     _choice(config, "optimizer.name", ("sgd", "adam", "adamw"))
     _choice(config, "probes.preset", ("off", "basic", "full"))
