@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Dataset:
 
     def normalize(self, raw: UInt8[Tensor, "... c h w"]) -> Float[Tensor, "... c h w"]:
         """Raw images as float32; over the training set a channel has mean 0 and variance 1."""
-        return (raw.float() - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
+        return raw.float().sub_(self.mean.view(-1, 1, 1)).div_(self.std.view(-1, 1, 1))
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data on another device."""
@@ -68,6 +69,8 @@ class Batches:
 
     They are shuffled anew each epoch, in an order that depends on the member's seed alone.
 
+    Where members share batches, and neighbours in groups of equal size do, each batch comes once.
+
     Args:
         dataset: Where the examples come from.
         seeds: One a member; members with the same seed see the same batches.
@@ -78,32 +81,41 @@ class Batches:
         self.dataset = dataset
         self.size = size
         self.per_epoch = len(dataset.train_y) // size
-        self._distinct = sorted(set(seeds))
-        self._members = torch.tensor(
-            [self._distinct.index(seed) for seed in seeds], device=dataset.train_x.device
-        )
+        self._seeds = list(seeds)
+        self._members: list[int] = []
         self._epoch = -1
+        self._shuffled: dict[int, Tensor] = {}
 
     def __call__(
-        self, step: int, members: Int[Tensor, " some"] | None = None
-    ) -> tuple[Float[Tensor, "members batch c h w"], Int[Tensor, "members batch"]]:
-        """The inputs and labels of one step, for all members or those with these numbers."""
-        epoch, index = divmod(step, self.per_epoch)
-        if epoch != self._epoch:
-            self._shuffle(epoch)
-        rows = self._order[:, index * self.size : (index + 1) * self.size]
-        x = self.dataset.normalize(self.dataset.train_x[rows])
-        y = self.dataset.train_y[rows]
-        chosen = self._members if members is None else self._members[members]
-        return x[chosen], y[chosen]
+        self, step: int, members: Sequence[int] | None = None
+    ) -> tuple[Float[Tensor, "groups batch c h w"], Int[Tensor, "groups batch"]]:
+        """The inputs and labels of one step, for all members or those with these numbers.
 
-    def _shuffle(self, epoch: int) -> None:
+        One for each group of neighbours with the same seed, where all groups are of one size; or
+        else one for each member.
+        """
+        epoch, index = divmod(step, self.per_epoch)
+        chosen = list(range(len(self._seeds)) if members is None else members)
+        if epoch != self._epoch:
+            self._shuffled.clear()
+        if epoch != self._epoch or chosen != self._members:
+            self._members, self._epoch = chosen, epoch
+            self._order = self._orders(_groups([self._seeds[member] for member in chosen]))
+        rows = self._order[:, index * self.size : (index + 1) * self.size]
+        return self.dataset.normalize(self.dataset.train_x[rows]), self.dataset.train_y[rows]
+
+    def _orders(self, seeds: Sequence[int]) -> Int[Tensor, "groups n"]:
         count = len(self.dataset.train_y)
-        orders = [
-            torch.randperm(count, generator=_generator(seed, epoch)) for seed in self._distinct
-        ]
-        self._order = torch.stack(orders).to(self.dataset.train_x.device)
-        self._epoch = epoch
+        for seed in set(seeds) - self._shuffled.keys():
+            order = torch.randperm(count, generator=_generator(seed, self._epoch))
+            self._shuffled[seed] = order.to(self.dataset.train_x.device)
+        return torch.stack([self._shuffled[seed] for seed in seeds])
+
+
+def _groups(seeds: Sequence[int]) -> list[int]:
+    """One seed for each run of equal ones, where all such runs have one length."""
+    runs = [(seed, len(list(same))) for seed, same in groupby(seeds)]
+    return [seed for seed, _ in runs] if len({n for _, n in runs}) == 1 else list(seeds)
 
 
 def load(

@@ -1,27 +1,85 @@
-"""Losses and accuracies of a stack: on a batch, and over a whole test set."""
+"""Losses, accuracies and gradients of a stack: on a batch, and over a whole test set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from initstudy.ensemble.batched.chain import cross_entropy
+from initstudy.ensemble.layers import Layer
 from initstudy.ensemble.stack import Stack, Tensors
 
 
-def forward(
+@dataclass(frozen=True)
+class Pass:
+    """A forward and a backward pass of all members on a batch.
+
+    Attributes:
+        loss: Each member's mean cross-entropy.
+        hits: Each member's accuracy.
+        grads: The gradients of each member's loss by its parameters, in the stack's order.
+        outputs: The activations `[members, batch, ...]` of the layers that were asked for.
+        output_grads: The gradients of each member's loss by them.
+    """
+
+    loss: Float[Tensor, " members"]
+    hits: Float[Tensor, " members"]
+    grads: list[Tensor]
+    outputs: Tensors = field(default_factory=dict)
+    output_grads: Tensors = field(default_factory=dict)
+
+
+def differentiate(
     stack: Stack,
-    x: Float[Tensor, "members batch ..."],
-    y: Int[Tensor, "members batch"],
-    taps: Tensors | None = None,
-) -> tuple[Float[Tensor, " members"], Float[Tensor, " members"], Tensors]:
-    """Each member's mean cross-entropy and accuracy on its batch, and the tapped outputs."""
+    x: Float[Tensor, "groups batch ..."],
+    y: Int[Tensor, "groups batch"],
+    layers: Sequence[Layer] = (),
+) -> Pass:
+    """One pass forward and back.
+
+    Args:
+        stack: The members.
+        x: An input for each member, or for each of as many groups of neighbours as divide the
+            members evenly.
+        y: Their labels.
+        layers: Whose activations to keep, and the gradients by them.
+    """
+    if stack.chain is None:
+        return _by_autograd(stack, x, y, layers)
+    with torch.no_grad():
+        params = {name: param.detach() for name, param in stack.params.items()}
+        outputs: Tensors = dict.fromkeys([layer.output for layer in layers], torch.empty(0))
+        output_grads = dict(outputs)
+        logits = stack.chain.forward(x, params, outputs)
+        loss, hits, grad = cross_entropy(logits, y)
+        grads = stack.chain.backward(grad, params, output_grads)
+    return Pass(loss, hits, [grads[name] for name in params], outputs, output_grads)
+
+
+def _by_autograd(stack: Stack, x: Tensor, y: Tensor, layers: Sequence[Layer]) -> Pass:
+    x, y = _each(x, stack.size), _each(y, stack.size)
+    taps = {
+        layer.output: torch.zeros(
+            stack.size, x.shape[1], *layer.shape, device=stack.device, requires_grad=True
+        )
+        for layer in layers
+    }
     logits, outputs = stack(x, taps)
-    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
-    return losses.mean(1), _hits(logits.detach(), y).float().mean(1), outputs
+    loss = _losses(logits, y).mean(1)
+    gradients = torch.autograd.grad(loss.sum(), [*stack.params.values(), *taps.values()])
+    by_params, by_taps = gradients[: len(stack.params)], gradients[len(stack.params) :]
+    return Pass(
+        loss.detach(),
+        _hits(logits.detach(), y).float().mean(1),
+        list(by_params),
+        {name: output.detach() for name, output in outputs.items()},
+        dict(zip(taps, by_taps, strict=True)),
+    )
 
 
 @torch.no_grad()
@@ -32,13 +90,31 @@ def evaluate(stack: Stack, test: Iterator[tuple[Tensor, Tensor]]) -> Tensors:
     count = 0
     stack.model.eval()
     for x, y in test:
-        shared_x, shared_y = x.expand(stack.size, *x.shape), y.expand(stack.size, *y.shape)
-        chunk_loss, chunk_hits, _ = forward(stack, shared_x, shared_y)
-        loss += chunk_loss.double() * len(y)
-        hits += chunk_hits.double() * len(y)
+        if stack.chain is not None:
+            logits = stack.chain.forward(x[None], stack.params).mT
+        else:
+            logits, _ = stack(_each(x[None], stack.size))
+        labels = _each(y[None], stack.size)
+        loss += _losses(logits, labels).mean(1).double() * len(y)
+        hits += _hits(logits, labels).float().mean(1).double() * len(y)
         count += len(y)
     stack.model.train()
     return {"test/loss": loss / count, "test/accuracy": hits / count}
+
+
+def _each(groups: Tensor, members: int) -> Tensor:
+    """The input of each member, from that of each group of neighbours."""
+    if len(groups) == 1:
+        return groups.expand(members, *groups.shape[1:])
+    return groups.repeat_interleave(members // len(groups), 0) if len(groups) < members else groups
+
+
+def _losses(
+    logits: Float[Tensor, "members batch classes"], y: Int[Tensor, "members batch"]
+) -> Float[Tensor, "members batch"]:
+    """The cross-entropy of every example."""
+    flat = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+    return flat.view(y.shape)
 
 
 def _hits(

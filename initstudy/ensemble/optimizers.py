@@ -148,8 +148,9 @@ class Adam(Optimizer):
                     grad = grad.addcmul(param, decay)
             mean.lerp_(grad, 1 - beta1)
             square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-            size = (square.sqrt() / correction2**0.5).add_(self.eps)
-            param.addcdiv_(mean * (rate / -correction1), size)
+            # One temporary, since fresh memory costs a CPU more than the numbers do.
+            size = square.sqrt().div_(correction2**0.5).add_(self.eps)
+            param.addcmul_(torch.div(mean, size, out=size), rate / -correction1)
 
 
 class AdamW(Adam):

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from initstudy.ensemble.batched import Chain
+from initstudy.ensemble.batched.stage import Stage
+
 Tensors = dict[str, Tensor]
 
 
@@ -30,6 +33,7 @@ class Stack:
         device: Where the members train.
         vectorized: Whether one `vmap` runs all members, or a loop runs them one by one (for
             models with a layer that has no batching rule).
+        stages: The model as batched kernels, where it is such a chain; they are used instead.
     """
 
     def __init__(
@@ -39,12 +43,14 @@ class Stack:
         *,
         device: torch.device | str = "cpu",
         vectorized: bool = True,
+        stages: Sequence[Stage] | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.vectorized = vectorized
         self.recurrent = any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in model.modules())
         self.size = len(members)
+        self.chain = Chain(stages, self.size) if stages is not None else None
         self.params: Tensors = {
             name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]
         }
@@ -80,6 +86,8 @@ class Stack:
         chosen = copy.copy(self)
         index = torch.tensor(places, dtype=torch.long, device=self.device)
         chosen.size = len(places)
+        if self.chain is not None:
+            chosen.chain = Chain(self.chain.stages, chosen.size)
         chosen.params = {n: p.detach()[index].requires_grad_() for n, p in self.params.items()}
         chosen.buffers = {name: buffer[index] for name, buffer in self.buffers.items()}
         return chosen

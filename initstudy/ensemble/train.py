@@ -10,14 +10,14 @@ from torch import Tensor
 
 from initstudy.ensemble import probes as statistics
 from initstudy.ensemble.checkpoint import State, capture, restore
-from initstudy.ensemble.forward import evaluate, forward
+from initstudy.ensemble.forward import differentiate, evaluate
 from initstudy.ensemble.layers import Layer, first_nonfinite
 from initstudy.ensemble.optimizers import Optimizer
 from initstudy.ensemble.schedule import Schedule
 from initstudy.ensemble.stack import Stack, Tensors
 
 Value = float | int | str | list[int] | None
-Batches = Callable[[int, Tensor], tuple[Tensor, Tensor]]
+Batches = Callable[[int, list[int]], tuple[Tensor, Tensor]]
 TRAIN = ("train/loss", "train/accuracy")
 TEST = ("test/loss", "test/accuracy")
 Chunks = Callable[[], Iterator[tuple[Tensor, Tensor]]]
@@ -60,8 +60,9 @@ def train(
     Args:
         stack: The members.
         optimizer: Holds `stack.params` and updates them in place.
-        batches: For a step and the numbers of some members, their inputs `[members, batch, ...]`
-            and labels `[members, batch]`.
+        batches: For a step and the numbers of some members, their inputs `[groups, batch, ...]`
+            and labels `[groups, batch]`: one for each member, or for each of as many groups of
+            neighbours as divide them evenly.
         test: Iterates over the test set in chunks, inputs `[n, ...]` and labels `[n]`.
         layers: Where to probe.
         schedule: How long, and how often to look.
@@ -97,7 +98,6 @@ class Training:
         self.diverged_at = torch.full((stack.size,), -1, device=stack.device)
         self.last_loss = torch.zeros(stack.size, device=stack.device)
         self.members = list(range(stack.size))
-        self.numbers = torch.arange(stack.size, device=stack.device)
         self.ended: set[int] = set()
         self.summaries: list[dict[str, Value]] = [{} for _ in range(stack.size)]
         self.weights: dict[int, Tensors] = {}
@@ -137,29 +137,26 @@ class Training:
 
     def _step(self, step: int, probing: bool) -> Tensors:
         """One forward and backward pass and, but after the last update, one more update."""
-        x, y = self.batches(step, self.numbers)
+        x, y = self.batches(step, self.members)
         params = self.stack.params
-        taps = self._taps(x.shape[1]) if probing else {}
         buffers = {name: buffer.clone() for name, buffer in self.stack.buffers.items()}
-        loss, hits, outputs = forward(self.stack, x, y, taps)
-        gradients = torch.autograd.grad(loss.sum(), [*params.values(), *taps.values()])
-        param_grads = dict(zip(params, gradients, strict=False))
+        seen = differentiate(self.stack, x, y, self.layers if probing else ())
         measured: Tensors = {}
         if probing:
             measured = statistics.measure(
                 self.layers,
-                {name: output.detach() for name, output in outputs.items()},
-                dict(zip(taps, gradients[len(params) :], strict=True)),
+                seen.outputs,
+                seen.output_grads,
                 {name: param.detach() for name, param in params.items()},
-                param_grads,
+                dict(zip(params, seen.grads, strict=True)),
                 full=self.schedule.probes.preset == "full",
             )
         if self.schedule.last(step):
             return measured
-        self.losses.append(loss.detach())
-        self.hits.append(hits)
+        self.losses.append(seen.loss)
+        self.hits.append(seen.hits)
         before = {n: p.detach().clone() for n, p in params.items()} if probing else {}
-        self._update(step, list(param_grads.values()), buffers)
+        self._update(step, seen.grads, buffers)
         if probing:
             measured |= statistics.update_ratios(
                 self.layers, before, {name: param.detach() for name, param in params.items()}
@@ -181,14 +178,6 @@ class Training:
         for name, buffer in self.stack.buffers.items():
             alive = self.alive.view(-1, *[1] * (buffer.dim() - 1))
             buffer.copy_(torch.where(alive, buffer, buffers_before[name]))
-
-    def _taps(self, batch: int) -> Tensors:
-        return {
-            layer.output: torch.zeros(
-                self.stack.size, batch, *layer.shape, device=self.stack.device, requires_grad=True
-            )
-            for layer in self.layers
-        }
 
     def _averages(self) -> Tensors:
         means = {
@@ -227,7 +216,7 @@ class Training:
         """Ends a run that diverged: its last row, and how its frozen parameters do on the test."""
         member = self.members[place]
         alone = self.stack.select([place])
-        x, _ = self.batches(step, self.numbers[place : place + 1])
+        x, _ = self.batches(step, [member])
         layer = first_nonfinite(alone.model, alone.member(0), x[0], self.layers)
         row |= {"train/loss": self.last_loss[place].item()}
         self._summarize(member, row)
@@ -251,8 +240,8 @@ class Training:
         self.stack = self.stack.select(places)
         self.optimizer.select(list(self.stack.params.values()), places)
         self.members = [self.members[i] for i in places]
-        self.numbers, self.alive, self.diverged_at, self.last_loss = (
-            t[places] for t in (self.numbers, self.alive, self.diverged_at, self.last_loss)
+        self.alive, self.diverged_at, self.last_loss = (
+            t[places] for t in (self.alive, self.diverged_at, self.last_loss)
         )
         self.losses, self.hits = ([t[places] for t in ts] for ts in (self.losses, self.hits))
 

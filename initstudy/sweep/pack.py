@@ -24,6 +24,7 @@ from initstudy.ensemble import (
     not_vectorizable,
     train,
 )
+from initstudy.ensemble.batched import stages
 from initstudy.ensemble.stack import Tensors
 from initstudy.ensemble.train import Value
 from initstudy.sweep import build
@@ -122,10 +123,12 @@ def _train(
     configs = [run.config for run in pack.runs]
     config = configs[0]
     architecture.train()
-    layers = find_layers(architecture, data.normalize(data.train_x[:2]))
+    example = data.normalize(data.train_x[:2])
+    layers = find_layers(architecture, example)
     drawn = [build.draw(run, architecture, data) for run in pack.runs]
     members = [values for values, _ in drawn]
-    stack = Stack(architecture, members, device=device, vectorized=vectorized)
+    chain = stages(architecture, example) if vectorized else None
+    stack = Stack(architecture, members, device=device, vectorized=vectorized, stages=chain)
     on_device = data.to(device)
     batches = Batches(on_device, [c["seed"] for c in configs], config["batch_size"])
     plan = schedule(config, batches.per_epoch)
@@ -142,8 +145,10 @@ def _train(
         due=resumption.due,
     )
     costs = [cost for _, cost in drawn]
-    inputs, _ = batches(0)
-    foreseen = [_foresee(architecture, *pair) for pair in zip(members, inputs, strict=True)]
+    foreseen = [
+        _foresee(architecture, values, batches(0, [member])[0][0])
+        for member, values in enumerate(members)
+    ]
     if plan.probes.preset == "off":
         foreseen = [({}, at_last) for _, at_last in foreseen]
     if config["save_weights"] in ("init", "both") and resumption.state is None:

@@ -1,0 +1,111 @@
+"""Convolutions and pooling."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from initstudy.ensemble.batched.stage import Stage, Tensors
+
+_ops = torch.ops.aten
+Images = Float[Tensor, "batch channels h w"]
+
+
+class Conv2d(Stage):
+    """`nn.Conv2d` on images: one convolution, with a group for each distinct input.
+
+    Args:
+        name: The module's name.
+        module: The layer, with zeros for padding and no groups of its own.
+        padding: Zeros at each end of height and width.
+    """
+
+    def __init__(self, name: str, module: nn.Conv2d, padding: tuple[int, int]) -> None:
+        super().__init__(name)
+        self.stride, self.dilation, self.padding = module.stride, module.dilation, padding
+        self.inputs = module.in_channels
+        self.weight = f"{name}.weight"
+        self.bias = f"{name}.bias" if module.bias is not None else None
+        self.parameters = (self.weight, self.bias) if self.bias else (self.weight,)
+
+    def forward(self, x: Images, params: Tensors) -> Images:
+        """The images of all members."""
+        self.x = x
+        self.groups = x.shape[1] // self.inputs
+        self.kernels = params[self.weight].flatten(0, 1)
+        bias = None if self.bias is None else params[self.bias].flatten()
+        y = F.conv2d(
+            x, self.kernels, bias, self.stride, self.padding, self.dilation, self.groups
+        )  # fmt: skip
+        return y.contiguous(memory_format=torch.channels_last)
+
+    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+        """One backward convolution by weight and input, or by the weight alone."""
+        dx, dw, db = _ops.convolution_backward(
+            grad, self.x, self.kernels, [len(self.kernels)], list(self.stride), list(self.padding),
+            list(self.dilation), False, [0, 0], self.groups,
+            [not first, True, self.bias is not None],
+        )  # fmt: skip
+        grads[self.weight] = dw.view_as(params[self.weight])
+        if self.bias is not None:
+            grads[self.bias] = db.view_as(params[self.bias])
+        return None if first else dx.contiguous(memory_format=torch.channels_last)
+
+
+class MaxPool2d(Stage):
+    """`nn.MaxPool2d` on images: a window never spans two channels, so nor two members.
+
+    Args:
+        name: The module's name.
+        module: The layer.
+    """
+
+    def __init__(self, name: str, module: nn.MaxPool2d) -> None:
+        super().__init__(name)
+        stride = module.stride if module.stride is not None else module.kernel_size
+        windows = module.kernel_size, stride, module.padding, module.dilation
+        self.windows = (*map(_pair, windows), module.ceil_mode)
+
+    def forward(self, x: Images, params: Tensors) -> Images:
+        """The largest value of each window."""
+        self.x = x
+        y, self.places = _ops.max_pool2d_with_indices(x, *self.windows)
+        return y
+
+    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+        """The gradient goes to where the largest value was."""
+        if first:
+            return None
+        return _ops.max_pool2d_with_indices_backward(grad, self.x, *self.windows, self.places)
+
+
+class AvgPool2d(Stage):
+    """`nn.AvgPool2d` on images.
+
+    Args:
+        name: The module's name.
+        module: The layer.
+    """
+
+    def __init__(self, name: str, module: nn.AvgPool2d) -> None:
+        super().__init__(name)
+        windows = module.kernel_size, module.stride, module.padding
+        self.windows = (
+            *map(_pair, windows), module.ceil_mode, module.count_include_pad,
+            module.divisor_override,
+        )  # fmt: skip
+
+    def forward(self, x: Images, params: Tensors) -> Images:
+        """The mean of each window."""
+        self.x = x
+        return _ops.avg_pool2d(x, *self.windows)
+
+    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+        """An equal share of the gradient for every value of a window."""
+        return None if first else _ops.avg_pool2d_backward(grad, self.x, *self.windows)
+
+
+def _pair(size: int | tuple[int, int]) -> list[int]:
+    return [size, size] if isinstance(size, int) else list(size)
