@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, fx, nn
 
-from initstudy.ensemble.batched.convolution import AvgPool2d, Conv2d, MaxPool2d
+from initstudy.ensemble.batched.convolution import (
+    AvgPool2d,
+    Conv2d,
+    MaxPool2d,
+    PatchesConv2d,
+)
 from initstudy.ensemble.batched.dense import Flatten, Linear
 from initstudy.ensemble.batched.elementwise import (
     BY_AUTOGRAD,
@@ -17,6 +23,9 @@ from initstudy.ensemble.batched.elementwise import (
     FromOutput,
 )
 from initstudy.ensemble.batched.stage import Stage, Tensors
+
+# Values beyond which a convolution is faster than a matrix product with unfolded patches.
+LONGEST_PATCH = 75
 
 
 def stages(model: nn.Module, example: Float[Tensor, "batch ..."]) -> list[Stage] | None:
@@ -188,7 +197,12 @@ def _stage(
         return Flatten(name, shape)
     if isinstance(module, nn.Conv2d) and images:
         padding = _padding(module)
-        return None if padding is None else Conv2d(name, module, padding)
+        if padding is None:
+            return None
+        on_data = not any(stage.parameters for stage in before)
+        patch = module.in_channels * math.prod(module.kernel_size)
+        short = patch <= LONGEST_PATCH and module.dilation == (1, 1)
+        return (PatchesConv2d if on_data and short else Conv2d)(name, module, padding)
     if isinstance(module, nn.MaxPool2d) and images and not module.return_indices:
         return MaxPool2d(name, module)
     if isinstance(module, nn.AvgPool2d) and images:

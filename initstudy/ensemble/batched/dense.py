@@ -66,5 +66,5 @@ class Flatten(Stage):
         """The same values as images."""
         if first:
             return None
-        images = grad.unflatten(1, self.shape).permute(4, 2, 3, 0, 1)
+        images = grad.unflatten(1, self.shape).permute(4, 2, 3, 0, 1).contiguous()
         return images.flatten(3).permute(0, 3, 1, 2)
