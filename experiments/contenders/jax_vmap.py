@@ -10,6 +10,7 @@ in a short trial.
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 from typing import Any
@@ -177,6 +178,10 @@ def main() -> None:
     # As torch has it; on a GPU, JAX would round to TF32.
     jax.config.update("jax_default_matmul_precision", "highest")
     work = work_of(given)
+    backend = jax.default_backend()
+    if (backend == "cpu") != (work.device == "cpu"):
+        print(json.dumps({"absent": f"JAX sees only its {backend} here"}))
+        return
     problem = prepare(work)
     seeds, stds = given.pack or choose(work, problem)
     packed = Packed(work, problem, seeds, stds, work.eval_every)
@@ -185,7 +190,7 @@ def main() -> None:
     losses = packed.train()
     say(
         work, time.perf_counter() - begun, losses, pack=[seeds, stds],
-        compilation=packed.compiling, backend=jax.default_backend(),
+        compilation=packed.compiling, backend=backend,
     )  # fmt: skip
 
 
