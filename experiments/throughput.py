@@ -1,12 +1,13 @@
 """How fast is it? Every way to train 42 runs, in turn: scripts, JAX, initstudy.
 
     pip install -e ".[throughput]"
-    python experiments/throughput.py                     # half an hour; writes reports/throughput
-    python experiments/throughput.py --data PATH         # with the rows on torchvision's MNIST
-    python experiments/throughput.py --rows mlp_digits --scale 0.02 --repeats 1 --no-scaling \
-        --no-whole                                       # a minute, to see that it works
+    python experiments/throughput.py                # digits; a quarter of an hour
+    python experiments/throughput.py --data PATH    # torchvision's MNIST as well; half an hour
+    python experiments/throughput.py --rows mlp_digits --scale 0.02 --repeats 1 --no-scaling
 
-Also the whole command against `experiments/plain_loop.py`, and what a run costs among 1 to 4,200.
+It writes reports/throughput; the last one takes a minute, to see that it works. Also measured are
+the whole command against `experiments/plain_loop.py` (`--no-whole` leaves it out), and what a run
+costs among 1 to 4,200. A machine that does something else meanwhile gives other numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import platform
 import shlex
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmark import measure, page, scaling, whole
+from benchmark import measure, mnist, page, scaling, whole
 from contenders.tasks import HIGHEST, LOWEST, MOMENTUM, TASKS, steps_at
 from initstudy.data import load
 
@@ -33,7 +35,18 @@ LIBRARIES = ("torch", "jax", "joblib", "hydra-core", "wandb")
 
 def main() -> None:
     given = arguments()
-    size = measure.Size(given.scale, given.stds, given.seeds, given.data, given.device)
+    with tempfile.TemporaryDirectory() as folder:
+        benchmark(given, mnist.with_small_test_set(given.data, Path(folder)))
+
+
+def benchmark(given: argparse.Namespace, root: Path) -> None:
+    """Measures what was asked for, and writes it.
+
+    Args:
+        given: The command line.
+        root: The folder of datasets that contenders read.
+    """
+    size = measure.Size(given.scale, given.stds, given.seeds, root, given.device)
     record = opening(given)
     given.out.mkdir(parents=True, exist_ok=True)
     for task in given.rows:
@@ -80,7 +93,7 @@ def opening(given: argparse.Namespace) -> dict[str, Any]:
         "machine": "", "versions": versions, "runs": given.stds * given.seeds,
         "measured": {
             "runs": given.stds * given.seeds, "stds": given.stds, "seeds": given.seeds,
-            "lowest": LOWEST, "highest": HIGHEST, "momentum": MOMENTUM,
+            "lowest": LOWEST, "highest": HIGHEST, "momentum": MOMENTUM, "tests": mnist.TEST_IMAGES,
         },
         "absent": [], "rows": {}, "whole": None, "scaling": None,
     }  # fmt: skip

@@ -50,7 +50,7 @@ def rates(record: Record) -> Spec:
     )  # fmt: skip
     base = chart(rows).encode(y=y, color=colour).properties(width=240, height=190)
     dots = base.mark_point(filled=True, opacity=0.6, size=40).encode(x=x)
-    ticks = base.mark_tick(thickness=3, size=14).encode(x=x.field("middle"))
+    ticks = base.mark_tick(thickness=3, size=14).encode(x="middle:Q")
     titles = [row["title"] for row in record["rows"].values()]
     facet = alt.Facet("row:N", title=None, sort=titles)
     parts = alt.layer(dots, ticks, data=base.data).facet(facet=facet, columns=2)
@@ -70,7 +70,7 @@ def scaling(record: Record) -> Spec:
     ]  # fmt: skip
     x = alt.X("runs:Q", title="runs, log scale", scale=alt.Scale(type="log"),
               axis=alt.Axis(values=[row["runs"] for row in rows], format=","))  # fmt: skip
-    base = chart(rows).mark_line(point=True, color=COLOURS[OURS]).encode(x=x)
+    base = chart(rows).mark_line(point={"color": COLOURS[OURS]}, color=COLOURS[OURS]).encode(x=x)
     base = base.properties(width=320, height=240)
     log = alt.Scale(type="log")
     seconds = base.encode(y=alt.Y("seconds:Q", title="seconds of training a run", scale=log))

@@ -20,7 +20,8 @@ import psutil
 from contenders.tasks import TASKS, steps_at
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(EXPERIMENTS)}
+PATHS = [str(EXPERIMENTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(PATHS)}
 Result = dict[str, Any]
 # In the order in which a repetition runs them: what the first ones find, others are told.
 PLAIN, JAX, OURS = "plain loop", "JAX", "initstudy"

@@ -19,11 +19,11 @@ none diverges, by {seeds} seeds), SGD with momentum {momentum:g}, float32. Every
 process of its own, starts from the same initial weights and trains on the same batches; each
 repetition runs all of them in turn. Timed is training alone, as steps of one run a second over all
 runs: building the models and drawing their weights, all steps, the work between runs, evaluations
-on the test set; no process start, imports or compilation. initstudy's numbers are those that the
-command prints, which hold the reading of the data as well; it also records the training accuracy
-and looks at every step for divergence, which no other does. "same losses": the largest relative
-distance of a run's final training loss from the plain loop's; beyond {tolerance:.0%} a contender
-did other work and is marked.
+on the test set (of MNIST its first {tests} images); no process start, imports or compilation.
+initstudy's numbers are those that the command prints, which hold the reading of the data as well;
+it also records the training accuracy and looks at every step for divergence, which no other does.
+"same losses": the largest relative distance of a run's final training loss from the plain loop's;
+a contender beyond {tolerance:.0%} has not done the same work, and is marked.
 
 - plain loop: one run after another, data in memory, `torch.optim.SGD`, as many threads as a short
   trial finds fastest. DataLoader: the same, fed an example at a time. Hydra -m: the same as a Hydra

@@ -61,16 +61,16 @@ TASKS = {
         "MLP 64-64-64-10, digits, batch 64", "digits", "mlp", MLP, 64, 600, 100, NARROW
     ),
     "mlp_mnist": Task(
-        "MLP 784-64-64-10, MNIST, batch 64", "mnist", "mlp", MLP, 64, 400, 400, NARROW
+        "MLP 784-64-64-10, MNIST, batch 64", "mnist", "mlp", MLP, 64, 400, 200, NARROW
     ),
     "mlp_mnist_wide": Task(
-        "MLP 784-256-256-10, MNIST, batch 128", "mnist", "mlp", MLP, 128, 200, 200, WIDE
+        "MLP 784-256-256-10, MNIST, batch 128", "mnist", "mlp", MLP, 128, 100, 100, WIDE
     ),
     "cnn_digits": Task(
         "CNN 16, 32 channels, digits, batch 64", "digits", "cnn", CNN, 64, 200, 100, CHANNELS
     ),
     "cnn_mnist": Task(
-        "CNN 16, 32 channels, MNIST, batch 64", "mnist", "cnn", CNN, 64, 40, 40, CHANNELS
+        "CNN 16, 32 channels, MNIST, batch 64", "mnist", "cnn", CNN, 64, 20, 20, CHANNELS
     ),
     "lstm_digits": Task("LSTM of 64 units, digits, batch 32", "digits", "lstm", LSTM, 32, 200, 100),
 }
