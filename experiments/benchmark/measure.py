@@ -9,13 +9,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from contenders.tasks import TASKS, steps_at
 
@@ -43,7 +40,6 @@ CONTENDERS = {
 }
 # Not a contender, but measured in turn with them.
 MACHINE = "machine"
-SECONDS_BETWEEN_LOOKS = 0.25
 # Runs end apart as sums in another order do; a contender that did other work ends elsewhere.
 TOLERANCE = 0.02
 
@@ -97,63 +93,20 @@ def _settled(name: str, found: dict[str, list[Result]]) -> list[str]:
     return []
 
 
-def run(script: str, arguments: list[str], *, memory: bool = False) -> Result:
-    """A contender's result, with the seconds of the whole process.
-
-    Args:
-        script: Of `contenders`.
-        arguments: Its command line.
-        memory: Whether to watch it: `peak_memory` in bytes, of all its processes.
-    """
+def run(script: str, arguments: list[str]) -> Result:
+    """The result of a script of `contenders`, with the seconds of the whole process."""
     command = [sys.executable, "-m", f"contenders.{script}", *arguments]
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=folder, env=ENVIRONMENT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        watch = Watch(process.pid) if memory else None
-        out, errors = process.communicate()
+        done = subprocess.run(
+            command, cwd=folder, env=ENVIRONMENT, text=True, capture_output=True, check=False
+        )
         seconds = time.perf_counter() - begun
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{errors[-3000:]}")
-    told: Result = json.loads(out.splitlines()[-1])
-    told.setdefault("whole", seconds)
-    return told | ({"peak_memory": watch.end()} if watch else {})
-
-
-class Watch:
-    """Looks now and then at how much memory a process and those below it hold."""
-
-    def __init__(self, pid: int) -> None:
-        self.process = psutil.Process(pid)
-        self.peak = 0
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._look, daemon=True)
-        self.thread.start()
-
-    def end(self) -> int:
-        """Looks no more; the most that was seen."""
-        self.over.set()
-        self.thread.join()
-        return self.peak
-
-    def _look(self) -> None:
-        while not self.over.wait(SECONDS_BETWEEN_LOOKS):
-            try:
-                held = [self.process, *self.process.children(recursive=True)]
-                self.peak = max(self.peak, sum(map(_resident, held)))
-            except psutil.NoSuchProcess:
-                continue
-
-
-def _resident(process: psutil.Process) -> int:
-    """Bytes; a page that processes share counts in parts, where the system tells them."""
-    try:
-        info = process.memory_full_info()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return 0
-    return getattr(info, "pss", info.rss)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
+    told: Result = json.loads(done.stdout.splitlines()[-1])
+    # initstudy's is told by the contender: its own process is not the command's.
+    return {"whole": seconds, **told}
 
 
 def median(results: list[Result], key: str = "rate") -> float:

@@ -25,7 +25,7 @@ def measure(size: Size, repeats: int) -> dict[str, list[Result]]:
             if repeat and count > REPEATED_UP_TO:
                 continue
             asked = replace(size, scale=size.scale * SCALE, stds=stds, seeds=seeds)
-            told = run("command", asked.arguments(TASK), memory=True)
+            told = run("command", ["--memory", *asked.arguments(TASK)])
             told.pop("losses")
             told["a_run"] = told["seconds"] / count
             found[str(count)].append(told)

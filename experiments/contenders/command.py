@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from contenders.memory import Watch
 from contenders.tasks import LOG_EVERY, LR, MOMENTUM, Work, parser, say, work_of
 from initstudy import store
 
@@ -49,6 +50,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--probes", default="off", choices=("off", "basic", "full"))
     arguments.add_argument("--tracking", default="off", choices=("off", "offline"))
+    arguments.add_argument("--memory", action="store_true", help="watch its processes")
     given = arguments.parse_args()
     work = work_of(given)
     # wandb's own variables would win over the configuration.
@@ -57,15 +59,21 @@ def main() -> None:
         folder = Path(scratch) / "study"
         asked = command(work, folder, given.probes, given.tracking)
         begun = time.perf_counter()
-        done = subprocess.run(
-            asked, cwd=scratch, env=environment, stdout=subprocess.PIPE, text=True, check=True
-        )
+        with subprocess.Popen(
+            asked, cwd=scratch, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
+            watch = Watch(process.pid) if given.memory else None
+            said, _ = process.communicate()
         whole = time.perf_counter() - begun
-        trained = TRAINED.search(done.stdout)
-        assert trained, done.stdout
+        if process.returncode:
+            raise SystemExit(f"{' '.join(asked)} left with code {process.returncode}")
+        trained = TRAINED.search(said)
+        assert trained, said
         rate = float(trained[2].replace(",", ""))
-        opening = done.stdout.splitlines()[0].partition("training ")[2]
-        say(work, work.member_steps / rate, losses_in(folder, work), whole=whole, packs=opening)
+        opening = said.splitlines()[0].partition("training ")[2]
+        more = {"peak_memory": watch.end()} if watch else {}
+        losses = losses_in(folder, work)
+        say(work, work.member_steps / rate, losses, whole=whole, packs=opening, **more)
 
 
 if __name__ == "__main__":
