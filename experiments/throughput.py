@@ -1,72 +1,141 @@
-"""How much faster is the whole study than an ordinary script? Both, in turn, in one run.
+"""How fast is it? Every way to train 42 runs, in turn: scripts, JAX, initstudy.
 
-    python experiments/throughput.py [--repeats 3] [--epochs 60]
+    pip install -e ".[throughput]"
+    python experiments/throughput.py                # digits; a quarter of an hour
+    python experiments/throughput.py --data PATH    # torchvision's MNIST as well; half an hour
+    python experiments/throughput.py --rows mlp_digits --scale 0.02 --repeats 1 --no-scaling
 
-Alternates `python -m initstudy +sweep=std_grid` and `experiments/plain_loop.py`: the same 42 runs,
-the same statistics at the same steps, an offline W&B run each; start-up and report included. Prints
-every repetition and the ratio of the medians.
+It writes reports/throughput; the last one takes a minute, to see that it works. Also measured are
+the whole command against `experiments/plain_loop.py` (`--no-whole` leaves it out), and what a run
+costs among 1 to 4,200. A machine that does something else meanwhile gives other numbers.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import json
 import platform
-import statistics
-import subprocess
+import shlex
 import sys
 import tempfile
-import time
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-HERE = Path(__file__).parent
+from benchmark import measure, mnist, page, scaling, whole
+from contenders.tasks import HIGHEST, LOWEST, MOMENTUM, TASKS, steps_at
+from initstudy.data import load
 
-
-def seconds(command: list[str], folder: Path) -> float:
-    """How long a command takes as a whole process, in a folder of its own."""
-    folder.mkdir()
-    begun = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun
+LIBRARIES = ("torch", "jax", "joblib", "hydra-core", "wandb")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    given = arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        benchmark(given, mnist.with_small_test_set(given.data, Path(folder)))
+
+
+def benchmark(given: argparse.Namespace, root: Path) -> None:
+    """Measures what was asked for, and writes it.
+
+    Args:
+        given: The command line.
+        root: The folder of datasets that contenders read.
+    """
+    size = measure.Size(given.scale, given.stds, given.seeds, root, given.device)
+    record = opening(given)
+    given.out.mkdir(parents=True, exist_ok=True)
+    for task in given.rows:
+        if reason := missing(task, given.data):
+            record["absent"].append(f"{TASKS[task].title}: {reason}")
+            measure.tell(record["absent"][-1])
+            continue
+        record["rows"][task] = row(task, size, given.repeats)
+        save(record, given.out)
+    if given.whole:
+        results = whole.measure(given.scale, given.repeats)
+        record["whole"] = {"epochs": whole.epochs_at(given.scale), "results": results}
+        save(record, given.out)
+    if given.scaling:
+        record["scaling"] = scaling.measure(size, given.repeats)
+    save(record, given.out)
+    page.write(record, given.out)
+    show(record)
+    print(f"wrote {given.out / 'README.md'}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", nargs="*", choices=TASKS, default=list(TASKS))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=60)
-    arguments = parser.parse_args()
-    epochs = arguments.epochs
-    contenders = {
-        "plain loop": [
-            sys.executable, str((HERE / "plain_loop.py").resolve()), f"--epochs={epochs}",
-        ],
-        "initstudy": [
-            sys.executable, "-m", "initstudy", "+sweep=std_grid", f"epochs={epochs}",
-        ],
+    parser.add_argument("--scale", type=float, default=1.0, help="of the steps of every run")
+    parser.add_argument("--stds", type=int, default=14, help="how many")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="torchvision's folder")
+    parser.add_argument("--out", type=Path, default=Path("reports/throughput"))
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=found)
+    parser.add_argument("--whole", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--scaling", action=argparse.BooleanOptionalAction, default=True)
+    return parser.parse_args()
+
+
+def opening(given: argparse.Namespace) -> dict[str, Any]:
+    """What a record says before anything is measured."""
+    versions = {"Python": platform.python_version()}
+    versions |= {name: version(name) for name in LIBRARIES}
+    return {
+        "command": shlex.join(["python", "experiments/throughput.py", *sys.argv[1:]]),
+        "machine": "", "versions": versions, "runs": given.stds * given.seeds,
+        "measured": {
+            "runs": given.stds * given.seeds, "stds": given.stds, "seeds": given.seeds,
+            "lowest": LOWEST, "highest": HIGHEST, "momentum": MOMENTUM, "tests": mnist.TEST_IMAGES,
+        },
+        "absent": [], "rows": {}, "whole": None, "scaling": None,
     }  # fmt: skip
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    with tempfile.TemporaryDirectory() as scratch:
-        for repeat in range(arguments.repeats):
-            for name, command in contenders.items():
-                folder = Path(scratch) / f"{name.replace(' ', '_')}_{repeat}"
-                times[name].append(seconds(command, folder))
-                print(f"{name}: {times[name][-1]:.1f} s", file=sys.stderr, flush=True)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    table = Table("42 runs, whole command", "seconds", "median", "times faster")
-    for name, values in times.items():
-        ratio = medians["plain loop"] / medians[name]
-        each = ", ".join(f"{v:.1f}" for v in values)
-        table.add_row(name, each, f"{medians[name]:.1f}", f"{ratio:.2f}")
+
+
+def missing(task: str, root: Path) -> str | None:
+    """Why a row is left out, in one line."""
+    try:
+        load(TASKS[task].data, root, download=False)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def row(task: str, size: measure.Size, repeats: int) -> dict[str, Any]:
+    """A row's record."""
+    steps = steps_at(TASKS[task], size.scale)
+    results = measure.measure(task, size, repeats)
+    runs = size.stds * size.seeds
+    return {
+        "title": TASKS[task].title, "steps": steps, "runs": runs, "member_steps": steps * runs,
+        "eval_every": min(steps, TASKS[task].eval_every), "results": results,
+    }  # fmt: skip
+
+
+def save(record: dict[str, Any], folder: Path) -> None:
+    """Keeps what there is so far."""
+    for part in record["rows"].values():
+        record["machine"] = part["results"][measure.MACHINE][0]["name"]
+    (folder / "throughput.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def show(record: dict[str, Any]) -> None:
+    """Prints the one table and the verdicts."""
     console = Console()
-    console.print(table)
-    console.print(
-        f"{epochs} epochs of digits; {os.cpu_count()} cores, torch {torch.__version__} with "
-        f"{torch.get_num_threads()} threads, Python {platform.python_version()}"
-    )
+    head, lines = page.summary(record)
+    verdicts = [[v.what, v.target, v.reached, v.word] for v in page.verdicts_of(record)]
+    for columns, cells in ((head, lines), (["what", "target", "reached", "verdict"], verdicts)):
+        table = Table(*columns)
+        for line in cells:
+            table.add_row(*line)
+        console.print(table)
 
 
 if __name__ == "__main__":

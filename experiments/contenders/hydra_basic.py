@@ -1,0 +1,49 @@
+"""The same loop as a Hydra application's task, swept by `-m` with Hydra's basic launcher.
+
+python -m contenders.hydra_basic mlp_digits      # in experiments/
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from contenders.loop import set_threads, train
+from contenders.tasks import parser, prepare, say, synchronize, work_of
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--threads", type=int, help="by default, what a short trial finds")
+    given = arguments.parse_args()
+    work = work_of(given)
+    problem = prepare(work)
+    threads = set_threads(work, problem, given.threads)
+    losses: list[float] = []
+    moments: list[float] = []
+
+    def task(config: DictConfig) -> float:
+        # What Hydra does before its first job is start-up; between jobs, it counts.
+        moments.append(time.perf_counter())
+        losses.append(train(work, problem, config.std, config.seed))
+        synchronize(work.device)
+        moments.append(time.perf_counter())
+        return losses[-1]
+
+    ConfigStore.instance().store(name="config", node={"std": 0.1, "seed": 0})
+    with tempfile.TemporaryDirectory() as folder:
+        sys.argv[1:] = [
+            "-m", f"std={','.join(map(str, work.stds))}", f"seed={','.join(map(str, work.seeds))}",
+            "hydra/launcher=basic", "hydra/sweeper=basic", f"hydra.sweep.dir={folder}",
+        ]  # fmt: skip
+        hydra.main(version_base="1.3", config_path=None, config_name="config")(task)()
+    say(work, moments[-1] - moments[0], losses, threads=threads)
+
+
+if __name__ == "__main__":
+    main()

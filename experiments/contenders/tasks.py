@@ -1,0 +1,239 @@
+"""What every contender trains: the same models, from the same weights, on the same batches."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from initstudy.config import geomspace
+from initstudy.data import Batches, Dataset, load
+from initstudy.initializers import Normal, as_policy, initialize
+from initstudy.models import CNN, LSTM, MLP
+
+LR, MOMENTUM = 0.01, 0.9
+# No run diverges between these, so everybody does all the work.
+LOWEST, HIGHEST = 0.02, 0.1
+# Steps between two rows of the training loss, and between two measurements of probes.
+LOG_EVERY = 20
+# Test images that a loop looks at together: activations of ten thousand fall out of every cache.
+CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of the benchmark.
+
+    Attributes:
+        title: Its heading.
+        data: The dataset's name.
+        model: Its name in conf/model.
+        kind: Its class.
+        options: Arguments of that class, and keys of the configuration.
+        batch: Examples a step.
+        steps: Of each run at scale 1; a multiple of `eval_every`.
+        eval_every: Steps between two evaluations on the test set.
+    """
+
+    title: str
+    data: str
+    model: str
+    kind: type[nn.Module]
+    batch: int
+    steps: int
+    eval_every: int
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+NARROW = {"depth": 2, "width": 64}
+WIDE = {"depth": 2, "width": 256}
+CHANNELS = {"channels": [16, 32]}
+TASKS = {
+    "mlp_digits": Task(
+        "MLP 64-64-64-10, digits, batch 64", "digits", "mlp", MLP, 64, 600, 100, NARROW
+    ),
+    "mlp_mnist": Task(
+        "MLP 784-64-64-10, MNIST, batch 64", "mnist", "mlp", MLP, 64, 400, 200, NARROW
+    ),
+    "mlp_mnist_wide": Task(
+        "MLP 784-256-256-10, MNIST, batch 128", "mnist", "mlp", MLP, 128, 100, 100, WIDE
+    ),
+    "cnn_digits": Task(
+        "CNN 16, 32 channels, digits, batch 64", "digits", "cnn", CNN, 64, 200, 100, CHANNELS
+    ),
+    "cnn_mnist": Task(
+        "CNN 16, 32 channels, MNIST, batch 64", "mnist", "cnn", CNN, 64, 20, 20, CHANNELS
+    ),
+    "lstm_digits": Task("LSTM of 64 units, digits, batch 32", "digits", "lstm", LSTM, 32, 200, 100),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a contender is asked to do.
+
+    Attributes:
+        name: Of the task.
+        steps: Of each run.
+        stds: Standard deviations of the initial weights; each trains with every seed.
+        seeds: Of the weights and of the order of the data.
+        root: torchvision's folder of datasets.
+        device: Where to train.
+    """
+
+    name: str
+    steps: int
+    stds: tuple[float, ...]
+    seeds: tuple[int, ...]
+    root: str
+    device: str
+
+    @property
+    def task(self) -> Task:
+        """The row of the benchmark."""
+        return TASKS[self.name]
+
+    @property
+    def runs(self) -> list[tuple[float, int]]:
+        """Standard deviation and seed of each run, in the order of Hydra's sweeps."""
+        return [(std, seed) for std in self.stds for seed in self.seeds]
+
+    @property
+    def member_steps(self) -> int:
+        """Updates of all runs together."""
+        return self.steps * len(self.stds) * len(self.seeds)
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between two evaluations; the state before the first and after the last is too."""
+        return min(self.task.eval_every, self.steps)
+
+    @property
+    def evaluations(self) -> int:
+        """Of each run."""
+        return 1 + self.steps // self.eval_every
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A work's data on its device.
+
+    Attributes:
+        data: As `initstudy` has it, on the CPU.
+        train_x, train_y: Normalized images and labels.
+        test_x, test_y: Likewise.
+        order: The numbers of the examples of each step, by seed: `[steps, batch]` each.
+    """
+
+    data: Dataset
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    order: dict[int, Tensor]
+
+
+def steps_at(task: Task, scale: float) -> int:
+    """A task's steps at some scale: whole logging intervals, and whole ones of evaluation."""
+    wanted = task.steps * scale
+    unit = task.eval_every if wanted >= task.eval_every else LOG_EVERY
+    return max(unit, unit * round(wanted / unit))
+
+
+def deviations(count: int) -> tuple[float, ...]:
+    """So many standard deviations, evenly spaced in log."""
+    if count == 1:
+        return (HIGHEST,)
+    return tuple(float(std) for std in geomspace(LOWEST, HIGHEST, count).split(","))
+
+
+def prepare(work: Work) -> Problem:
+    """Loads the data and draws the order of the batches."""
+    data = load(work.task.data, work.root, download=False)
+    on_device = data.to(work.device)
+    order = {seed: _order(data, seed, work).to(work.device) for seed in work.seeds}
+    return Problem(
+        data, on_device.normalize(on_device.train_x), on_device.train_y,
+        on_device.normalize(on_device.test_x), on_device.test_y, order,
+    )  # fmt: skip
+
+
+def _order(data: Dataset, seed: int, work: Work) -> Tensor:
+    """The batches that initstudy trains on, as numbers of examples: labels that number them."""
+    count = len(data.train_y)
+    numbered = replace(
+        data, train_x=torch.zeros(count, 1, 1, 1, dtype=torch.uint8), train_y=torch.arange(count),
+        mean=torch.zeros(1), std=torch.ones(1),
+    )  # fmt: skip
+    batches = Batches(numbered, [seed], work.task.batch)
+    return torch.stack([batches(step)[1][0] for step in range(work.steps)])
+
+
+def build(work: Work, data: Dataset, std: float, seed: int) -> nn.Module:
+    """A run's model with its initial weights."""
+    model = work.task.kind(data.shape, data.classes, **work.task.options)
+    return initialize(model, as_policy(Normal(std)), seed=seed).to(work.device)
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments that all contenders share."""
+    arguments = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    arguments.add_argument("task", choices=TASKS)
+    arguments.add_argument("--steps", type=int)
+    arguments.add_argument("--stds", type=int, default=14, help="how many")
+    arguments.add_argument("--seeds", type=int, default=3, help="how many")
+    arguments.add_argument("--data", type=Path, default=Path("data"))
+    arguments.add_argument("--device", default="cpu")
+    return arguments
+
+
+def work_of(given: argparse.Namespace) -> Work:
+    """What the command line asks for."""
+    steps = given.steps or TASKS[given.task].steps
+    seeds = tuple(range(given.seeds))
+    root = str(given.data.resolve())
+    return Work(given.task, steps, deviations(given.stds), seeds, root, given.device)
+
+
+class Clock:
+    """Seconds between two moments at which the device has done what it was asked."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def running(self, device: str) -> Iterator[None]:
+        """Times its block."""
+        synchronize(device)
+        begun = time.perf_counter()
+        yield
+        synchronize(device)
+        self.seconds = time.perf_counter() - begun
+
+
+def synchronize(device: str) -> None:
+    """Waits for a GPU."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def say(work: Work, seconds: float, losses: Sequence[float], **more: Any) -> None:
+    """Prints a contender's result as one line of JSON.
+
+    Args:
+        work: What was asked for.
+        seconds: Of training.
+        losses: Mean training loss over the last `LOG_EVERY` steps, in the order of `work.runs`.
+        more: What else is to be told.
+    """
+    rate = work.member_steps / seconds
+    told = {"rate": rate, "seconds": seconds, "losses": list(losses), **more}
+    print(json.dumps(told), flush=True)
