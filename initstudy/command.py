@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import platform
 import shlex
 import sys
@@ -20,7 +21,7 @@ from initstudy import __version__, checkpoints, locks, stopping, store, tracking
 from initstudy.config import ConfigError, Plain, Run
 from initstudy.sweep import build, executors, plan
 from initstudy.sweep.execute import alike
-from initstudy.sweep.pack import layer_names, schedule
+from initstudy.sweep.pack import schedule
 from initstudy.sweep.progress import Progress
 
 RUNS_FAILED = 3
@@ -75,6 +76,7 @@ def study(
             if packs:
                 handed = [run for pack in packs for run in pack.runs]
                 steps = sum(map(_steps, handed))
+                _collect_garbage()
                 with Progress(console, directory, len(handed), steps, len(packs)) as progress:
                     failed = executors.train(place, packs, directory, tracker, progress)
             if todo:
@@ -110,6 +112,12 @@ def _plan(
     size = config["executor"]["pack_size"]
     fresh = plan.plan(runs, size, plan.check(new), place.device, done, place.workers)
     return todo, [*plan.together(new, resumed), *fresh]
+
+
+def _collect_garbage() -> None:
+    """From here on. What was imported stays, and no collection need look through it."""
+    gc.freeze()
+    gc.enable()
 
 
 def _say_failed(failed: dict[str, str]) -> None:
@@ -164,8 +172,8 @@ def _write_study(
     previous = store.read_study(directory)
     layers = dict(previous.get("layers", {}))
     for pack in packs:
-        target = pack.runs[0].config["model"]["_target_"].rsplit(".", 1)[-1]
-        layers[target] = layer_names(pack)
+        shared = pack.runs[0].config
+        layers[shared["model"]["_target_"].rsplit(".", 1)[-1]] = build.layer_names(shared)
     claims: Plain = OmegaConf.to_container(config.claims, resolve=True)  # type: ignore[assignment]
     described: dict[str, Any] = {
         "name": directory.name,

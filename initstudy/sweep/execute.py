@@ -19,7 +19,8 @@ from initstudy.checkpoints import Checkpoint
 from initstudy.config import Plain, Run, as_columns
 from initstudy.ensemble import Row, State, Summary
 from initstudy.ensemble.stack import Tensors
-from initstudy.sweep.pack import Resumption, Start, layer_names, train_pack
+from initstudy.sweep import build
+from initstudy.sweep.pack import Resumption, Start, train_pack
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Counter
 from initstudy.weights import save_weights
@@ -157,7 +158,7 @@ def _complete(
 
 def describe(pack: Pack) -> dict[str, Plain]:
     """Each run's configuration, with what a report needs besides to be drawn from W&B alone."""
-    layers = layer_names(pack)
+    layers = build.layer_names(pack.runs[0].config)
     return {
         run.id: {**run.config, "choices": dict(run.choices), "layers": layers} for run in pack.runs
     }
