@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
 from initstudy import store
@@ -19,7 +18,7 @@ from initstudy.checkpoints import Checkpoint
 from initstudy.config import Plain, Run, as_columns
 from initstudy.ensemble import Row, State, Summary
 from initstudy.ensemble.stack import Tensors
-from initstudy.sweep import build
+from initstudy.sweep import build, hydra_files
 from initstudy.sweep.pack import Resumption, Start, train_pack
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Counter
@@ -116,8 +115,8 @@ def _complete(
     checkpoint: Checkpoint,
 ) -> None:
     described = describe(pack)
+    hydra_files.write(directory, pack.runs)
     for run in pack.runs:
-        _write_hydra_files(directory / "runs" / run.id / ".hydra", run)
         tracker.start(run.id, described[run.id], run.label)
     partway = checkpoint.load()
     history, ended = partway.history, partway.ended
@@ -169,12 +168,3 @@ def _save(directory: Path, run: Run, moment: str, weights: Tensors) -> None:
         save_weights(directory / "runs" / run.id, moment, weights)
     except (OSError, SafetensorError) as error:
         raise store.StoreError(f"dir={directory}: weights cannot be written: {error}") from error
-
-
-def _write_hydra_files(folder: Path, run: Run) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.create(run.config), folder / "config.yaml")
-        OmegaConf.save(OmegaConf.create(list(run.overrides)), folder / "overrides.yaml")
-    except OSError as error:
-        raise store.StoreError(f"dir={folder}: cannot be written: {error.strerror}") from error

@@ -23,6 +23,7 @@ from initstudy.files import write_atomically
 FILE = "progress.json"
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_FILES = 2.0
+SECONDS_BETWEEN_FRAMES = 0.1
 SHOWN = ("runs", "packs", "steps", "loss", "left")
 
 
@@ -93,6 +94,7 @@ class Progress:
     ) -> None:
         self.running.clear()
         self._write()
+        self._draw()
         self.bar.stop()
 
     def begin(self, pack: str) -> None:
@@ -159,12 +161,19 @@ class Progress:
         if now - self.written > SECONDS_BETWEEN_FILES:
             self._write()
         if self.console.is_terminal:
-            fields: dict[str, Any] = dict(self._texts())
-            self.bar.update(self.task, completed=self.trained, **fields)
+            # The sums go over all runs, and every row of every run comes by here.
+            if now - self.spoken < SECONDS_BETWEEN_FRAMES:
+                return
+            self.spoken = now
+            self._draw()
         elif now - self.spoken > SECONDS_BETWEEN_LINES:
             self.spoken = now
             said = ", ".join(filter(None, self._texts().values()))
             self.console.print(said, highlight=False, soft_wrap=True)
+
+    def _draw(self) -> None:
+        fields: dict[str, Any] = dict(self._texts())
+        self.bar.update(self.task, completed=self.trained, **fields)
 
     def _write(self) -> None:
         self.written = time.monotonic()
