@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("html", "markdown", "pdf")
 PNG_SCALE = 2.0
+SHAPE, OPACITY = re.compile(r"<(?:path|line)\b[^>]*>"), re.compile(r' opacity="([^"]*)"')
 WORKERS = 3
 
 
@@ -162,4 +164,21 @@ def _write_image(path: Path, spec: dict[str, Any]) -> None:
 
     svg = vl_convert.vegalite_to_svg(spec)
     path.with_suffix(".svg").write_text(svg, encoding="utf-8")
-    path.with_suffix(".png").write_bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
+    png = vl_convert.svg_to_png(without_layers(svg), scale=PNG_SCALE)
+    path.with_suffix(".png").write_bytes(png)
+
+
+def without_layers(svg: str) -> str:
+    """The same picture with the opacity of shapes as that of their stroke or fill.
+
+    For a shape's own opacity the renderer composes a layer as large as the picture.
+    """
+    return SHAPE.sub(_painted, svg)
+
+
+def _painted(found: re.Match[str]) -> str:
+    tag = found[0]
+    both = all(re.search(rf' {kind}="(?!none|transparent)', tag) for kind in ("fill", "stroke"))
+    if both or "-opacity=" in tag:
+        return tag
+    return OPACITY.sub(r' fill-opacity="\1" stroke-opacity="\1"', tag)
