@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+import initstudy.clock  # noqa: F401  where the system does not tell, time counts from here
 from initstudy.stopping import stoppable
 
 

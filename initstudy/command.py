@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from initstudy import __version__, checkpoints, locks, stopping, store, tracking
+from initstudy.clock import seconds_running
 from initstudy.config import ConfigError, Plain, Run
 from initstudy.sweep import build, executors, plan
 from initstudy.sweep.execute import alike
@@ -79,6 +80,12 @@ def study(
                 _collect_garbage()
                 with Progress(console, directory, len(handed), steps, len(packs)) as progress:
                     failed = executors.train(place, packs, directory, tracker, progress)
+                if progress.to_first_step is not None:
+                    _note_seconds(
+                        directory,
+                        to_first_step=progress.to_first_step,
+                        training=seconds_running() - progress.to_first_step,
+                    )
             if todo:
                 trained = f"trained {len(todo) - len(failed)} runs at"
                 console.print(f"{trained} {progress.speed:,.0f} member-steps/s", highlight=False)
@@ -197,6 +204,13 @@ def _write_study(
     store.write_study(directory, previous | described)
 
 
+def _note_seconds(directory: Path, **seconds: float) -> None:
+    """Adds to the study's description how long the parts of the last command took."""
+    described = store.read_study(directory)
+    rounded = {name: round(value, 2) for name, value in seconds.items()}
+    store.write_study(directory, described | {"seconds": described.get("seconds", {}) | rounded})
+
+
 def _arguments(overrides: list[str]) -> list[str]:
     """The command line as it was given, or the overrides where there is none."""
     given = Path(sys.argv[0]).parent.name == "initstudy"
@@ -231,7 +245,9 @@ def _report(console: Console, directory: Path, tracker: tracking.Tracker | None)
     if tracker is not None and tracker.address:
         # So that every row of the report's table leads to its run.
         store.write_study(directory, store.read_study(directory) | {"wandb": tracker.address})
+    begun = seconds_running()
     written = write(directory)
+    _note_seconds(directory, report=seconds_running() - begun)
     show(console, written)
     if tracker is not None:
         charts = directory / "report" / "charts"

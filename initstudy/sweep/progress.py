@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from initstudy.clock import seconds_running
 from initstudy.files import write_atomically
 
 FILE = "progress.json"
@@ -55,6 +56,10 @@ class Progress:
         runs: Runs to train.
         steps: Steps of all of them together.
         packs: What they are put into.
+
+    Attributes:
+        to_first_step: Seconds from the start of the process to the first row of any run; None
+            before there is one.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Progress:
         self.packs = packs
         self.done: dict[str, int] = {}
         self.losses: dict[str, float] = {}
+        self.to_first_step: float | None = None
         self.before = 0
         self.running: set[str] = set()
         self.finished = 0
@@ -92,9 +98,9 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._draw()
         self.running.clear()
         self._write()
-        self._draw()
         self.bar.stop()
 
     def begin(self, pack: str) -> None:
@@ -108,6 +114,8 @@ class Progress:
 
     def step(self, run: str, step: int, loss: float | None = None) -> None:
         """A run has done so many steps in all, with this training loss, where it is known."""
+        if self.to_first_step is None:
+            self.to_first_step = seconds_running()
         self.done[run] = step
         if loss is not None:
             self.losses[run] = loss
