@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import platform
 import shlex
 import sys
@@ -17,10 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from initstudy import __version__, checkpoints, locks, stopping, store, tracking
+from initstudy.clock import seconds_running
 from initstudy.config import ConfigError, Plain, Run
 from initstudy.sweep import build, executors, plan
 from initstudy.sweep.execute import alike
-from initstudy.sweep.pack import layer_names, schedule
+from initstudy.sweep.pack import schedule
 from initstudy.sweep.progress import Progress
 
 RUNS_FAILED = 3
@@ -75,8 +77,15 @@ def study(
             if packs:
                 handed = [run for pack in packs for run in pack.runs]
                 steps = sum(map(_steps, handed))
+                _collect_garbage()
                 with Progress(console, directory, len(handed), steps, len(packs)) as progress:
                     failed = executors.train(place, packs, directory, tracker, progress)
+                if progress.to_first_step is not None:
+                    _note_seconds(
+                        directory,
+                        to_first_step=progress.to_first_step,
+                        training=seconds_running() - progress.to_first_step,
+                    )
             if todo:
                 trained = f"trained {len(todo) - len(failed)} runs at"
                 console.print(f"{trained} {progress.speed:,.0f} member-steps/s", highlight=False)
@@ -110,6 +119,12 @@ def _plan(
     size = config["executor"]["pack_size"]
     fresh = plan.plan(runs, size, plan.check(new), place.device, done, place.workers)
     return todo, [*plan.together(new, resumed), *fresh]
+
+
+def _collect_garbage() -> None:
+    """From here on. What was imported stays, and no collection need look through it."""
+    gc.freeze()
+    gc.enable()
 
 
 def _say_failed(failed: dict[str, str]) -> None:
@@ -164,8 +179,8 @@ def _write_study(
     previous = store.read_study(directory)
     layers = dict(previous.get("layers", {}))
     for pack in packs:
-        target = pack.runs[0].config["model"]["_target_"].rsplit(".", 1)[-1]
-        layers[target] = layer_names(pack)
+        shared = pack.runs[0].config
+        layers[shared["model"]["_target_"].rsplit(".", 1)[-1]] = build.layer_names(shared)
     claims: Plain = OmegaConf.to_container(config.claims, resolve=True)  # type: ignore[assignment]
     described: dict[str, Any] = {
         "name": directory.name,
@@ -187,6 +202,13 @@ def _write_study(
             },
         }
     store.write_study(directory, previous | described)
+
+
+def _note_seconds(directory: Path, **seconds: float) -> None:
+    """Adds to the study's description how long the parts of the last command took."""
+    described = store.read_study(directory)
+    rounded = {name: round(value, 2) for name, value in seconds.items()}
+    store.write_study(directory, described | {"seconds": described.get("seconds", {}) | rounded})
 
 
 def _arguments(overrides: list[str]) -> list[str]:
@@ -223,7 +245,9 @@ def _report(console: Console, directory: Path, tracker: tracking.Tracker | None)
     if tracker is not None and tracker.address:
         # So that every row of the report's table leads to its run.
         store.write_study(directory, store.read_study(directory) | {"wandb": tracker.address})
+    begun = seconds_running()
     written = write(directory)
+    _note_seconds(directory, report=seconds_running() - begun)
     show(console, written)
     if tracker is not None:
         charts = directory / "report" / "charts"

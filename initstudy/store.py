@@ -1,6 +1,8 @@
 """The results of a sweep on disk: Parquet, a pair of files a pack, and the study's description.
 
-    DIR/study.json               what was asked: name, command, claims, versions
+    DIR/study.json               what was asked: name, command, claims, versions; and the seconds
+                                 from the start of the process to the first step, of the training
+                                 from there on, and of the report
     DIR/store/PACK.runs.parquet      a row a run; it is written last, so a pack counts as a whole
     DIR/store/PACK.history.parquet   a row a run and step
     DIR/store/PACK.sha256            of both, in the form that `sha256sum -c` reads

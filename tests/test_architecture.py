@@ -20,7 +20,7 @@ GROUND = {
 FLOORS = {
     "__main__": 6, "entry": 5, "command": 4, "status": 4, "report": 3, "check": 3, "audit": 3,
     "tracking": 2, "sweep": 2, "theory": 1, "checkpoints": 1, "locks": 1,
-    **dict.fromkeys(GROUND, 0), "files": -1, "stopping": -1,
+    **dict.fromkeys(GROUND, 0), "clock": -1, "files": -1, "stopping": -1,
 }  # fmt: skip
 
 

@@ -62,7 +62,7 @@ class InitstudyLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Trains every job that is not finished yet and writes the report."""
         from initstudy.command import study
-        from initstudy.sweep.plan import compose_jobs
+        from initstudy.sweep.compose import compose_jobs
 
         runs = compose_jobs(self.loader, self.config, job_overrides)
         hydra: Any = self.config.hydra

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,17 +44,32 @@ class Run:
         shown = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in parts if key != "sweep"]
         return " ".join(shown) or self.id
 
-    def matches(self, pattern: Mapping[str, Any]) -> bool:
-        """Whether the run has all these choices of groups and values of keys."""
-        has = {**flatten(self.config), **self.choices}
-        return all(str(has.get(key)) == str(value) for key, value in pattern.items())
+    def matches_any(self, patterns: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the run has all choices of groups and values of keys of one of the patterns."""
+        has = {**flatten(self.config), **self.choices} if patterns else {}
+        return any(
+            all(str(has.get(key)) == str(value) for key, value in pattern.items())
+            for pattern in patterns
+        )
 
 
 def identity(config: Plain) -> str:
     """The hash of what can change a run's result. 1 and 1.0 are the same number."""
-    relevant = {k: _canonical(v) for k, v in flatten(config).items() if not _without_effect(k)}
+    relevant = {k: _canonical(v) for k, v in flatten(without(config, WITHOUT_EFFECT)).items()}
     text = json.dumps(relevant, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def without(config: Mapping[str, Any], keys: Iterable[str]) -> Plain:
+    """A configuration less some keys, each with all that lies below it; what is left is shared."""
+    left = dict(config)
+    for key in keys:
+        first, _, rest = key.partition(".")
+        if not rest:
+            left.pop(first, None)
+        elif isinstance(left.get(first), Mapping):
+            left[first] = without(left[first], (rest,))
+    return left
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Plain:
@@ -70,12 +85,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Plain:
 
 def as_columns(config: Mapping[str, Any]) -> Plain:
     """A run's configuration as columns of a table: dotted keys, lists as text."""
-    flat = flatten({k: v for k, v in config.items() if k not in OF_THE_SWEEP})
+    flat = flatten(without(config, OF_THE_SWEEP))
     return {k: str(v) if isinstance(v, list | tuple | dict) else v for k, v in flat.items()}
-
-
-def _without_effect(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
 
 
 def _canonical(value: Any) -> Any:

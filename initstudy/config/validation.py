@@ -45,7 +45,18 @@ def make_run(
         ConfigError: A value is out of its range, or a target does not take an argument.
     """
     config: Plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    config.pop("hydra", None)
+    return as_run(config, overrides, choices)
+
+
+def as_run(
+    plain: Plain, overrides: Sequence[str] = (), choices: Mapping[str, str] | None = None
+) -> Run:
+    """A configuration of plain values as a run, validated likewise; it shares the values.
+
+    Raises:
+        ConfigError: A value is out of its range, or a target does not take an argument.
+    """
+    config = {key: value for key, value in plain.items() if key != "hydra"}
     _require(config)
     for group in ("model", "init"):
         config[group] = _fit_to_target(group, config[group], overrides)

@@ -32,14 +32,12 @@ def dead_and_saturated(study: Study, facet: str) -> Spec:
         "dead units": "activation/{}/dead",
         "saturated activations": "activation/{}/saturated",
     }
+    fractions = [c for c in study.history.columns if c.endswith(("/dead", "/saturated"))]
     last = (
-        study.history.filter(pl.col("facet") == facet)
+        study.history.select("run", "by", "facet", *fractions)
+        .filter(pl.col("facet") == facet)
         .group_by("run", "by", maintain_order=True)
-        .agg(
-            pl.col(c).drop_nulls().last()
-            for c in study.history.columns
-            if c.endswith(("/dead", "/saturated"))
-        )
+        .agg(pl.col(c).drop_nulls().last() for c in fractions)
     )
     drawn: list[Any] = []
     absent: list[str] = []

@@ -92,10 +92,10 @@ class Study:
 
     def layers(self, facet: str) -> list[str]:
         """The layers of a facet's model, in running order."""
-        runs = self.history.filter(pl.col("facet") == facet)
         prefix = "activation/"
-        columns = [c for c in runs.columns if c.startswith(prefix) and c.endswith("/rms")]
-        present = [c for c in columns if runs[c].null_count() < len(runs)]
+        columns = [c for c in self.history.columns if c.startswith(prefix) and c.endswith("/rms")]
+        rows = self.history.select("facet", *columns).filter(pl.col("facet") == facet)
+        present = [c for c in columns if rows[c].null_count() < len(rows)]
         names = [c.removeprefix(prefix).removesuffix("/rms") for c in present]
         known = self.about.get("layers", {}).get(facet.split(",")[0], names)
         return [name for name in known if name in names] or names

@@ -144,7 +144,7 @@ def _signal(
 
 
 def _domain(values: pl.DataFrame) -> tuple[float, float]:
-    domain = log_domain(v for c in values.columns for v in values[c].to_list())
+    domain = log_domain(pl.concat([values[c].cast(pl.Float64) for c in values.columns]))
     if domain is None:
         raise NothingToShow("Every measured value is zero or not finite.")
     return domain

@@ -21,6 +21,7 @@ from initstudy.report.style import (
     emphasis,
     run_rows,
     shown,
+    thin,
     titled,
 )
 
@@ -36,14 +37,14 @@ def parallel_coordinates(study: Study, facet: str) -> Spec:
     if study.numeric and study.by:
         axes = [("by", study.logarithmic), *[a for a in axes if a[0] != study.by]]
     axes += [("train/loss", True), ("test/loss", True), ("test/accuracy", False)]
-    told = run_rows(study, runs, diverged=pl.col("diverged"))
+    drawn, thinned = thin(runs)
+    told = run_rows(study, drawn, diverged=pl.col("diverged"))
     rows: Rows = []
     ticks: Rows = []
     for name, log in axes:
         label = study.label if name == "by" else name
-        numbers = runs[name].cast(pl.Float64).to_list()
-        place = AxisScale(numbers, log)
-        for row, value in zip(told, numbers, strict=True):
+        place = AxisScale(runs[name].cast(pl.Float64).to_list(), log)
+        for row, value in zip(told, drawn[name].cast(pl.Float64).to_list(), strict=True):
             rows.append({**row, "axis": label, "value": place(value), "shown": shown(value)})
         for where, tick in place.ticks():
             ticks.append({"axis": label, "value": where, "text": tick})
@@ -68,7 +69,8 @@ def parallel_coordinates(study: Study, facet: str) -> Spec:
         facet,
         alt.layer(rules, lines, text).properties(width=2 * WIDTH, height=HEIGHT),
         "Runs across their choices and results",
-        "One line a run; dashed where it diverged. A value that is not finite stands at the top.",
+        f"One line a run{thinned}; dashed where it diverged. A value that is not finite stands at "
+        "the top.",
     )
     # Narrower, the names of the axes would stand on one another.
     return spec | {"usermeta": {"least": 110 * len(axes)}}

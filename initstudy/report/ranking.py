@@ -18,6 +18,7 @@ from initstudy.report.style import (
     emphasis,
     layer_axis,
     run_rows,
+    thin,
     titled,
 )
 
@@ -47,7 +48,8 @@ def ranking(study: Study, facet: str, summary: Rows, methods: set[str]) -> Spec:
         x=x, tooltip=["by:N", alt.Tooltip("mean:Q", format=".3f"),
                       alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f")],
     )  # fmt: skip
-    shown = run_rows(study, runs.filter(~pl.col("diverged")), accuracy=pl.col("test/accuracy"))
+    drawn, thinned = thin(runs.filter(~pl.col("diverged")))
+    shown = run_rows(study, drawn, accuracy=pl.col("test/accuracy"))
     dots = chart(shown).mark_point(size=28, color=GREY, filled=False, strokeWidth=1)
     dots = dots.encode(
         y=y, x=alt.X("accuracy:Q", scale=scale, title=""), opacity=emphasis(),
@@ -68,7 +70,8 @@ def ranking(study: Study, facet: str, summary: Rows, methods: set[str]) -> Spec:
         facet,
         alt.layer(*layers).properties(width=1.5 * WIDTH, height=height),
         f"Test accuracy at the end, by {study.label}",
-        f"Circles: runs; bars: 95% interval of the mean ({', '.join(sorted(methods))}).{note}",
+        f"Circles: runs{thinned}; bars: 95% interval of the mean "
+        f"({', '.join(sorted(methods))}).{note}",
     )
 
 

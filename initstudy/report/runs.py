@@ -60,8 +60,8 @@ def text(value: Any) -> str | None:
 
 
 def _sparklines(study: Study) -> dict[str, list[int | None]]:
-    rows = study.history.filter(pl.col("train/loss").is_not_null())
-    domain = log_domain(rows["train/loss"].to_list(), widest=1e7)
+    rows = study.history.select("run", "train/loss").drop_nulls("train/loss")
+    domain = log_domain(rows["train/loss"], widest=1e7)
     if domain is None:
         return {}
     low, high = (math.log(end) for end in domain)

@@ -33,7 +33,9 @@ def measured(study: Study, facet: str, pattern: str) -> tuple[pl.DataFrame, dict
         raise NothingToShow("Not measured: the sweep ran with probes=off.")
     first = next(iter(columns.values()))
     here = (pl.col("facet") == facet) & pl.col(first).is_not_null()
-    rows = study.history.filter(here)
+    theory = [name for name in study.history.columns if name.endswith("/theory")]
+    kept = dict.fromkeys(("run", "by", "facet", "step", *columns.values(), *theory))
+    rows = study.history.select(*kept).filter(here)
     if rows.is_empty():
         raise NothingToShow("Not measured: no run was probed.")
     return rows, columns

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 
 from initstudy.report.frames import Study
@@ -32,6 +33,8 @@ CHOSEN = (
     " : toString(datum.by) === chosen.by)"
 )
 UNCHOSEN = 0.07
+# Marks of single runs beyond which they cover one another, and take minutes to draw.
+MOST_MARKS = 500
 # The first lines of a tooltip on a mark that stands for a run.
 RUN = ["run:N", "configuration:N"]
 Rows = list[dict[str, Any]]
@@ -121,13 +124,17 @@ def log_axis(
     return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=format, tickCount=6))
 
 
-def log_domain(values: Iterable[float | None], widest: float = 1e24) -> tuple[float, float] | None:
+def log_domain(
+    values: pl.Series | Iterable[float | None], widest: float = 1e24
+) -> tuple[float, float] | None:
     """A domain for the positive finite values among these, at most so many times wide.
 
     What lies outside is drawn at the edge. None where there is no such value.
     """
-    good = sorted(v for v in values if v is not None and math.isfinite(v) and v > 0)
-    if not good:
+    series = values if isinstance(values, pl.Series) else pl.Series(list(values), dtype=pl.Float64)
+    numbers = series.cast(pl.Float64).drop_nulls().to_numpy()
+    good = np.sort(numbers[np.isfinite(numbers) & (numbers > 0)])
+    if len(good) == 0:
         return None
     middle = math.log(good[len(good) // 2])
     half = math.log(widest) / 2
@@ -194,6 +201,19 @@ def run_rows(study: Study, runs: pl.DataFrame, **values: pl.Expr) -> Rows:
     configuration = pl.concat_str(words, separator=", ") if words else pl.lit("the only one")
     shown = {"configuration": configuration, **values}
     return runs.select("run", "by", **shown).to_dicts()
+
+
+def thin(runs: pl.DataFrame, most: int = MOST_MARKS) -> tuple[pl.DataFrame, str]:
+    """At most so many runs to draw a mark for each, and words that say so where some are left out.
+
+    They are spread evenly over the studied values, and there over the seeds.
+    """
+    if len(runs) <= most:
+        return runs, ""
+    order = runs.with_row_index("place").sort("by", *({"seed"} & {*runs.columns}), "run")
+    chosen = np.linspace(0, len(runs) - 1, most).round().astype(int)
+    kept = order["place"].gather(chosen).sort()
+    return runs[kept.to_list()], f" ({most} of {len(runs):,} drawn)"
 
 
 def seeds_in(study: Study, facet: str, point: Sequence[str] = ("by",)) -> str:

@@ -27,6 +27,7 @@ from initstudy.report.style import (
     log_domain,
     run_rows,
     seeds_in,
+    thin,
     titled,
     x_by,
 )
@@ -37,8 +38,9 @@ MOST_LINES = 200
 
 def loss_over_steps(study: Study, facet: str) -> Spec:
     """Training loss over steps: the mean over seeds as a line, their range as a band."""
-    rows = study.history.filter((pl.col("facet") == facet) & pl.col("train/loss").is_not_null())
-    domain = log_domain(rows["train/loss"].to_list(), widest=1e7)
+    told = study.history.select("run", "by", "facet", "step", "train/loss")
+    rows = told.filter((pl.col("facet") == facet) & pl.col("train/loss").is_not_null())
+    domain = log_domain(rows["train/loss"], widest=1e7)
     if domain is None:
         raise NothingToShow("No run has a finite training loss.")
     finite = rows.filter(pl.col("train/loss").is_finite())
@@ -50,7 +52,8 @@ def loss_over_steps(study: Study, facet: str) -> Spec:
     )
     # A run that diverged ends at its step; the mean goes on without it, and the mark says so.
     ends = study.runs.filter((pl.col("facet") == facet) & pl.col("diverged"))
-    marks = run_rows(study, ends, step=pl.col("diverged_step"), value=pl.lit(domain[1]))
+    drawn, thinned = thin(ends)
+    marks = run_rows(study, drawn, step=pl.col("diverged_step"), value=pl.lit(domain[1]))
     x = alt.X(
         "step:Q", title="step (updates)", axis=alt.Axis(grid=False), scale=alt.Scale(nice=False)
     )
@@ -68,7 +71,7 @@ def loss_over_steps(study: Study, facet: str) -> Spec:
         layers.append(
             crosses.encode(x=x, y=y(), color=hue, opacity=emphasis(), tooltip=[*RUN, "step:Q"])
         )
-    note = f" × at the top: {len(marks)} runs diverged at that step." if len(marks) else ""
+    note = f" × at the top: {len(ends)} runs diverged at that step{thinned}." if marks else ""
     seeds = seeds_in(study, facet)
     return titled(
         facet,
@@ -117,8 +120,8 @@ def accuracy_by_value(study: Study, facet: str) -> Spec:
     bars = base.mark_rule(strokeWidth=2.2).encode(
         y=alt.Y("low:Q", scale=y), y2="high:Q", color=hue, opacity=emphasis()
     )
-    points = run_rows(study, runs.filter(~pl.col("diverged")), accuracy=pl.col("test/accuracy"),
-                      loss=pl.col("train/loss"))  # fmt: skip
+    drawn, thinned = thin(runs.filter(~pl.col("diverged")))
+    points = run_rows(study, drawn, accuracy=pl.col("test/accuracy"), loss=pl.col("train/loss"))
     dots = chart(points).mark_point(filled=True, size=42)
     dots = dots.encode(
         x=x, y=alt.Y("accuracy:Q", scale=y), color=hue, opacity=emphasis(0.9),
@@ -140,5 +143,5 @@ def accuracy_by_value(study: Study, facet: str) -> Spec:
         facet,
         alt.layer(*layers).properties(width=1.5 * WIDTH, height=HEIGHT),
         "Test accuracy at the end",
-        f"Points: runs; bars and band: 95% interval of the mean ({how}).{note}",
+        f"Points: runs{thinned}; bars and band: 95% interval of the mean ({how}).{note}",
     )

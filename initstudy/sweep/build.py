@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from initstudy.config import ConfigError, Plain, Run, accepted_arguments
 from initstudy.data import Batches, Dataset, load
+from initstudy.ensemble import find_layers
 from initstudy.initializers import (
     Calibrated,
     ModelPolicy,
@@ -78,6 +80,16 @@ def model(config: Plain, data: Dataset) -> nn.Module:
     return built
 
 
+def layer_names(config: Plain) -> list[str]:
+    """The names of the layers of a run's model, in the order in which they run.
+
+    Raises:
+        ConfigError: The model cannot be built.
+    """
+    shape = {key: config[key] for key in ("model", "data", "batch_size")}
+    return list(_layer_names(json.dumps(shape, default=str)))
+
+
 def policy(config: Plain) -> Policy | ModelPolicy | Calibrated:
     """The initialization of a run.
 
@@ -137,6 +149,14 @@ def learning_rates(config: Plain, architecture: nn.Module) -> dict[str, float]:
 @lru_cache(maxsize=4)
 def _load(**section: Any) -> Dataset:
     return load(**section)
+
+
+@lru_cache(maxsize=64)
+def _layer_names(shape: str) -> tuple[str, ...]:
+    config = json.loads(shape)
+    data = dataset(config)
+    found = find_layers(model(config, data), data.normalize(data.train_x[:2]))
+    return tuple(layer.name for layer in found)
 
 
 def _instantiate(group: str, section: Plain) -> Any:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from omegaconf import OmegaConf
 from safetensors import SafetensorError
 
 from initstudy import store
@@ -19,7 +18,8 @@ from initstudy.checkpoints import Checkpoint
 from initstudy.config import Plain, Run, as_columns
 from initstudy.ensemble import Row, State, Summary
 from initstudy.ensemble.stack import Tensors
-from initstudy.sweep.pack import Resumption, Start, layer_names, train_pack
+from initstudy.sweep import build, hydra_files
+from initstudy.sweep.pack import Resumption, Start, train_pack
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Counter
 from initstudy.weights import save_weights
@@ -115,8 +115,8 @@ def _complete(
     checkpoint: Checkpoint,
 ) -> None:
     described = describe(pack)
+    hydra_files.write(directory, pack.runs)
     for run in pack.runs:
-        _write_hydra_files(directory / "runs" / run.id / ".hydra", run)
         tracker.start(run.id, described[run.id], run.label)
     partway = checkpoint.load()
     history, ended = partway.history, partway.ended
@@ -157,7 +157,7 @@ def _complete(
 
 def describe(pack: Pack) -> dict[str, Plain]:
     """Each run's configuration, with what a report needs besides to be drawn from W&B alone."""
-    layers = layer_names(pack)
+    layers = build.layer_names(pack.runs[0].config)
     return {
         run.id: {**run.config, "choices": dict(run.choices), "layers": layers} for run in pack.runs
     }
@@ -168,12 +168,3 @@ def _save(directory: Path, run: Run, moment: str, weights: Tensors) -> None:
         save_weights(directory / "runs" / run.id, moment, weights)
     except (OSError, SafetensorError) as error:
         raise store.StoreError(f"dir={directory}: weights cannot be written: {error}") from error
-
-
-def _write_hydra_files(folder: Path, run: Run) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.create(run.config), folder / "config.yaml")
-        OmegaConf.save(OmegaConf.create(list(run.overrides)), folder / "overrides.yaml")
-    except OSError as error:
-        raise store.StoreError(f"dir={folder}: cannot be written: {error.strerror}") from error

@@ -1,24 +1,17 @@
-"""From a grid to packs: composing the jobs, checking them, and what can train together."""
+"""From a grid to packs: checking the runs, and what can train together."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from initstudy.config import WITHOUT_EFFECT, ConfigError, Run, flatten, make_run
+from initstudy.config import WITHOUT_EFFECT, ConfigError, Run, flatten, without
 from initstudy.data import Dataset
 from initstudy.ensemble import find_layers
 from initstudy.sweep import build
@@ -50,49 +43,6 @@ class Pack:
 
     id: str
     runs: tuple[Run, ...]
-
-
-def compose_jobs(
-    loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]
-) -> list[Run]:
-    """Every job of a sweep as a validated run, but for those that `exclude` names.
-
-    Hydra composes once for each distinct set of group choices; the plain values of a job are then
-    set on a copy, which is what Hydra does with them too, at a hundredth of the time.
-
-    Raises:
-        ConfigError: An unknown key or an invalid value.
-    """
-    parser = OverridesParser.create(config_loader=loader)
-    parsed: dict[str, Override] = {}
-    is_group: dict[str, bool] = {}
-    composed: dict[tuple[str, ...], DictConfig] = {}
-    chosen: dict[tuple[str, ...], dict[str, str]] = {}
-    runs: dict[str, Run] = {}
-    for job in jobs:
-        values: list[str] = []
-        choices: list[str] = []
-        for text in job:
-            if text not in parsed:
-                parsed[text] = parser.parse_override(text)
-            name = parsed[text].key_or_group
-            if name not in is_group:
-                is_group[name] = bool(loader.get_group_options(name))
-            is_choice = is_group[name] or _changes_keys(parsed[text])
-            (choices if is_choice else values).append(text)
-        key = tuple(choices)
-        if key not in composed:
-            cfg = loader.load_sweep_config(config, choices)
-            with open_dict(cfg):
-                chosen[key] = dict(cfg.pop("hydra").runtime.choices)
-            composed[key] = cfg
-        cfg = copy.deepcopy(composed[key])
-        for text in values:
-            _set(cfg, parsed[text])
-        run = make_run(cfg, job, chosen[key])
-        if not any(run.matches(pattern) for pattern in run.config["exclude"]):
-            runs.setdefault(run.id, run)
-    return list(runs.values())
 
 
 def plan(
@@ -166,39 +116,21 @@ def check(runs: Sequence[Run]) -> dict[str, Size]:
         if size.parameters == 0:
             raise ConfigError(f"model._target_={config['model']['_target_']}: has no parameters")
         build.learning_rates(config, model)
+        distinct = {json.dumps(run.config["init"], default=str): run for run in group[::-1]}
         drawn: set[str] = set()
-        for run in group:
-            sizes[run.id] = size
+        for run in distinct.values():
             build.policy(run.config)
             kind = _kind_of_init(run)
             if kind not in drawn:
                 build.draw(run, model, data)
                 drawn.add(kind)
+        sizes |= dict.fromkeys((run.id for run in group), size)
     return sizes
 
 
 def unfinished(runs: Sequence[Run], finished: Collection[str]) -> list[Run]:
     """The runs that still have to train."""
     return [run for run in runs if run.id not in finished]
-
-
-def _changes_keys(override: Override) -> bool:
-    """Whether an override adds or removes keys, rather than setting the value of one."""
-    return bool(
-        override.is_add() or override.is_force_add() or override.is_delete() or override.package
-    )
-
-
-def _set(cfg: DictConfig, override: Override) -> None:
-    key, value = override.key_or_group, override.value()
-    try:
-        if OmegaConf.select(cfg, key, throw_on_missing=False) is None:
-            # Selecting a key that is there but null gives None as well; only a struct tells.
-            OmegaConf.set_struct(cfg, True)
-        OmegaConf.update(cfg, key, value, merge=True)
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{key}={value}: {reason}; see python -m initstudy --help") from error
 
 
 def _alike(runs: Sequence[Run]) -> Iterator[list[Run]]:
@@ -209,13 +141,8 @@ def _alike(runs: Sequence[Run]) -> Iterator[list[Run]]:
 
 
 def _signature(run: Run) -> str:
-    ignored = (*MEMBER_KEYS, *WITHOUT_EFFECT)
-    shared: dict[str, Any] = {
-        key: value
-        for key, value in flatten(run.config).items()
-        if not any(key == name or key.startswith(f"{name}.") for name in ignored)
-    }
-    return json.dumps(shared, sort_keys=True)
+    shared = without(run.config, (*MEMBER_KEYS, *WITHOUT_EFFECT))
+    return json.dumps(flatten(shared), sort_keys=True)
 
 
 def _kind_of_init(run: Run) -> str:

@@ -18,11 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from initstudy.clock import seconds_running
 from initstudy.files import write_atomically
 
 FILE = "progress.json"
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_FILES = 2.0
+SECONDS_BETWEEN_FRAMES = 0.1
 SHOWN = ("runs", "packs", "steps", "loss", "left")
 
 
@@ -54,6 +56,10 @@ class Progress:
         runs: Runs to train.
         steps: Steps of all of them together.
         packs: What they are put into.
+
+    Attributes:
+        to_first_step: Seconds from the start of the process to the first row of any run; None
+            before there is one.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Progress:
         self.packs = packs
         self.done: dict[str, int] = {}
         self.losses: dict[str, float] = {}
+        self.to_first_step: float | None = None
         self.before = 0
         self.running: set[str] = set()
         self.finished = 0
@@ -91,6 +98,7 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._draw()
         self.running.clear()
         self._write()
         self.bar.stop()
@@ -106,6 +114,8 @@ class Progress:
 
     def step(self, run: str, step: int, loss: float | None = None) -> None:
         """A run has done so many steps in all, with this training loss, where it is known."""
+        if self.to_first_step is None:
+            self.to_first_step = seconds_running()
         self.done[run] = step
         if loss is not None:
             self.losses[run] = loss
@@ -159,12 +169,19 @@ class Progress:
         if now - self.written > SECONDS_BETWEEN_FILES:
             self._write()
         if self.console.is_terminal:
-            fields: dict[str, Any] = dict(self._texts())
-            self.bar.update(self.task, completed=self.trained, **fields)
+            # The sums go over all runs, and every row of every run comes by here.
+            if now - self.spoken < SECONDS_BETWEEN_FRAMES:
+                return
+            self.spoken = now
+            self._draw()
         elif now - self.spoken > SECONDS_BETWEEN_LINES:
             self.spoken = now
             said = ", ".join(filter(None, self._texts().values()))
             self.console.print(said, highlight=False, soft_wrap=True)
+
+    def _draw(self) -> None:
+        fields: dict[str, Any] = dict(self._texts())
+        self.bar.update(self.task, completed=self.trained, **fields)
 
     def _write(self) -> None:
         self.written = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -133,6 +134,8 @@ def main() -> None:
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
+    # What was imported stays: the collection after each pack need not look through it.
+    gc.freeze()
     while True:
         with arrived:
             arrived.wait_for(lambda: waiting)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import polars as pl
 
 from initstudy import store
 from initstudy.ensemble import HISTOGRAM_EDGES
-from initstudy.tracking import pending
+from initstudy.tracking import offline, pending
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings
 from initstudy.tracking.study import JOB, StudyRecord, log_study
@@ -33,7 +34,7 @@ KEYS = ("run", "step")
 
 
 class Worker:
-    """Opens, feeds and closes W&B runs. None of its methods raises.
+    """Opens, feeds and closes W&B runs, or writes their files. None of its methods raises.
 
     Args:
         settings: Where the mirror goes.
@@ -117,6 +118,9 @@ class Worker:
         found = store.read_pack(self.directory, pack) if promised else None
         if found is None:
             return
+        if self.mode == "offline":
+            self._write_offline(pack, promised, found[1])
+            return
         ended = _Countdown(len(promised), lambda: pending.remove(self.directory, pack))
         for mirrored in promised:
             if mirrored.run in self.sent:
@@ -128,6 +132,30 @@ class Worker:
                 # Finishing waits for the upload; runs wait side by side.
                 self.finishing.submit(self._end, mirrored.run, opened, ended)
 
+    def _write_offline(
+        self, pack: str, promised: Sequence[Mirrored], history: pl.DataFrame
+    ) -> None:
+        rows = history.sort("step", maintain_order=True).partition_by("run", as_dict=True)
+        to = offline.Destination(self.settings, self.group, self.directory)
+        # A server that went away has some of them.
+        missing = [mirrored for mirrored in promised if mirrored.run not in self.sent]
+        for mirrored in missing:
+            for earlier in self._broken_off.pop(mirrored.run, ()):
+                shutil.rmtree(earlier, ignore_errors=True)
+            offline.write_run(to, mirrored, rows.get((mirrored.run,), history.clear()))
+            self.sent.add(mirrored.run)
+        _check_room(self.directory)
+        if len(missing) == len(promised):
+            pending.remove(self.directory, pack)
+
+    @cached_property
+    def _broken_off(self) -> dict[str, list[Path]]:
+        """Folders of offline runs that an earlier command left, by run."""
+        found: dict[str, list[Path]] = {}
+        for folder in self.directory.glob("wandb/offline-run-*"):
+            found.setdefault(folder.name.split("-", 3)[-1], []).append(folder)
+        return found
+
     def _complete(self, mirrored: Mirrored, history: pl.DataFrame) -> Any:
         """A W&B run that has all its rows; None where no server would take them."""
         opened = self.runs.pop(mirrored.run, None)
@@ -135,7 +163,7 @@ class Worker:
             if mirrored.run not in self.behind:
                 return opened
             opened.finish()
-        if not self.reachable and self.mode == "online":
+        if not self.reachable:
             return None
         opened = self._open(mirrored.run, mirrored.config, mirrored.name)
         for row in history.filter(run=mirrored.run).iter_rows(named=True):

@@ -1,0 +1,48 @@
+"""The `.hydra` folder of each run, as Hydra writes it for a job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf._utils import OmegaConfDumper
+
+from initstudy.config import Run
+from initstudy.store import StoreError
+
+
+class Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
+    """OmegaConf's YAML, written by libyaml where it is there: OmegaConf itself does without."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """True: what runs share is written out in each."""
+        return True
+
+
+# Quotes text that would be read as a number or a truth value.
+Dumper.add_representer(str, OmegaConfDumper.str_representer)
+
+
+def write(directory: Path, runs: Sequence[Run]) -> None:
+    """Writes the configuration and the overrides of runs.
+
+    Raises:
+        StoreError: The directory cannot be written.
+    """
+    for run in runs:
+        folder = directory / "runs" / run.id / ".hydra"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.yaml").write_text(as_yaml(run.config), encoding="utf-8")
+            (folder / "overrides.yaml").write_text(as_yaml([*run.overrides]), encoding="utf-8")
+        except OSError as error:
+            raise StoreError(f"dir={folder}: cannot be written: {error.strerror}") from error
+
+
+def as_yaml(values: Any) -> str:
+    """Plain values as `OmegaConf.save` writes them."""
+    return yaml.dump(
+        values, Dumper=Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
+    )
