@@ -26,8 +26,8 @@ def choices(group):
 
 
 ODD = st.sampled_from(["", "null", "nan", "inf", "-1", "0", "1e400", "true", "[]", "{}", "abc",
-                       "[1,2]", "1.5", "'a b'", "${seed}", "${init}", "${name}", "${claims}", "${exclude}",
-                       "${nothing}", "???", "é"])  # fmt: skip
+                       "[1,2]", "1.5", "'a b'", "${seed}", "${init}", "${name}", "${claims}",
+                       "${exclude}", "${nothing}", "???", "é"])  # fmt: skip
 SIZES = st.sampled_from([1, 2, 8, 17, 0, -3, 10**13]) | ODD
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0, 1, -1, 0.1]) | ODD
 COUNTS = st.integers(-2, 60) | st.sampled_from([10**9, 2**63, 2**64]) | ODD
