@@ -46,7 +46,7 @@ def main() -> int:
     command = [
         sys.executable, "-m", "initstudy", "+sweep=std_grid",
         "epochs=100000", f"max_steps={given.steps}",
-        f"init.std={geomspace(0.001, 4, given.runs // 3)}", "executor.pack_size=6",
+        f"init.std={geomspace(0.001, 4, given.runs // 3)}", "planner.pack_size=6",
         "checkpoint.every=0.5",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:

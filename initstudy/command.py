@@ -8,7 +8,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from initstudy import __version__, checkpoints, locks, stopping, store, tracking
+from initstudy import __version__, checkpoints, locks, memory, stopping, store, tracking
 from initstudy.clock import seconds_running
 from initstudy.config import ConfigError, Plain, Run
 from initstudy.sweep import build, executors, plan
 from initstudy.sweep.execute import alike
+from initstudy.sweep.measure import Planner
 from initstudy.sweep.pack import schedule
 from initstudy.sweep.progress import Progress
+from initstudy.sweep.trainers import Pool
 
 RUNS_FAILED = 3
 
@@ -62,12 +64,14 @@ def study(
     settings = _tracking(first["tracking"])
     _check_claims(first["claims"])
     store.ensure_writable(directory)
-    with locks.lock(directory):
+    with locks.lock(directory), Pool() as pool:
         for line in store.set_aside_damaged(directory):
             console.print(line, highlight=False, soft_wrap=True)
         under_way = executors.under_way(place, directory)
-        todo, packs = _plan(runs, directory, place, under_way)
-        _write_study(config, directory, overrides, place, packs, len(runs))
+        todo, packs, planner = _plan(runs, directory, place, under_way, pool)
+        if place.forks:
+            place = replace(place, workers=planner.workers)
+        _write_study(config, directory, overrides, place, packs, len(runs), planner.record())
         packs = under_way + packs
         opening = _opening(runs, todo, packs, directory, place)
         console.print(opening, highlight=False, soft_wrap=True)
@@ -78,8 +82,9 @@ def study(
                 handed = [run for pack in packs for run in pack.runs]
                 steps = sum(map(_steps, handed))
                 _collect_garbage()
+                memory.keep_freed()
                 with Progress(console, directory, len(handed), steps, len(packs)) as progress:
-                    failed = executors.train(place, packs, directory, tracker, progress)
+                    failed = executors.train(place, packs, directory, tracker, progress, pool)
                 if progress.to_first_step is not None:
                     _note_seconds(
                         directory,
@@ -99,9 +104,13 @@ def study(
 
 
 def _plan(
-    runs: Sequence[Run], directory: Path, place: executors.Place, under_way: Sequence[plan.Pack]
-) -> tuple[list[Run], list[plan.Pack]]:
-    """The runs that are missing, and the packs of those that are not under way.
+    runs: Sequence[Run],
+    directory: Path,
+    place: executors.Place,
+    under_way: Sequence[plan.Pack],
+    pool: Pool,
+) -> tuple[list[Run], list[plan.Pack], Planner]:
+    """The runs that are missing, the packs of those that are not under way, and who chose them.
 
     Packs come first that can go on where they were.
     """
@@ -116,9 +125,14 @@ def _plan(
     like = alike(config, place.device)
     resumed = checkpoints.find(directory, missing, finished, like, taken)
     done = finished | held | {run for pack in resumed for run in pack}
-    size = config["executor"]["pack_size"]
-    fresh = plan.plan(runs, size, plan.check(new), place.device, done, place.workers)
-    return todo, [*plan.together(new, resumed), *fresh]
+    sizes = plan.check(new)
+    planner = Planner(
+        config["planner"], place.device, pool if place.forks else None, place.workers,
+        store.read_study(directory).get("planner", {}),
+    )  # fmt: skip
+    planner.plan(runs, {run: size for run, size in sizes.items() if run not in done})
+    fresh = plan.plan(runs, planner.pack_size, done)
+    return todo, [*plan.together(new, resumed), *fresh], planner
 
 
 def _collect_garbage() -> None:
@@ -174,6 +188,7 @@ def _write_study(
     place: executors.Place,
     packs: Sequence[plan.Pack],
     runs: int,
+    planned: Plain,
 ) -> None:
     """The study's description; what an earlier call has trained stays described."""
     previous = store.read_study(directory)
@@ -190,6 +205,7 @@ def _write_study(
         "claims": claims,
         "layers": layers,
         "runs": runs,
+        "planner": planned,
     }
     if packs:
         described |= {

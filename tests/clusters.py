@@ -50,7 +50,7 @@ MINE = """
                 raise ArithmeticError("not with 0.2")
             return self.std * torch.randn(shape, generator=generator, dtype=dtype)
 """
-GRID = ["-m", "model._target_=mine.Held", "init.std=0.1,0.3", "seed=0,1", "executor.pack_size=2"]
+GRID = ["-m", "model._target_=mine.Held", "init.std=0.1,0.3", "seed=0,1", "planner.pack_size=2"]
 # What has begun anew has drawn its weights again.
 CONTINUING = ["checkpoint.every=0", "save_weights=init"]
 

@@ -44,7 +44,7 @@ KEYS = {
     "optimizer.base_width": SIZES, "probes.every": COUNTS, "probes.preset": ODD,
     "seed": COUNTS, "epochs": COUNTS, "batch_size": COUNTS, "log_every": COUNTS,
     "eval_every": COUNTS, "save_weights": st.sampled_from(["both", "init"]) | ODD,
-    "checkpoint.every": NUMBERS, "executor.pack_size": COUNTS, "data.subset": COUNTS,
+    "checkpoint.every": NUMBERS, "planner.pack_size": COUNTS, "data.subset": COUNTS,
     "data.name": ODD, "device": ODD, "by": ODD, "across": ODD, "tune": ODD, "criterion": NUMBERS,
     "paper": ODD, "claims": ODD | st.sampled_from(["{a: 1}", "{a: {_target_: x}}"]),
     "exclude": ODD, "name": ODD, "tracking.mode": ODD,

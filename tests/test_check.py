@@ -13,7 +13,7 @@ from initstudy import check, store
 from tests.users_own import MINE
 
 GRID = ["-m", "init.std=0.1,20", "seed=0,1,2", "model.width=16", "max_steps=30", "eval_every=30",
-        "data.subset=200", "tracking=off", "executor.pack_size=4", "name=grid"]  # fmt: skip
+        "data.subset=200", "tracking=off", "planner.pack_size=4", "name=grid"]  # fmt: skip
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def test_an_initialization_that_looks_at_data_is_charged_for_it(command):
 
 
 def test_runs_lost_from_the_store_are_trained_again_to_the_same_result(command):
-    grid = ["-m", *SMALL, "name=grid", "seed=0,1", "init.std=0.1,0.2", "executor.pack_size=2"]
+    grid = ["-m", *SMALL, "name=grid", "seed=0,1", "init.std=0.1,0.2", "planner.pack_size=2"]
     command(*grid)
     before = store.load("runs/grid")
     next(Path("runs/grid/store").glob("*.runs.parquet")).unlink()

@@ -14,7 +14,7 @@ from initstudy import store
 from tests.test_tracking import steps_on_disk
 
 ROOT = Path(__file__).parent.parent
-GRID = ["-m", "seed=range(24)", "executor.pack_size=2", "model.width=16", "max_steps=40",
+GRID = ["-m", "seed=range(24)", "planner.pack_size=2", "model.width=16", "max_steps=40",
         "data.subset=200", "eval_every=40"]  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def run(folder, *arguments, limit=None):
     [
         ["tracking=off"],
         ["tracking=off", "save_weights=both"],
-        ["tracking=off", "checkpoint.every=0", "executor.pack_size=24", "model.width=128"],
+        ["tracking=off", "checkpoint.every=0", "planner.pack_size=24", "model.width=128"],
         ["tracking=offline"],
     ],
     ids=["store", "weights", "checkpoint", "wandb"],
@@ -84,7 +84,7 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_what_was_complete_stays(
 
 
 def test_files_that_may_not_grow_stop_it_as_well(tmp_path):
-    done = run(tmp_path, "name=grid", "tracking=off", "executor.pack_size=24", limit=16_000)
+    done = run(tmp_path, "name=grid", "tracking=off", "planner.pack_size=24", limit=16_000)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr

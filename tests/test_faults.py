@@ -87,7 +87,7 @@ def test_a_model_that_returns_nan_has_diverged_and_not_failed(command, tmp_path)
 @pytest.mark.parametrize("part", [".runs.parquet", ".history.parquet"])
 @pytest.mark.parametrize("how", ["truncated", "garbled", "one bit"])
 def test_a_damaged_pack_is_set_aside_and_trained_again(command, part, how):
-    grid = ["-m", "init.std=0.1,0.2", "seed=0,1", "executor.pack_size=2", *SMALL, "name=grid"]
+    grid = ["-m", "init.std=0.1,0.2", "seed=0,1", "planner.pack_size=2", *SMALL, "name=grid"]
     command(*grid)
     before = results("runs/grid")
     file = sorted(Path("runs/grid/store").glob(f"*{part}"))[0]
@@ -170,7 +170,7 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(tmp_path):
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         limit = used + 450 * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        sys.argv = ["x", "-m", "seed=range(8)", "model.width=1500", "executor.pack_size=8",
+        sys.argv = ["x", "-m", "seed=range(8)", "model.width=1500", "planner.pack_size=8",
                     "max_steps=2", "data.subset=64", "tracking=off", "probes=off", "name=grid"]
         initstudy.command._report = lambda *_: None
         initstudy.__main__.main()

@@ -57,7 +57,7 @@ from tests.users_own import MINE
         (["model=transformer", "model.patch_size=3"], "model.patch_size=3: must divide"),
         (["executor=slrum"], "slrum"),
         (["executor.workers=0"], "executor.workers=0: must be a whole number of at least 1"),
-        (["executor.pack_size=two"], "executor.pack_size=two: must be a whole number"),
+        (["planner.pack_size=two"], "planner.pack_size=two: must be a whole number"),
         (["executor=slurm", "executor.time=1h"], "executor.time=1h: must be a whole number"),
         (["executor=slurm", "executor.poll=0"], "executor.poll=0: must be a finite number above 0"),
         (["executor=slurm", "executor.sbatch=mine"], "must be options of sbatch"),

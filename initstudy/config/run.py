@@ -17,7 +17,7 @@ OF_THE_SWEEP = (
 )  # fmt: skip
 # What cannot change a run's result, and so is no part of its identity.
 WITHOUT_EFFECT = (
-    *OF_THE_SWEEP, "device", "tracking", "executor", "data.root", "data.download",
+    *OF_THE_SWEEP, "device", "tracking", "executor", "planner", "data.root", "data.download",
 )  # fmt: skip
 
 

@@ -68,7 +68,6 @@ class Executor:
     """Group `executor`."""
 
     name: str = MISSING
-    pack_size: int | None = None
     retries: int = 3
 
 
@@ -108,6 +107,16 @@ class Ray(Executor):
 
 
 @dataclass
+class Planner:
+    """`planner`."""
+
+    # Anything, so that validation can say what would be right.
+    pack_size: Any = None
+    workers: Any = None
+    timing: Any = "remembered"
+
+
+@dataclass
 class Checkpoint:
     """`checkpoint`."""
 
@@ -126,6 +135,7 @@ class Config:
     probes: Probes = MISSING
     tracking: Tracking = MISSING
     executor: Any = MISSING
+    planner: Planner = field(default_factory=Planner)
     seed: int = 0
     epochs: int = 60
     max_steps: int | None = None

@@ -21,6 +21,7 @@ from initstudy.config.schema import (
     Executor,
     Local,
     Optimizer,
+    Planner,
     Probes,
     Ray,
     Slurm,
@@ -86,6 +87,10 @@ def _validate(config: Plain) -> None:
     _choice(config, "save_weights", SAVED)
     _choice(config, "tracking.mode", ("offline", "online", "off"))
     _validate_executor(config)
+    for key in ("planner.pack_size", "planner.workers"):
+        if _get(config, key) is not None:
+            _integer(config, key, low=1)
+    _choice(config, "planner.timing", ("remembered", "anew", "off"))
     if config["criterion"] is not None:
         _number(config, "criterion", positive=True, high=1)
     for key in ("across", "tune"):
@@ -113,11 +118,11 @@ def _validate_executor(config: Plain) -> None:
         key = sorted(unknown)[0]
         raise ConfigError(f"executor.{key}: executor={section['name']} does not have it")
     on_slurm = section["name"] == "slurm"
-    lowest = {"pack_size": 1, "workers": 1, "retries": 0, "requeues": 0, "memory": 1, "time": 1,
+    lowest = {"workers": 1, "retries": 0, "requeues": 0, "memory": 1, "time": 1,
               "notice": 1, "array_size": 1, "array_parallelism": 1, "packs_per_job": 1,
               **({"cpus": 1, "gpus": 0} if on_slurm else {})}  # fmt: skip
     for key in section.keys() & lowest.keys():
-        if section[key] is not None or key not in ("pack_size", "workers", "memory"):
+        if section[key] is not None or key not in ("workers", "memory"):
             _integer(config, f"executor.{key}", low=lowest[key])
     if on_slurm:
         _number(config, "executor.poll", positive=True)
@@ -143,7 +148,8 @@ def _require(config: Plain) -> None:
     section = config.get("executor")
     name = str(section.get("name")) if isinstance(section, Mapping) else ""
     groups = {"data": Data, "optimizer": Optimizer, "probes": Probes, "tracking": Tracking,
-              "executor": EXECUTORS.get(name, Executor), "checkpoint": Checkpoint}  # fmt: skip
+              "executor": EXECUTORS.get(name, Executor), "planner": Planner,
+              "checkpoint": Checkpoint}  # fmt: skip
     names = [field.name for field in fields(Config)]
     names += [f"{group}.{f.name}" for group, schema in groups.items() for f in fields(schema)]
     present = flatten(config).keys() | config.keys()

@@ -74,7 +74,7 @@ class Stack:
             The logits, and the stacked output of every tapped module after the addition.
         """
         taps = taps or {}
-        with as_written(recurrent=self.recurrent):
+        with as_written(recurrent=self.recurrent and self.vectorized):
             if not self.vectorized:
                 return _loop(self._member)(self.params, self.buffers, x, taps)
             if not self.recurrent:

@@ -115,7 +115,7 @@ class Training:
             if schedule.eval_due(step):
                 values |= evaluate(self.stack, self.test())
             probing = schedule.probes.due(step, schedule.last(step))
-            measured = self._step(step, probing) if probing or not schedule.last(step) else {}
+            measured = self.step(step, probing) if probing or not schedule.last(step) else {}
             if step == 0:
                 values |= {"train/loss": self.losses[0], "train/accuracy": self.hits[0]}
             if schedule.row_due(step):
@@ -135,7 +135,7 @@ class Training:
         if self.schedule.keep_weights:
             self.weights[self.members[place]] = self.stack.member(place)
 
-    def _step(self, step: int, probing: bool) -> Tensors:
+    def step(self, step: int, probing: bool = False) -> Tensors:
         """One forward and backward pass and, but after the last update, one more update."""
         x, y = self.batches(step, self.members)
         params = self.stack.params

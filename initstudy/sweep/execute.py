@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,14 +15,15 @@ import torch
 from safetensors import SafetensorError
 
 from initstudy import store
-from initstudy.checkpoints import Checkpoint
+from initstudy.checkpoints import Checkpoint, Partway
 from initstudy.config import Plain, Run, as_columns
 from initstudy.ensemble import Row, State, Summary
 from initstudy.ensemble.stack import Tensors
 from initstudy.sweep import build, hydra_files
-from initstudy.sweep.pack import Resumption, Start, train_pack
+from initstudy.sweep.pack import Resumption, Start
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Counter
+from initstudy.sweep.trainers import Fork, Here, LostError, Pool, Trainer
 from initstudy.weights import save_weights
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,8 @@ def execute(
     device: torch.device,
     tracker: Tracker,
     progress: Counter,
+    pool: Pool | None = None,
+    workers: int = 1,
 ) -> dict[str, str]:
     """Trains every pack and writes it to the store as soon as it is complete.
 
@@ -59,100 +63,194 @@ def execute(
     again, until what is left of it is the run at fault. That one is recorded as failed, and the
     rest goes on.
 
+    Args:
+        packs: What to train.
+        directory: The sweep's.
+        device: Where this process trains.
+        tracker: What rows are mirrored to.
+        progress: What hears of them.
+        pool: Forks that train instead of this process.
+        workers: How many of them.
+
     Returns:
         Why runs failed, by their labels.
 
     Raises:
         StoreError: The store cannot be written.
     """
-    failed: dict[str, str] = {}
-    waiting = list(packs)[::-1]
-    while waiting:
-        pack = waiting.pop()
+    work = _Work(packs, directory, device, tracker, progress, pool)
+    if pool is None or workers == 1:
+        work.through(Here(device))
+        return work.failed
+    threads = [
+        threading.Thread(target=work.through_or_note, args=(fork,), daemon=True)
+        for fork in pool.take(min(workers, len(packs)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            # A signal is answered between two of these.
+            thread.join(0.1)
+    if work.error is not None:
+        raise work.error
+    return work.failed
+
+
+class _Work:
+    """Packs on their way through one or several trainers, and the sinks that these share."""
+
+    def __init__(
+        self,
+        packs: Sequence[Pack],
+        directory: Path,
+        device: torch.device,
+        tracker: Tracker,
+        progress: Counter,
+        pool: Pool | None,
+    ) -> None:
+        self.waiting = list(packs)[::-1]
+        self.directory = directory
+        self.device = device
+        self.tracker = tracker
+        self.progress = progress
+        self.pool = pool
+        self.lost: dict[str, int] = {}
+        self.resumed: set[str] = set()
+        self.failed: dict[str, str] = {}
+        self.error: BaseException | None = None
+        # Sinks are told by one thread at a time.
+        self.telling = threading.RLock()
+
+    def through_or_note(self, trainer: Fork) -> None:
+        """`through` on a thread of its own: what it raises is for the main thread."""
+        try:
+            self.through(trainer)
+        except BaseException as error:
+            self.error = error
+
+    def through(self, trainer: Trainer) -> None:
+        """Trains pack after pack until none is left."""
+        while self.error is None and (pack := self._next()) is not None:
+            try:
+                self._complete(pack, trainer)
+            except store.StoreError:
+                raise
+            except LostError as error:
+                assert isinstance(trainer, Fork)
+                assert self.pool is not None
+                self._lose(pack, str(error))
+                trainer = self.pool.replace(trainer)
+            except Exception as error:
+                # A user's model may raise anything.
+                self._give_up(pack, one_line(error))
+            with self.telling:
+                self.progress.end(pack.id)
+            # What a pack held, most of all one that did not fit, may hang in cycles.
+            gc.collect()
+
+    def _next(self) -> Pack | None:
+        with self.telling:
+            return self.waiting.pop() if self.waiting else None
+
+    def _checkpoint(self, pack: Pack) -> Checkpoint:
         config = pack.runs[0].config
         ids = [run.id for run in pack.runs]
         every = config["checkpoint"]["every"]
-        checkpoint = Checkpoint(directory, pack.id, ids, every, alike(config, device))
-        progress.begin(pack.id)
-        try:
-            _complete(pack, directory, device, tracker, progress, checkpoint)
-        except store.StoreError:
-            raise
-        except Exception as error:
-            # A user's model may raise anything.
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            tracker.discard(ids)
+        return Checkpoint(self.directory, pack.id, ids, every, alike(config, self.device))
+
+    def _lose(self, pack: Pack, reason: str) -> None:
+        """Its process has ended: it is tried again from where it was, a few times."""
+        self.lost[pack.id] = self.lost.get(pack.id, 0) + 1
+        if self.lost[pack.id] > pack.runs[0].config["executor"]["retries"]:
+            self._give_up(pack, reason)
+            return
+        log.warning("%s; its pack is tried again", reason)
+        with self.telling:
+            self.tracker.discard([run.id for run in pack.runs])
+            self.waiting.append(pack)
+
+    def _give_up(self, pack: Pack, reason: str) -> None:
+        """A pack came to nothing: it begins anew, or is halved, or its one run has failed."""
+        with self.telling:
+            checkpoint = self._checkpoint(pack)
+            resumed = pack.id in self.resumed
+            self.resumed.discard(pack.id)
+            self.tracker.discard([run.id for run in pack.runs])
             checkpoint.remove()
-            if checkpoint.resumed:
+            if resumed:
                 log.warning("a pack cannot go on from its checkpoint (%s); begun anew", reason)
-                waiting.append(pack)
+                self.waiting.append(pack)
             elif len(pack.runs) > 1:
                 log.warning("%d runs could not train together (%s); halved", len(pack.runs), reason)
-                waiting += halves(pack)[::-1]
+                self.waiting += halves(pack)[::-1]
             else:
                 run = pack.runs[0]
-                failed[run.label] = reason
-                store.write_failure(directory, run.id, reason, run.config)
-                progress.finish(run.id, failed=True)
-        progress.end(pack.id)
-        # What a pack held, most of all one that did not fit, may hang in cycles.
-        gc.collect()
-    return failed
+                self.failed[run.label] = reason
+                store.write_failure(self.directory, run.id, reason, run.config)
+                self.progress.finish(run.id, failed=True)
+
+    def _complete(self, pack: Pack, trainer: Trainer) -> None:
+        """Trains a pack from where it was, into all sinks."""
+        checkpoint = self._checkpoint(pack)
+        with self.telling:
+            self.progress.begin(pack.id)
+            described = describe(pack)
+            hydra_files.write(self.directory, pack.runs)
+            for run in pack.runs:
+                self.tracker.start(run.id, described[run.id], run.label)
+            partway = checkpoint.load()
+            if checkpoint.resumed:
+                self.resumed.add(pack.id)
+            for row in partway.history:
+                values = {key: row[key] for key in row if key not in ("run", "step")}
+                self.tracker.log(row["run"], row["step"], values)
+                self.progress.resume(row["run"], row["step"])
+        begun = time.perf_counter() - partway.seconds
+        resumption = Resumption(partway.state, checkpoint.due)
+        for item in trainer.train(pack, resumption, checkpoint.every):
+            if isinstance(item, State):
+                spent = time.perf_counter() - begun
+                checkpoint.save(replace(partway, state=item, seconds=spent))
+            else:
+                with self.telling:
+                    self._tell(pack.runs[item.member], item, partway)
+        # Members train at the same time: a run's share is all that can be said of its own.
+        share = (time.perf_counter() - begun) / len(pack.runs)
+        ended = partway.ended
+        finished = [
+            {"run": r.id, **r.choices, **as_columns(r.config), **ended[r.id]} for r in pack.runs
+        ]
+        with self.telling:
+            promised = [(run, described[run.id], ended[run.id]) for run in pack.runs]
+            self.tracker.promise(pack.id, promised)
+        store.write_pack(self.directory, pack.id, finished, partway.history, share)
+        checkpoint.remove()
+        with self.telling:
+            self.tracker.finish(pack.id)
+            for run in pack.runs:
+                diverged = ended[run.id]["diverged_step"] is not None
+                self.progress.finish(run.id, diverged=diverged)
+
+    def _tell(self, run: Run, item: Start | Row | Summary, partway: Partway) -> None:
+        if isinstance(item, Start):
+            _save(self.directory, run, "init", item.weights)
+        elif isinstance(item, Row):
+            partway.history.append({"run": run.id, "step": item.step, **item.values})
+            self.tracker.log(run.id, item.step, item.values)
+            loss = item.values.get("train/loss")
+            self.progress.step(run.id, item.step, loss if isinstance(loss, float) else None)
+        else:
+            device = {"device": str(self.device), "torch": torch.__version__}
+            partway.ended[run.id] = {**item.values, **device}
+            if item.weights is not None:
+                _save(self.directory, run, "final", item.weights)
 
 
 def alike(config: Plain, device: torch.device) -> dict[str, Any]:
     """What two trainings of a pack have in common where one goes on from the other's state."""
     kept = config["save_weights"]
     return {"torch": torch.__version__, "device": device.type, "save_weights": kept}
-
-
-def _complete(
-    pack: Pack,
-    directory: Path,
-    device: torch.device,
-    tracker: Tracker,
-    progress: Counter,
-    checkpoint: Checkpoint,
-) -> None:
-    described = describe(pack)
-    hydra_files.write(directory, pack.runs)
-    for run in pack.runs:
-        tracker.start(run.id, described[run.id], run.label)
-    partway = checkpoint.load()
-    history, ended = partway.history, partway.ended
-    for row in history:
-        values = {key: row[key] for key in row if key not in ("run", "step")}
-        tracker.log(row["run"], row["step"], values)
-        progress.resume(row["run"], row["step"])
-    begun = time.perf_counter() - partway.seconds
-    for item in train_pack(pack, device, Resumption(partway.state, checkpoint.due)):
-        if isinstance(item, State):
-            spent = time.perf_counter() - begun
-            checkpoint.save(replace(partway, state=item, seconds=spent))
-            continue
-        run = pack.runs[item.member]
-        if isinstance(item, Start):
-            _save(directory, run, "init", item.weights)
-        elif isinstance(item, Row):
-            history.append({"run": run.id, "step": item.step, **item.values})
-            tracker.log(run.id, item.step, item.values)
-            loss = item.values.get("train/loss")
-            progress.step(run.id, item.step, loss if isinstance(loss, float) else None)
-        elif isinstance(item, Summary):
-            ended[run.id] = {**item.values, "device": str(device), "torch": torch.__version__}
-            if item.weights is not None:
-                _save(directory, run, "final", item.weights)
-    # Members train at the same time: a run's share is all that can be said of its own.
-    share = (time.perf_counter() - begun) / len(pack.runs)
-    finished = [
-        {"run": r.id, **r.choices, **as_columns(r.config), **ended[r.id]} for r in pack.runs
-    ]
-    tracker.promise(pack.id, [(run, described[run.id], ended[run.id]) for run in pack.runs])
-    store.write_pack(directory, pack.id, finished, history, share)
-    checkpoint.remove()
-    tracker.finish(pack.id)
-    for run in pack.runs:
-        progress.finish(run.id, diverged=ended[run.id]["diverged_step"] is not None)
 
 
 def describe(pack: Pack) -> dict[str, Plain]:

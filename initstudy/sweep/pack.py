@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,13 +29,16 @@ from initstudy.ensemble import (
 )
 from initstudy.ensemble.batched import stages
 from initstudy.ensemble.stack import Tensors
-from initstudy.ensemble.train import Value
+from initstudy.ensemble.train import Training, Value
 from initstudy.sweep import build
 from initstudy.sweep.plan import Pack
 from initstudy.theory import NotCoveredError, predict, second_moment
 
 log = logging.getLogger(__name__)
 Foreseen = tuple[dict[str, Value], dict[str, Value]]
+
+UNTIMED_STEPS = 2
+SECONDS_OF_A_TRIAL = 0.06
 
 # Floats of activations that an evaluation may hold at once, over all members.
 EVALUATION_BUDGET = {"cpu": 2**22, "cuda": 2**28}
@@ -85,11 +91,12 @@ def train_pack(
     resumption = resumption or Resumption()
     data = build.dataset(pack.runs[0].config)
     architecture = build.model(pack.runs[0].config, data)
-    reason = not_vectorizable(architecture, data.normalize(data.train_x[:2]))
-    if reason is None:
+    together, reason = _together(architecture, data, len(pack.runs))
+    if together:
         yield from _train(pack, data, architecture, device, resumption, vectorized=True)
         return
-    log.warning("training one by one, since the model cannot be stacked: %s", reason)
+    if reason:
+        log.warning("training one by one, since the model cannot be stacked: %s", reason)
     state = resumption.state
     place = state.facts["place"] if state else 0
     for index, run in list(enumerate(pack.runs))[place:]:
@@ -104,11 +111,67 @@ def train_pack(
                     yield replace(row, member=index)
 
 
-def layer_names(pack: Pack) -> list[str]:
-    """The names of the layers of a pack's model, in the order in which they run."""
+def speed(pack: Pack, device: torch.device) -> float:
+    """Member-steps a second, from a few steps of the model's default initialization."""
     data = build.dataset(pack.runs[0].config)
-    architecture = build.model(pack.runs[0].config, data)
-    return [layer.name for layer in find_layers(architecture, data.normalize(data.train_x[:2]))]
+    architecture = build.model(pack.runs[0].config, data).train()
+    vectorized, _ = _together(architecture, data, len(pack.runs))
+    # At a rate at which nothing can diverge.
+    configs = [
+        {**run.config, "optimizer": {**run.config["optimizer"], "lr": 1e-6}} for run in pack.runs
+    ]
+    values = {name: p.detach().clone() for name, p in architecture.named_parameters()}
+    stack = _stack(architecture, [values] * len(pack.runs), data, device, vectorized=vectorized)
+    training = Training(
+        stack,
+        _optimizer(configs, stack, architecture),
+        Batches(data.to(device), [c["seed"] for c in configs], configs[0]["batch_size"]),
+        lambda: iter(()),
+        [],
+        Schedule(sys.maxsize, sys.maxsize, sys.maxsize, Probes("off")),
+    )
+    clock = _Clock(device)
+    for step in itertools.count():
+        if step == UNTIMED_STEPS:
+            clock.start()
+        training.step(step)
+        timed = step + 1 - UNTIMED_STEPS
+        if timed > 0 and clock.seconds() > SECONDS_OF_A_TRIAL:
+            return len(pack.runs) * timed / clock.seconds()
+        if timed == 0 and clock.since_made() > 4 * SECONDS_OF_A_TRIAL:
+            return len(pack.runs) * UNTIMED_STEPS / clock.since_made()
+    raise AssertionError
+
+
+class _Clock:
+    """Seconds of a device's work."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.made = self.started = time.perf_counter()
+
+    def start(self) -> None:
+        self.seconds()
+        self.started = time.perf_counter()
+
+    def seconds(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - self.started
+
+    def since_made(self) -> float:
+        return time.perf_counter() - self.made
+
+
+def _together(architecture: nn.Module, data: Dataset, runs: int) -> tuple[bool, str | None]:
+    """Whether so many runs train as one program, and else why they cannot, if that is why."""
+    example = data.normalize(data.train_x[:2])
+    if stages(architecture, example) is not None:
+        return True, None
+    if runs == 1:
+        return False, None
+    reason = not_vectorizable(architecture, example)
+    return reason is None, reason
 
 
 def _train(
@@ -127,8 +190,7 @@ def _train(
     layers = find_layers(architecture, example)
     drawn = [build.draw(run, architecture, data) for run in pack.runs]
     members = [values for values, _ in drawn]
-    chain = stages(architecture, example) if vectorized else None
-    stack = Stack(architecture, members, device=device, vectorized=vectorized, stages=chain)
+    stack = _stack(architecture, members, data, device, vectorized=vectorized)
     on_device = data.to(device)
     batches = Batches(on_device, [c["seed"] for c in configs], config["batch_size"])
     plan = schedule(config, batches.per_epoch)
@@ -155,6 +217,18 @@ def _train(
         for member, values in enumerate(members):
             yield Start(member, {**values, **dict(architecture.named_buffers())})
     yield from _annotated(rows, costs, foreseen)
+
+
+def _stack(
+    architecture: nn.Module,
+    members: Sequence[Tensors],
+    data: Dataset,
+    device: torch.device,
+    *,
+    vectorized: bool,
+) -> Stack:
+    chain = stages(architecture, data.normalize(data.train_x[:2])) if vectorized else None
+    return Stack(architecture, members, device=device, vectorized=vectorized, stages=chain)
 
 
 def _annotated(

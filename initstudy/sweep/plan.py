@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,11 +47,8 @@ class Pack:
 
 def plan(
     runs: Sequence[Run],
-    pack_size: int | None,
-    sizes: dict[str, Size],
-    device: torch.device,
+    pack_size: Callable[[list[Run]], int],
     done: Collection[str] = (),
-    workers: int = 1,
 ) -> list[Pack]:
     """What trains together: runs that differ in `MEMBER_KEYS` alone, in packs of equal size.
 
@@ -60,23 +57,18 @@ def plan(
 
     Args:
         runs: The grid.
-        pack_size: Runs a pack at most; None for what suits the device.
-        sizes: Of each run that is to train, by run id.
-        device: Where they will train.
+        pack_size: Runs a pack at most, for runs that can train together.
         done: The ids of runs that do not have to train.
-        workers: How many packs train at the same time; where it is left to the planner, no pack is
-            so large that one of them has nothing to do.
     """
     packs = []
-    share = -(-len(runs) // workers)
-    for group in _alike(runs):
+    for group in alike(runs):
         todo = unfinished(group, done)
         if not todo:
             continue
-        limit = pack_size or min(share, _suited(sizes[todo[0].id], device))
-        whole = [part for part in _split(group, limit) if unfinished(part, done) == part]
+        limit = pack_size(group)
+        whole = [part for part in split(group, limit) if unfinished(part, done) == part]
         taken = {run.id for part in whole for run in part}
-        packs += [_pack(part) for part in (*whole, *_split(unfinished(todo, taken), limit))]
+        packs += [_pack(part) for part in (*whole, *split(unfinished(todo, taken), limit))]
     return packs
 
 
@@ -108,7 +100,7 @@ def check(runs: Sequence[Run]) -> dict[str, Size]:
         ConfigError: The first thing that cannot be built, in one line.
     """
     sizes: dict[str, Size] = {}
-    for group in _alike(runs):
+    for group in alike(runs):
         config = group[0].config
         data = build.dataset(config)
         model = build.model(config, data)
@@ -133,14 +125,16 @@ def unfinished(runs: Sequence[Run], finished: Collection[str]) -> list[Run]:
     return [run for run in runs if run.id not in finished]
 
 
-def _alike(runs: Sequence[Run]) -> Iterator[list[Run]]:
+def alike(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """The runs that can train together, group by group."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(_signature(run), []).append(run)
+        groups.setdefault(signature(run), []).append(run)
     yield from groups.values()
 
 
-def _signature(run: Run) -> str:
+def signature(run: Run) -> str:
+    """What runs have in common that can train together."""
     shared = without(run.config, (*MEMBER_KEYS, *WITHOUT_EFFECT))
     return json.dumps(flatten(shared), sort_keys=True)
 
@@ -157,7 +151,8 @@ def _size(model: nn.Module, data: Dataset, batch: int) -> Size:
     return Size(sum(p.numel() for p in model.parameters()), batch * activations)
 
 
-def _suited(size: Size, device: torch.device) -> int:
+def suited(size: Size, device: torch.device) -> int:
+    """The largest pack that should train well, as far as that can be told without a trial."""
     if device.type != "cpu":
         return GPU_PACK_RUNS
     by_parameters = CPU_PACK_PARAMETERS // size.parameters
@@ -165,13 +160,25 @@ def _suited(size: Size, device: torch.device) -> int:
     return max(1, min(CPU_PACK_RUNS, by_parameters, by_activations))
 
 
-def _split(runs: list[Run], limit: int) -> list[list[Run]]:
-    """Parts of equal size, up to one, and at most of this."""
+def split(runs: Sequence[Run], limit: int) -> list[list[Run]]:
+    """Parts of equal size, up to one, and at most of this; runs of one seed are neighbours.
+
+    Those see the same data, and share it where a part has as many runs of each of its seeds.
+    """
     if not runs:
         return []
     count = -(-len(runs) // limit)
     size = -(-len(runs) // count)
-    return [runs[i : i + size] for i in range(0, len(runs), size)]
+    by_seed: dict[int, list[Run]] = {}
+    for run in runs:
+        by_seed.setdefault(run.config["seed"], []).append(run)
+    each = {len(same) for same in by_seed.values()}
+    if len(each) == 1 and size % len(by_seed) == 0:
+        ordered = [run for across in zip(*by_seed.values(), strict=True) for run in across]
+    else:
+        ordered = [run for same in by_seed.values() for run in same]
+    parts = [ordered[i : i + size] for i in range(0, len(runs), size)]
+    return [sorted(part, key=lambda run: run.config["seed"]) for part in parts]
 
 
 def _pack(runs: Sequence[Run]) -> Pack:

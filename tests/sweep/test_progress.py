@@ -94,7 +94,7 @@ def status(*arguments, cwd):
 def test_status_of_a_sweep_that_runs_and_of_one_that_was_killed(tmp_path):
     """A real sweep in a process of its own, looked at from outside, then killed."""
     grid = [sys.executable, "-m", "initstudy", "-m", "seed=range(6)", *SMALL, "name=grid",
-            "executor.pack_size=3", "max_steps=100000", "epochs=100000"]  # fmt: skip
+            "planner.pack_size=3", "max_steps=100000", "epochs=100000"]  # fmt: skip
     env = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         grid, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

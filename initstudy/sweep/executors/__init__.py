@@ -16,6 +16,7 @@ from initstudy.sweep.executor import Executor
 from initstudy.sweep.executors.processes import Processes
 from initstudy.sweep.plan import Pack
 from initstudy.sweep.progress import Progress
+from initstudy.sweep.trainers import Pool
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,15 @@ class Place:
         """Whether other machines train: this one's device says nothing of theirs."""
         return self.executor is not None and not isinstance(self.executor, Processes)
 
+    @property
+    def forks(self) -> bool:
+        """Whether forks of this process may train instead of it."""
+        return self.executor is None and self.device.type == "cpu"
+
     def __str__(self) -> str:
         if self.executor is None:
-            return str(self.device)
+            side_by_side = f"{self.workers} processes on " if self.workers > 1 else ""
+            return f"{side_by_side}{self.device}"
         if isinstance(self.executor, Processes):
             used = sorted(set(self.executor.devices))
             return f"{self.workers} processes on {', '.join(used)}"
@@ -96,7 +103,12 @@ def under_way(place: Place, directory: Path) -> list[Pack]:
 
 
 def train(
-    place: Place, packs: Sequence[Pack], directory: Path, tracker: Tracker, progress: Progress
+    place: Place,
+    packs: Sequence[Pack],
+    directory: Path,
+    tracker: Tracker,
+    progress: Progress,
+    pool: Pool,
 ) -> dict[str, str]:
     """Trains every pack there; see `execute`, whose packs, rows and failures are the same."""
     if place.executor is not None:
@@ -107,7 +119,8 @@ def train(
     for pack in done:
         failed |= take_in(directory, pack, tracker, progress, before=True)
     left = [pack for pack in packs if pack not in done]
-    return failed | execute(left, directory, place.device, tracker, progress)
+    forks = pool if place.forks else None
+    return failed | execute(left, directory, place.device, tracker, progress, forks, place.workers)
 
 
 def _local(section: Plain, device: str, task: jobs.Task) -> Place:
