@@ -102,7 +102,9 @@ class Batches:
             self._members, self._epoch = chosen, epoch
             self._order = self._orders(_groups([self._seeds[member] for member in chosen]))
         rows = self._order[:, index * self.size : (index + 1) * self.size]
-        return self.dataset.normalize(self.dataset.train_x[rows]), self.dataset.train_y[rows]
+        return self.dataset.normalize(_take(self.dataset.train_x, rows)), _take(
+            self.dataset.train_y, rows
+        )
 
     def _orders(self, seeds: Sequence[int]) -> Int[Tensor, "groups n"]:
         count = len(self.dataset.train_y)
@@ -110,6 +112,11 @@ class Batches:
             order = torch.randperm(count, generator=_generator(seed, self._epoch))
             self._shuffled[seed] = order.to(self.dataset.train_x.device)
         return torch.stack([self._shuffled[seed] for seed in seeds])
+
+
+def _take(values: Tensor, rows: Int[Tensor, "groups batch"]) -> Tensor:
+    """`values[rows]`, several times as fast."""
+    return values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 def _groups(seeds: Sequence[int]) -> list[int]:

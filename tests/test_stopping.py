@@ -48,7 +48,7 @@ def test_a_signal_in_training_ends_it_within_two_seconds_and_says_how_to_continu
     tmp_path, number, code
 ):
     process = begin(tmp_path, "-m", "initstudy", *LONG)
-    wait_for(process, "training 2 in 1 pack")
+    wait_for(process, "training 2 in")
     time.sleep(2)
     left, seconds, output = stop(process, number)
     assert left == code

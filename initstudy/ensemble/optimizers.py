@@ -99,6 +99,7 @@ class SGD(Optimizer):
             self.state["momentum"] = [torch.zeros_like(p) for p in self.params]
 
     def _update(self, grads: Sequence[Tensor], lr: Tensor) -> None:
+        rates = {scale: -scale * lr for scale in set(self.scales)}
         for i, (param, grad) in enumerate(zip(self.params, grads, strict=True)):
             if self._decays:
                 grad = grad.addcmul(param, _as(self.weight_decay, param))
@@ -106,7 +107,7 @@ class SGD(Optimizer):
                 momentum = _as(self.momentum, param)
                 buffer = self.state["momentum"][i].mul_(momentum).add_(grad)
                 grad = grad.addcmul(buffer, momentum) if self.nesterov else buffer
-            param.addcmul_(grad, _as(-self.scales[i] * lr, param))
+            param.addcmul_(grad, _as(rates[self.scales[i]], param))
 
 
 class Adam(Optimizer):

@@ -74,12 +74,13 @@ def measure(
             f"activation/{layer.name}",
             activation_statistics(activation, layer.limits, layer.units),
         )
+        by_output, by_weight = rms(gradient), rms(weight_grad)
         rows |= _prefixed(
             f"gradient/{layer.name}",
             {
-                "rms": rms(gradient),
-                "weight_rms": rms(weight_grad),
-                "nonfinite": nonfinite(gradient) + nonfinite(weight_grad),
+                "rms": by_output,
+                "weight_rms": by_weight,
+                "nonfinite": nonfinite(gradient, by_output) + nonfinite(weight_grad, by_weight),
             },
         )
         rows[f"weight/{layer.name}/rms"] = rms(weight)
@@ -97,45 +98,73 @@ def activation_statistics(
     activation: Float[Tensor, "members batch ..."], limits: Limits | None, units: int = -1
 ) -> Tensors:
     """The statistics of one layer's activations, one number a member each."""
+    values = entries(activation)
+    count = values.shape[1]
+    mean = values.sum(1, dtype=torch.float64) / count
+    # In float64 neither the squares of float32 nor their difference lose anything.
+    size = _norm(values) / count**0.5
+    std = (size.square() - mean.square()).clamp_min(0).sqrt()
+    largest = _largest(activation, units)
+    # As numbers rather than truth values, which a CPU adds up several times as slowly.
+    other_than_zero = torch.ne(values, 0, out=torch.empty_like(values))
     rows = {
-        "mean": activation.flatten(1).mean(1),
-        "std": activation.flatten(1).std(1, correction=0),
-        "rms": rms(activation),
-        "absmax": activation.flatten(1).abs().amax(1),
-        "zero": (activation == 0).flatten(1).float().mean(1),
-        "dead": dead(activation, units),
-        "nonfinite": nonfinite(activation),
+        "mean": mean.to(values.dtype),
+        "std": std.to(values.dtype),
+        "rms": size.to(values.dtype),
+        "absmax": largest.amax(1),
+        "zero": 1 - other_than_zero.sum(1) / count,
+        "dead": _share_of_zeros(largest),
+        "nonfinite": nonfinite(values, size),
     }
     if limits is not None:
-        rows["saturated"] = saturated(activation, limits)
+        rows["saturated"] = saturated(values, limits)
     return rows
 
 
-def update_ratios(layers: Sequence[Layer], before: Tensors, after: Tensors) -> Tensors:
-    """Root mean square of each layer's weight update over that of its weights."""
+def update_ratios(
+    layers: Sequence[Layer], before: Tensors, after: Tensors, measured: Tensors
+) -> Tensors:
+    """Root mean square of each layer's weight update over that of its weights.
+
+    Args:
+        layers: The model's layers.
+        before: The parameters before the update.
+        after: Those after it.
+        measured: What `measure` gave of those before.
+    """
     return {
         f"weight/{layer.name}/update_ratio": rms(
             flat(after, layer.weights) - flat(before, layer.weights)
         )
-        / rms(flat(before, layer.weights))
+        / measured[f"weight/{layer.name}/rms"]
         for layer in layers
     }
 
 
+def entries(values: Float[Tensor, "members ..."]) -> Float[Tensor, "members entries"]:
+    """Each member's entries in the order in which they lie in memory, where that saves a copy."""
+    strides = values.stride()
+    order = sorted(range(1, values.dim()), key=lambda axis: -strides[axis])
+    return values.permute(0, *order).flatten(1)
+
+
 def rms(values: Float[Tensor, "members ..."]) -> Float[Tensor, " members"]:
-    """Root mean square.
+    """Root mean square, summed in float64, where squares neither over- nor underflow."""
+    values = entries(values)
+    return (_norm(values) / values.shape[1] ** 0.5).to(values.dtype)
 
-    Scaled by the largest magnitude, so that squares neither over- nor underflow (as BLAS's nrm2).
+
+def nonfinite(
+    values: Float[Tensor, "members ..."], size: Float[Tensor, " members"] | None = None
+) -> Float[Tensor, " members"]:
+    """How many entries are NaN or infinite.
+
+    Args:
+        values: The entries.
+        size: A norm of them, which is finite where all of them are. On the CPU that saves counting.
     """
-    values = values.flatten(1)
-    scale = values.abs().amax(1, keepdim=True)
-    # A scale of zero would divide zero by zero; infinities and NaN pass through.
-    scaled = values / torch.where(scale == 0, 1.0, scale)
-    return scale.squeeze(1) * scaled.square().mean(1).sqrt()
-
-
-def nonfinite(values: Float[Tensor, "members ..."]) -> Float[Tensor, " members"]:
-    """How many entries are NaN or infinite."""
+    if size is not None and size.device.type == "cpu" and bool(torch.isfinite(size).all()):
+        return values.new_zeros(len(values))
     return (~torch.isfinite(values)).flatten(1).sum(1).to(values.dtype)
 
 
@@ -148,8 +177,23 @@ def dead(
         activation: The stacked activations.
         units: The axis of the units: 2, the channels, of a convolution; the last one of features.
     """
-    zero = (activation == 0).movedim(units, 1)
-    return zero.flatten(2).all(2).float().mean(1)
+    return _share_of_zeros(_largest(activation, units))
+
+
+def _share_of_zeros(largest: Float[Tensor, "members units"]) -> Float[Tensor, " members"]:
+    return (largest == 0).float().mean(1)
+
+
+def _norm(values: Float[Tensor, "members entries"]) -> Float[Tensor, " members"]:
+    return torch.linalg.vector_norm(values, dim=1, dtype=torch.float64)
+
+
+def _largest(
+    activation: Float[Tensor, "members batch ..."], units: int
+) -> Float[Tensor, "members units"]:
+    """The largest magnitude of each unit."""
+    axes = {axis % activation.dim() for axis in range(1, activation.dim())}
+    return activation.abs().amax(tuple(axes - {units % activation.dim()}))
 
 
 def saturated(
@@ -198,6 +242,8 @@ def _largest_singular_value(weight: Tensor) -> Tensor:
 
 def flat(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Float[Tensor, "members entries"]:
     """A layer's weight matrices, side by side."""
+    if len(names) == 1:
+        return tensors[names[0]].flatten(1)
     return torch.cat([tensors[name].flatten(1) for name in names], dim=1)
 
 

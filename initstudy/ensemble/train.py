@@ -159,7 +159,10 @@ class Training:
         self._update(step, seen.grads, buffers)
         if probing:
             measured |= statistics.update_ratios(
-                self.layers, before, {name: param.detach() for name, param in params.items()}
+                self.layers,
+                before,
+                {name: param.detach() for name, param in params.items()},
+                measured,
             )
         return measured
 
@@ -167,13 +170,14 @@ class Training:
         """Updates the members whose loss is finite and freezes the others as they were."""
         loss = self.losses[-1]
         finite = torch.isfinite(loss)
+        # On the CPU asking costs nothing; a GPU would have to stop for the answer.
+        if self.stack.device.type == "cpu" and bool((self.alive & finite).all()):
+            self.last_loss = loss
+            self.optimizer.step(grads)
+            return
         self.last_loss = torch.where(self.alive, loss, self.last_loss)
         self.diverged_at = torch.where(self.alive & ~finite, step, self.diverged_at)
         self.alive = self.alive & finite
-        # On the CPU asking costs nothing; a GPU would have to stop for the answer.
-        if self.stack.device.type == "cpu" and bool(self.alive.all()):
-            self.optimizer.step(grads)
-            return
         self.optimizer.step(grads, self.alive)
         for name, buffer in self.stack.buffers.items():
             alive = self.alive.view(-1, *[1] * (buffer.dim() - 1))

@@ -130,13 +130,11 @@ def cross_entropy(
 
     Logits that are not finite predict nothing.
     """
-    members, classes, batch = logits.shape
+    members, _, batch = logits.shape
     labels = y.repeat_interleave(members // len(y), 0)[:, None]
-    of_label = logits.gather(1, labels)
-    # As argmax decides, which takes the first of equals, but without its slow search.
-    places = torch.arange(classes, device=logits.device)[:, None]
-    beaten = (logits > of_label) | ((logits == of_label) & (places < labels))
-    hits = ~beaten.any(1) & (logits.abs().amax(1) < torch.inf)
+    # Along an axis whose entries lie apart argmax takes ten times as long.
+    predicted = logits.mT.contiguous().argmax(-1)
+    hits = (predicted == labels.squeeze(1)) & (logits.abs().amax(1) < torch.inf)
     grad = torch.log_softmax(logits, 1)
     loss = grad.gather(1, labels).mean((1, 2)).neg_()
     grad.exp_().scatter_add_(1, labels, grad.new_full((), -1.0).expand_as(labels))
