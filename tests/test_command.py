@@ -118,8 +118,8 @@ def test_every_run_of_the_grid_equals_a_plain_pytorch_loop(command):
     """All 42 runs against one model alone with torch.optim, to 1e-4 relative.
 
     The bound holds for forty steps where training is stable. Beyond the edge of stability rounding
-    grows by a factor each step, so there the first ten steps are compared, or as many as come
-    before the one that is not finite (overflow itself may come a step later).
+    grows by a factor each step, so there the first ten steps are compared, to 1e-3, or as many as
+    come before the one that is not finite (overflow itself may come a step later).
     """
     steps = 40
     command("+sweep=std_grid", f"max_steps={steps}", "tracking=off", "log_every=1", "probes=off")
@@ -143,8 +143,9 @@ def test_every_run_of_the_grid_equals_a_plain_pytorch_loop(command):
         ours = history["train/loss"].to_list()[1:]
         if row["diverged_step"] is not None:
             ours = ours[:-1]
-        count = min(len(ours), steps if row["init.std"] < 0.2 else 10)
-        assert ours[:count] == pytest.approx(losses[:count], rel=1e-4)
+        stable = row["init.std"] < 0.2
+        count = min(len(ours), steps if stable else 10)
+        assert ours[:count] == pytest.approx(losses[:count], rel=1e-4 if stable else 1e-3)
         compared.append(count)
     assert len(compared) == 42
     assert min(compared) >= 3

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
 from initstudy import store
-from initstudy.config import Run, identity
+from initstudy.cli import CONF
+from initstudy.config import Run, identity, make_run, register
 from initstudy.sweep import jobs
 from initstudy.sweep.executors import choose
-from initstudy.sweep.plan import Pack, Size, plan
+from initstudy.sweep.measure import Planner
+from initstudy.sweep.plan import Pack, check, plan
 from tests.clusters import (
     CONTINUING,
     GRID,
@@ -127,13 +130,22 @@ def test_a_run_that_kills_its_process_fails_alone(tmp_path):
 
 def test_packs_leave_no_worker_without_work():
     """42 runs on 4 workers: four packs where one would do for a single process."""
-    runs = [Run({"seed": seed}, id=str(seed)) for seed in range(42)]
-    sizes = {run.id: Size(1000, 1000) for run in runs}
-    cpu = torch.device("cpu")
-    assert [len(pack.runs) for pack in plan(runs, None, sizes, cpu)] == [42]
-    spread = plan(runs, None, sizes, cpu, workers=4)
-    assert [len(pack.runs) for pack in spread] == [11, 11, 11, 9]
-    assert len(plan(runs, 21, sizes, cpu, workers=4)) == 2
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = [
+            compose("config", [f"seed={seed}", "name=x", "max_steps=5"]) for seed in range(42)
+        ]
+    runs = [make_run(cfg) for cfg in composed]
+
+    def packs(workers, **asked):
+        section = {"pack_size": None, "workers": None, "timing": "off", **asked}
+        planner = Planner(section, torch.device("cpu"), None, workers, {})
+        planner.plan(runs, check(runs))
+        return [len(pack.runs) for pack in plan(runs, planner.pack_size)]
+
+    assert packs(1) == [42]
+    assert packs(4) == [11, 11, 11, 9]
+    assert packs(4, pack_size=21) == [21, 21]
 
 
 @pytest.mark.parametrize(

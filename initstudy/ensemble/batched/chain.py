@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from initstudy.ensemble.batched.convolution import (
     AvgPool2d,
@@ -31,15 +31,14 @@ LONGEST_PATCH = 75
 def stages(model: nn.Module, example: Float[Tensor, "batch ..."]) -> list[Stage] | None:
     """The model as stages one after another; None where it is not such a chain.
 
-    Every module must be one of those that have a stage, called once, and nothing may happen
-    between them but flattening.
+    That is an `nn.Sequential` of modules that have a stage.
 
     Args:
         model: In training mode.
         example: A batch that it takes.
     """
     calls = _calls(model)
-    if calls is None:
+    if not calls:
         return None
     found: list[Stage] = []
     shape = tuple(example.shape[1:])
@@ -142,37 +141,24 @@ def cross_entropy(
 
 
 def _calls(model: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """The modules in the order of their calls; None where it is not one after another."""
-    if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
-        return None
-    try:
-        graph = fx.Tracer().trace(model)
-    except Exception:
-        # What a model does while it is traced with a stand-in may fail in any way.
+    """The modules that an `nn.Sequential` calls, in order; None where it may do anything else.
+
+    A `forward` of a user's own is Python, which may do something else at every call.
+    """
+    if model._forward_hooks or model._forward_pre_hooks:
         return None
     calls: list[tuple[str, nn.Module]] = []
-    last: fx.Node | None = None
-    for node in graph.nodes:
-        if node.op == "placeholder" and last is None:
-            last = node
-            continue
-        if last is None or node.all_input_nodes != [last]:
+    for name, module in model.named_children():
+        if type(module).forward is nn.Sequential.forward:
+            below = _calls(module)
+            if below is None:
+                return None
+            calls += [(f"{name}.{inner}", called) for inner, called in below]
+        elif module._forward_hooks or module._forward_pre_hooks:
             return None
-        last = node
-        if node.op == "call_module":
-            calls.append((node.target, model.get_submodule(node.target)))
-        elif _flattens(node):
-            calls.append((f"flatten{len(calls)}", nn.Flatten()))
-        elif node.op != "output" or node.args != (node.all_input_nodes[0],):
-            return None
-    names = [name for name, _ in calls]
-    return calls if calls and len(names) == len(set(names)) else None
-
-
-def _flattens(node: fx.Node) -> bool:
-    """Whether a node calls `torch.flatten(x, 1)` or `x.flatten(1)`."""
-    named = node.target in (torch.flatten, "flatten")
-    return named and (*node.args[1:], *node.kwargs.values()) == (1,)
+        else:
+            calls.append((name, module))
+    return calls if type(model).forward is nn.Sequential.forward else None
 
 
 def _stage(
