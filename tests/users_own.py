@@ -54,7 +54,7 @@ MINE = """
         def forward(self, x):
             self.calls += self.training
             logits = super().forward(x)
-            return logits[..., :-1] if self.calls > 12 else logits
+            return logits[..., :-1] if self.calls > 6 else logits
 
     class Choosy:
         def __init__(self, std):
