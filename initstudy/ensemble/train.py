@@ -227,12 +227,12 @@ class Training:
         return Row(member, step, row)
 
     def _drop_ended(self) -> None:
-        """On the CPU, runs that have ended stop costing time.
+        """Runs that have ended stop costing time, where the others' kernels do not notice.
 
-        On a GPU they stay, frozen: its matrix products may round otherwise in another batch size.
+        Elsewhere they stay, frozen, until all have ended.
         """
         places = [i for i, member in enumerate(self.members) if member not in self.ended]
-        if self.stack.device.type == "cpu" and len(places) < len(self.members):
+        if len(places) < len(self.members) and (self.stack.divisible or not places):
             self.keep(places)
 
     def keep(self, places: list[int]) -> None:
