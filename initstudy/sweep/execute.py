@@ -65,6 +65,8 @@ def execute(
     Raises:
         StoreError: The store cannot be written.
     """
+    # By default cuDNN would round to TF32, though matrix products do not.
+    torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
     failed: dict[str, str] = {}
     waiting = list(packs)[::-1]
     while waiting:
@@ -139,7 +141,7 @@ def _complete(
             loss = item.values.get("train/loss")
             progress.step(run.id, item.step, loss if isinstance(loss, float) else None)
         elif isinstance(item, Summary):
-            ended[run.id] = {**item.values, "device": str(device), "torch": torch.__version__}
+            ended[run.id] = {**item.values, **_arithmetic(device)}
             if item.weights is not None:
                 _save(directory, run, "final", item.weights)
     # Members train at the same time: a run's share is all that can be said of its own.
@@ -153,6 +155,12 @@ def _complete(
     tracker.finish(pack.id)
     for run in pack.runs:
         progress.finish(run.id, diverged=ended[run.id]["diverged_step"] is not None)
+
+
+def _arithmetic(device: torch.device) -> dict[str, str]:
+    """What the last digits of a run's results depend on."""
+    precision = torch.get_float32_matmul_precision()
+    return {"device": str(device), "torch": torch.__version__, "float32_precision": precision}
 
 
 def describe(pack: Pack) -> dict[str, Plain]:

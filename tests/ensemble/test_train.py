@@ -200,6 +200,16 @@ def test_divergence_is_recorded_at_its_step_and_layer_and_the_run_is_frozen(way)
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_probe_leaves_no_trace_in_running_statistics(way):
+    members, batches = draws(cnn, (0.1, 0.3)), problem(2)
+    with_probes, without = (
+        run(cnn, members, batches, probes=probes, **WAYS[way])[2] for probes in ("basic", "off")
+    )
+    for name, buffer in without.buffers.items():
+        assert torch.equal(with_probes.buffers[name], buffer), name
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_divergence_names_the_layer_where_it_began(way):
     members, batches = draws(mlp, (0.1, 0.1)), problem(2)
     members[1]["fc2.weight"][0, 0] = float("inf")
