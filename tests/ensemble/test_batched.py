@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections import OrderedDict
 
 import pytest
@@ -55,6 +56,33 @@ class Written(nn.Module):
         x = self.relu(self.norm(self.conv2(x)))
         x = torch.flatten(x, start_dim=1)
         return self.head(F.leaky_relu(self.fc(x).tanh(), 0.2))
+
+
+class Deep(nn.Module):
+    """Layers in a list, a method of its own, and an inherited `forward`."""
+
+    def __init__(self, depth=2):
+        super().__init__()
+        self.depth = depth
+        self.first, self.head = nn.Linear(192, 6), nn.Linear(6, CLASSES)
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(depth))
+
+    def body(self, x):
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return x
+
+    def forward(self, x):
+        x = x.flatten(1)
+        x = self.first(x)
+        if self.depth > 1:
+            x = self.body(x)
+        return self.head(x)
+
+
+class Deeper(Deep):
+    def forward(self, x):
+        return super().forward(x).sigmoid()
 
 
 class Inner(nn.Module):
@@ -123,6 +151,8 @@ MODELS = {
     "flattened-twice": lambda: nn.Sequential(nn.Flatten(), dense(nn.Flatten())),
     "written": Written,
     "inner": Inner,
+    "deep": Deep,
+    "deeper": Deeper,
     "mlp": lambda: MLP((3, 8, 8), CLASSES, depth=2, width=7, layer_norm=True),
     "cnn": lambda: CNN((3, 8, 8), CLASSES, (3, 4), batch_norm=True, activation="gelu"),
     "batch-norm": lambda: dense(nn.BatchNorm1d(8), nn.Tanh()),
@@ -342,6 +372,57 @@ class FlattensOtherwise(nn.Module):
         return self.fc(torch.flatten(x, start_dim=1, end_dim=2).mean(1))
 
 
+class Flat(nn.Module):
+    """What the classes below have in common."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.seen, self.fn = nn.Linear(36, 4), [], torch.relu
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+
+class Counting(Flat):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+class Drawing(Flat):
+    def forward(self, x):
+        random.random()
+        return super().forward(x)
+
+
+class DrawingTensors(Flat):
+    def forward(self, x):
+        torch.rand(())
+        return super().forward(x)
+
+
+class Keeping(Flat):
+    def forward(self, x):
+        self.seen.append(1)
+        return super().forward(x)
+
+
+class Helped(Flat):
+    def count(self):
+        self.calls = 1
+
+    def forward(self, x):
+        self.count()
+        return super().forward(x)
+
+
+class CallsAnything(Flat):
+    def forward(self, x):
+        return self.fn(super().forward(x))
+
+
 class Functional(nn.Module):
     def __init__(self):
         super().__init__()
@@ -404,6 +485,11 @@ REFUSED = {
     "other-in-evaluation": OtherInEvaluation,
     "flattens-otherwise": FlattensOtherwise,
     "functional": Functional,
+    "counting": Counting,
+    "drawing": Drawing,
+    "keeping": Keeping,
+    "helped": Helped,
+    "calls-anything": CallsAnything,
     "hook": hooked,
     "patched": patched,
     "called-twice": twice,
@@ -427,6 +513,7 @@ REFUSED = {
 NOT_TRAINED = {
     "dropout": lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.Dropout()),
     "thrown": Thrown,
+    "drawing-tensors": DrawingTensors,
     "no-parameters": nn.Flatten,
     "even-same": lambda: nn.Sequential(
         nn.Conv2d(1, 1, 2, padding="same"), nn.Flatten(), nn.Linear(36, 4)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from initstudy.ensemble.batched.purity import only_calls_layers
+
 Calls = list[tuple[str, nn.Module]]
 
 # Functions that users call between layers, as the modules that do the same. The further arguments
@@ -37,6 +39,8 @@ def calls(model: nn.Module) -> Calls | None:
     module have none, gets one that no module has.
     """
     if any(_is_patched(module) for module in model.modules()):
+        return None
+    if not only_calls_layers(model, FUNCTIONS):
         return None
     training = model.training
     try:
