@@ -43,7 +43,6 @@ def capture(training: Training, step: int) -> State:
         "members": training.members,
         "ended": sorted(training.ended),
         "summaries": training.summaries,
-        "updates": training.optimizer.updates,
     }
     return State(step, tensors, facts)
 
@@ -59,7 +58,6 @@ def restore(training: Training, state: State) -> None:
     training.keep(state.facts["members"])
     training.ended = set(state.facts["ended"])
     training.summaries = state.facts["summaries"]
-    training.optimizer.updates = state.facts["updates"]
     for name, tensor in _live(training).items():
         saved = state.tensors.get(name)
         if saved is None or saved.shape != tensor.shape or saved.dtype != tensor.dtype:
@@ -85,8 +83,8 @@ def _live(training: Training) -> Tensors:
     stack = training.stack
     tensors = {f"param/{name}": value for name, value in stack.params.items()}
     tensors |= {f"buffer/{name}": value for name, value in stack.buffers.items()}
-    for name, values in training.optimizer.state.items():
+    for name, values in training.stepper.optimizer.state.items():
         tensors |= {f"optimizer/{name}/{i}": value for i, value in enumerate(values)}
     for name in ("alive", "diverged_at", "last_loss"):
-        tensors[name] = getattr(training, name)
+        tensors[name] = getattr(training.stepper, name)
     return tensors

@@ -52,13 +52,13 @@ def differentiate(
     if stack.chain is None:
         return _by_autograd(stack, x, y, layers)
     with torch.no_grad():
-        params = {name: param.detach() for name, param in stack.params.items()}
+        tensors = {name: param.detach() for name, param in stack.params.items()} | stack.buffers
         outputs: Tensors = dict.fromkeys([layer.output for layer in layers], torch.empty(0))
         output_grads = dict(outputs)
-        logits = stack.chain.forward(x, params, outputs)
+        logits = stack.chain.forward(x, tensors, outputs)
         loss, hits, grad = cross_entropy(logits, y)
-        grads = stack.chain.backward(grad, params, output_grads)
-    return Pass(loss, hits, [grads[name] for name in params], outputs, output_grads)
+        grads = stack.chain.backward(grad, tensors, output_grads)
+    return Pass(loss, hits, [grads[name] for name in stack.params], outputs, output_grads)
 
 
 def _by_autograd(stack: Stack, x: Tensor, y: Tensor, layers: Sequence[Layer]) -> Pass:
@@ -71,7 +71,9 @@ def _by_autograd(stack: Stack, x: Tensor, y: Tensor, layers: Sequence[Layer]) ->
     }
     logits, outputs = stack(x, taps)
     loss = _losses(logits, y).mean(1)
-    gradients = torch.autograd.grad(loss.sum(), [*stack.params.values(), *taps.values()])
+    inputs = [*stack.params.values(), *taps.values()]
+    # A parameter that a model never uses has a gradient of zero.
+    gradients = torch.autograd.grad(loss.sum(), inputs, materialize_grads=True)
     by_params, by_taps = gradients[: len(stack.params)], gradients[len(stack.params) :]
     return Pass(
         loss.detach(),
@@ -88,17 +90,17 @@ def evaluate(stack: Stack, test: Iterator[tuple[Tensor, Tensor]]) -> Tensors:
     loss = torch.zeros(stack.size, device=stack.device, dtype=torch.float64)
     hits = torch.zeros_like(loss)
     count = 0
-    stack.model.eval()
+    stack.train(False)
     for x, y in test:
         if stack.chain is not None:
-            logits = stack.chain.forward(x[None], stack.params).mT
+            logits = stack.chain.forward(x[None], stack.params | stack.buffers).mT
         else:
             logits, _ = stack(_each(x[None], stack.size))
         labels = _each(y[None], stack.size)
         loss += _losses(logits, labels).mean(1).double() * len(y)
         hits += _hits(logits, labels).float().mean(1).double() * len(y)
         count += len(y)
-    stack.model.train()
+    stack.train(True)
     return {"test/loss": loss / count, "test/accuracy": hits / count}
 
 

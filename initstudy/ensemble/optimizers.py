@@ -38,10 +38,8 @@ class Optimizer(ABC):
     ) -> None:
         self.params = list(params)
         self.scales = [1.0] * len(self.params) if scales is None else list(scales)
-        # What is kept between steps, a tensor for each parameter.
+        # What is kept between steps, updated in place.
         self.state: dict[str, list[Tensor]] = {}
-        # How many there were, where that matters to the next.
-        self.updates = 0
         self.lr = self._per_member(lr)
         self.weight_decay = self._per_member(weight_decay)
         self._decays = bool((self.weight_decay != 0).any())
@@ -130,28 +128,34 @@ class Adam(Optimizer):
         self.eps = eps
         for name in ("mean", "square"):
             self.state[name] = [torch.zeros_like(p) for p in self.params]
+        # On the device, so that a captured step counts on; 0.999 is too coarse in single precision.
+        self.state["updates"] = [
+            torch.zeros(len(self.lr), dtype=torch.float64, device=self.lr.device)
+        ]
 
     def _update(self, grads: Sequence[Tensor], lr: Tensor) -> None:
         beta1, beta2 = self.betas
-        self.updates += 1
-        correction1 = 1 - beta1**self.updates
-        correction2 = 1 - beta2**self.updates
+        updates = self.state["updates"][0].add_(1)
+        correction1 = 1 - beta1**updates
+        correction2 = (1 - beta2**updates).sqrt_()
+        # Both corrections on one number a member, and not on all of their parameters'.
+        corrected = lr * (correction2 / -correction1).to(lr.dtype)
+        eps = (self.eps * correction2).to(lr.dtype)
         state = self.state["mean"], self.state["square"]
         for param, grad, mean, square, scale in zip(
             self.params, grads, *state, self.scales, strict=True
         ):
-            rate = _as(lr * scale, param)
             if self._decays:
                 decay = _as(self.weight_decay, param)
                 if self.decoupled:
-                    param.mul_(1 - rate * decay)
+                    param.mul_(1 - _as(lr * scale, param) * decay)
                 else:
                     grad = grad.addcmul(param, decay)
             mean.lerp_(grad, 1 - beta1)
             square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
             # One temporary, since fresh memory costs a CPU more than the numbers do.
-            size = square.sqrt().div_(correction2**0.5).add_(self.eps)
-            param.addcmul_(torch.div(mean, size, out=size), rate / -correction1)
+            size = square.sqrt().add_(_as(eps, param))
+            param.addcmul_(torch.div(mean, size, out=size), _as(corrected * scale, param))
 
 
 class AdamW(Adam):

@@ -81,6 +81,21 @@ class Stack:
                 return vmap(self._member)(self.params, self.buffers, x, taps)
             return vmap(self._decomposed)(self.params, self.buffers, x, taps)
 
+    @property
+    def divisible(self) -> bool:
+        """Whether the members round alike in a stack of fewer.
+
+        A GPU's matrix products may not, nor a CPU's kernels on the images of all members.
+        """
+        on_images = self.chain is not None and self.chain.on_images
+        return self.device.type == "cpu" and not on_images
+
+    def train(self, training: bool) -> None:
+        """Sets the mode of all members, as `nn.Module.train` does."""
+        self.model.train(training)
+        if self.chain is not None:
+            self.chain.train(training)
+
     def select(self, places: Sequence[int]) -> Stack:
         """A stack of some of the members: copies of their parameters and buffers."""
         chosen = copy.copy(self)

@@ -11,10 +11,12 @@ from torch import Tensor
 from initstudy.ensemble import probes as statistics
 from initstudy.ensemble.checkpoint import State, capture, restore
 from initstudy.ensemble.forward import differentiate, evaluate
+from initstudy.ensemble.graphs import replayed
 from initstudy.ensemble.layers import Layer, first_nonfinite
 from initstudy.ensemble.optimizers import Optimizer
 from initstudy.ensemble.schedule import Schedule
 from initstudy.ensemble.stack import Stack, Tensors
+from initstudy.ensemble.stepper import Stepper
 
 Value = float | int | str | list[int] | None
 Batches = Callable[[int, list[int]], tuple[Tensor, Tensor]]
@@ -88,15 +90,12 @@ class Training:
         layers: list[Layer],
         schedule: Schedule,
     ) -> None:
-        self.stack = stack
-        self.optimizer = optimizer
+        self.stepper = Stepper(stack, optimizer)
+        self.advance = replayed(self.stepper)
         self.batches = batches
         self.test = test
         self.layers = layers
         self.schedule = schedule
-        self.alive = torch.ones(stack.size, dtype=torch.bool, device=stack.device)
-        self.diverged_at = torch.full((stack.size,), -1, device=stack.device)
-        self.last_loss = torch.zeros(stack.size, device=stack.device)
         self.members = list(range(stack.size))
         self.ended: set[int] = set()
         self.summaries: list[dict[str, Value]] = [{} for _ in range(stack.size)]
@@ -104,18 +103,26 @@ class Training:
         self.losses: list[Tensor] = []
         self.hits: list[Tensor] = []
 
+    @property
+    def stack(self) -> Stack:
+        """The members that are still trained."""
+        return self.stepper.stack
+
     def rows(self, start: State | None, due: Callable[[], bool]) -> Iterator[Row | Summary | State]:
         """What `train` yields."""
         schedule = self.schedule
         if start is not None:
             restore(self, start)
+            self.stepper.number.fill_(start.step)
         for step in range(start.step if start else 0, schedule.steps + 1):
             # A row describes the state after `step` updates and the minibatches that led there.
             values = self._averages() if schedule.row_due(step) and step > 0 else {}
             if schedule.eval_due(step):
                 values |= evaluate(self.stack, self.test())
             probing = schedule.probes.due(step, schedule.last(step))
-            measured = self.step(step, probing) if probing or not schedule.last(step) else {}
+            measured = self._probed_step(step) if probing else {}
+            if not probing and not schedule.last(step):
+                self._collect(*self.advance(*self.batches(step, self.members)))
             if step == 0:
                 values |= {"train/loss": self.losses[0], "train/accuracy": self.hits[0]}
             if schedule.row_due(step):
@@ -135,53 +142,34 @@ class Training:
         if self.schedule.keep_weights:
             self.weights[self.members[place]] = self.stack.member(place)
 
-    def step(self, step: int, probing: bool = False) -> Tensors:
-        """One forward and backward pass and, but after the last update, one more update."""
+    def _probed_step(self, step: int) -> Tensors:
+        """A step that measures the layers; after the last update it only measures."""
         x, y = self.batches(step, self.members)
         params = self.stack.params
-        buffers = {name: buffer.clone() for name, buffer in self.stack.buffers.items()}
-        seen = differentiate(self.stack, x, y, self.layers if probing else ())
-        measured: Tensors = {}
-        if probing:
-            measured = statistics.measure(
-                self.layers,
-                seen.outputs,
-                seen.output_grads,
-                {name: param.detach() for name, param in params.items()},
-                dict(zip(params, seen.grads, strict=True)),
-                full=self.schedule.probes.preset == "full",
-            )
+        buffers = self.stepper.copy_of_buffers()
+        seen = differentiate(self.stack, x, y, self.layers)
+        measured = statistics.measure(
+            self.layers,
+            seen.outputs,
+            seen.output_grads,
+            {name: param.detach() for name, param in params.items()},
+            dict(zip(params, seen.grads, strict=True)),
+            full=self.schedule.probes.preset == "full",
+        )
         if self.schedule.last(step):
+            # The final buffers are those of the last update.
+            for name, buffer in buffers.items():
+                self.stack.buffers[name].copy_(buffer)
             return measured
-        self.losses.append(seen.loss)
-        self.hits.append(seen.hits)
-        before = {n: p.detach().clone() for n, p in params.items()} if probing else {}
-        self._update(step, seen.grads, buffers)
-        if probing:
-            measured |= statistics.update_ratios(
-                self.layers,
-                before,
-                {name: param.detach() for name, param in params.items()},
-                measured,
-            )
-        return measured
+        self._collect(seen.loss, seen.hits)
+        before = {name: param.detach().clone() for name, param in params.items()}
+        self.stepper.update(seen, buffers)
+        after = {name: param.detach() for name, param in params.items()}
+        return measured | statistics.update_ratios(self.layers, before, after, measured)
 
-    def _update(self, step: int, grads: list[Tensor], buffers_before: Tensors) -> None:
-        """Updates the members whose loss is finite and freezes the others as they were."""
-        loss = self.losses[-1]
-        finite = torch.isfinite(loss)
-        # On the CPU asking costs nothing; a GPU would have to stop for the answer.
-        if self.stack.device.type == "cpu" and bool((self.alive & finite).all()):
-            self.last_loss = loss
-            self.optimizer.step(grads)
-            return
-        self.last_loss = torch.where(self.alive, loss, self.last_loss)
-        self.diverged_at = torch.where(self.alive & ~finite, step, self.diverged_at)
-        self.alive = self.alive & finite
-        self.optimizer.step(grads, self.alive)
-        for name, buffer in self.stack.buffers.items():
-            alive = self.alive.view(-1, *[1] * (buffer.dim() - 1))
-            buffer.copy_(torch.where(alive, buffer, buffers_before[name]))
+    def _collect(self, loss: Tensor, hits: Tensor) -> None:
+        self.losses.append(loss)
+        self.hits.append(hits)
 
     def _averages(self) -> Tensors:
         means = {
@@ -192,7 +180,7 @@ class Training:
         return means
 
     def _emit(self, step: int, values: Tensors) -> Iterator[Row]:
-        diverged_at = self.diverged_at.tolist()
+        diverged_at = self.stepper.diverged_at.tolist()
         table = _to_host(values)
         for place, member in enumerate(self.members):
             if member in self.ended:
@@ -222,7 +210,7 @@ class Training:
         alone = self.stack.select([place])
         x, _ = self.batches(step, [member])
         layer = first_nonfinite(alone.model, alone.member(0), x[0], self.layers)
-        row |= {"train/loss": self.last_loss[place].item()}
+        row |= {"train/loss": self.stepper.last_loss[place].item()}
         self._summarize(member, row)
         test = {key: value.item() for key, value in evaluate(alone, self.test()).items()}
         self.summaries[member] |= {**test, "diverged_step": step, "diverged_layer": layer}
@@ -231,22 +219,19 @@ class Training:
         return Row(member, step, row)
 
     def _drop_ended(self) -> None:
-        """On the CPU, runs that have ended stop costing time.
+        """Runs that have ended stop costing time, where the others' kernels do not notice.
 
-        On a GPU they stay, frozen: its matrix products may round otherwise in another batch size.
+        Elsewhere they stay, frozen, until all have ended.
         """
         places = [i for i, member in enumerate(self.members) if member not in self.ended]
-        if self.stack.device.type == "cpu" and len(places) < len(self.members):
+        if len(places) < len(self.members) and (self.stack.divisible or not places):
             self.keep(places)
 
     def keep(self, places: list[int]) -> None:
         """Goes on with the members at these places alone."""
-        self.stack = self.stack.select(places)
-        self.optimizer.select(list(self.stack.params.values()), places)
+        self.stepper.keep(places)
+        self.advance = replayed(self.stepper)
         self.members = [self.members[i] for i in places]
-        self.alive, self.diverged_at, self.last_loss = (
-            t[places] for t in (self.alive, self.diverged_at, self.last_loss)
-        )
         self.losses, self.hits = ([t[places] for t in ts] for ts in (self.losses, self.hits))
 
 

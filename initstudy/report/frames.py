@@ -12,8 +12,8 @@ from initstudy.store import Store
 
 LEARNING_TIME = "learning_time"
 NOT_CONFIGURATION = (
-    "run", "diverged", "diverged_step", "diverged_layer", "device", "torch", "seconds", "facet",
-    "by", "init", "model", "across", "tune", LEARNING_TIME,
+    "run", "diverged", "diverged_step", "diverged_layer", "device", "torch", "float32_precision",
+    "seconds", "facet", "by", "init", "model", "across", "tune", LEARNING_TIME,
 )  # fmt: skip
 MODEL = "model._target_"
 LOG_FROM = 20.0

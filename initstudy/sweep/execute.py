@@ -78,6 +78,8 @@ def execute(
     Raises:
         StoreError: The store cannot be written.
     """
+    # By default cuDNN would round to TF32, though matrix products do not.
+    torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
     work = _Work(packs, directory, device, tracker, progress, pool)
     if pool is None or workers == 1:
         work.through(Here(device))
@@ -241,8 +243,7 @@ class _Work:
             loss = item.values.get("train/loss")
             self.progress.step(run.id, item.step, loss if isinstance(loss, float) else None)
         else:
-            device = {"device": str(self.device), "torch": torch.__version__}
-            partway.ended[run.id] = {**item.values, **device}
+            partway.ended[run.id] = {**item.values, **_arithmetic(self.device)}
             if item.weights is not None:
                 _save(self.directory, run, "final", item.weights)
 
@@ -251,6 +252,12 @@ def alike(config: Plain, device: torch.device) -> dict[str, Any]:
     """What two trainings of a pack have in common where one goes on from the other's state."""
     kept = config["save_weights"]
     return {"torch": torch.__version__, "device": device.type, "save_weights": kept}
+
+
+def _arithmetic(device: torch.device) -> dict[str, str]:
+    """What the last digits of a run's results depend on."""
+    precision = torch.get_float32_matmul_precision()
+    return {"device": str(device), "torch": torch.__version__, "float32_precision": precision}
 
 
 def describe(pack: Pack) -> dict[str, Plain]:

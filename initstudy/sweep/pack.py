@@ -134,7 +134,7 @@ def speed(pack: Pack, device: torch.device) -> float:
     for step in itertools.count():
         if step == UNTIMED_STEPS:
             clock.start()
-        training.step(step)
+        training.advance(*training.batches(step, training.members))
         timed = step + 1 - UNTIMED_STEPS
         if timed > 0 and clock.seconds() > SECONDS_OF_A_TRIAL:
             return len(pack.runs) * timed / clock.seconds()

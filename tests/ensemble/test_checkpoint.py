@@ -19,6 +19,7 @@ from initstudy.ensemble import (
     find_layers,
     train,
 )
+from initstudy.ensemble.batched import stages
 from tests.ensemble.test_train import cnn, draws, mlp, problem
 
 STDS = (0.1, 1e12, 0.3)
@@ -37,12 +38,14 @@ def adam(params):
     return Adam(params, lr=[0.003, 0.01, 0.02])
 
 
-def begin(make, optimizer, vectorized, start=None, due=lambda: False):
+def begin(make, optimizer, way, start=None, due=lambda: False):
     """Rows of a training whose second member diverges, at a cadence that states fall between."""
     torch.manual_seed(3 if start is None else 4)
     members, batches = draws(make, STDS), problem(len(STDS))
-    stack = Stack(make(), members, vectorized=vectorized)
     x, y = batches(0)
+    model = make()
+    chain = stages(model, x[0]) if way == "batched" else None
+    stack = Stack(model, members, vectorized=way != "one-by-one", stages=chain)
     test = lambda: iter([(x[0], y[0])])  # noqa: E731
     layers = find_layers(make(), x[0])
     schedule = Schedule(STEPS, 4, 6, Probes("full", 5), keep_weights=True)
@@ -60,15 +63,21 @@ def comparable(items):
 
 
 @pytest.mark.parametrize(
-    ("make", "vectorized"),
-    [(mlp, True), (cnn, True), (cnn, False), (dropping, False)],
-    ids=["mlp", "cnn-batchnorm", "one-by-one", "dropout"],
+    ("make", "way"),
+    [
+        (mlp, "batched"),
+        (cnn, "batched"),
+        (mlp, "stacked"),
+        (cnn, "stacked"),
+        (cnn, "one-by-one"),
+        (dropping, "one-by-one"),
+    ],
 )
 @pytest.mark.parametrize("optimizer", [sgd, adam])
-def test_going_on_from_any_step_is_as_if_nothing_had_happened(make, vectorized, optimizer):
-    undisturbed = comparable(list(begin(make, optimizer, vectorized)))
+def test_going_on_from_any_step_is_as_if_nothing_had_happened(make, way, optimizer):
+    undisturbed = comparable(list(begin(make, optimizer, way)))
     before, states = [], []
-    for item in begin(make, optimizer, vectorized, due=lambda: True):
+    for item in begin(make, optimizer, way, due=lambda: True):
         if isinstance(item, State):
             tensors = {name: tensor.clone() for name, tensor in item.tensors.items()}
             facts = json.loads(json.dumps(item.facts))
@@ -78,12 +87,13 @@ def test_going_on_from_any_step_is_as_if_nothing_had_happened(make, vectorized, 
     assert comparable(before) == undisturbed
     assert len(states) == STEPS
     for count, state in states:
-        after = list(begin(make, optimizer, vectorized, start=state))
+        after = list(begin(make, optimizer, way, start=state))
         assert comparable([*before[:count], *after]) == undisturbed
 
 
-def test_a_state_of_another_model_is_refused():
-    state = next(i for i in begin(mlp, sgd, True, due=lambda: True) if isinstance(i, State))
+@pytest.mark.parametrize("way", ["batched", "stacked"])
+def test_a_state_of_another_model_is_refused(way):
+    state = next(i for i in begin(mlp, sgd, way, due=lambda: True) if isinstance(i, State))
     for make, optimizer in ((cnn, sgd), (mlp, adam)):
         with pytest.raises(ValueError, match="is not as it was"):
-            list(begin(make, optimizer, True, start=state))
+            list(begin(make, optimizer, way, start=state))

@@ -15,6 +15,7 @@ from torch import nn
 
 from initstudy.ensemble import HISTOGRAM_EDGES, SGD, Probes, Schedule, Stack, find_layers, train
 from initstudy.ensemble import probes as statistics
+from initstudy.ensemble.batched import stages
 
 MEMBERS, BATCH = 3, 16
 
@@ -44,7 +45,7 @@ def cnn():
     )
 
 
-def trained_row(make, *, momentum=0.9):
+def trained_row(make, *, momentum=0.9, chained=False):
     """One probe of a pack at step 0, and what is needed to calculate it again."""
     generator = torch.Generator().manual_seed(1)
     members = [
@@ -54,7 +55,8 @@ def trained_row(make, *, momentum=0.9):
     x = torch.randn(MEMBERS, BATCH, 1, 3, 4, generator=generator)
     y = torch.randint(5, (MEMBERS, BATCH), generator=generator)
     layers = find_layers(make(), x[0])
-    stack = Stack(make(), members)
+    model = make()
+    stack = Stack(model, members, stages=stages(model, x[0]) if chained else None)
     optimizer = SGD(list(stack.params.values()), lr=0.1, momentum=momentum)
     rows = train(
         stack, optimizer, lambda _, m: (x[m], y[m]), lambda: iter([(x[0], y[0])]), layers,
@@ -84,8 +86,9 @@ def by_autograd(make, params, x, y, layers):
 
 
 @pytest.mark.parametrize("make", [mlp, lambda: mlp(nn.ReLU), cnn], ids=["tanh", "relu", "cnn"])
-def test_probes_agree_with_plain_autograd(make):
-    members, x, y, layers, rows = trained_row(make)
+@pytest.mark.parametrize("chained", [True, False], ids=["batched", "stacked"])
+def test_probes_agree_with_plain_autograd(make, chained):
+    members, x, y, layers, rows = trained_row(make, chained=chained)
     for member, params in enumerate(members):
         model, kept = by_autograd(make, params, x[member], y[member], layers)
         row = rows[member]

@@ -22,9 +22,16 @@ from initstudy.ensemble import (
     not_vectorizable,
     train,
 )
+from initstudy.ensemble.batched import stages
 
 STEPS, BATCH, LR, MOMENTUM = 30, 16, 0.05, 0.9
 STDS = (0.02, 0.1, 0.3, 0.6)
+# How the members run together: see `Stack`.
+WAYS = {
+    "batched": {"chained": True},
+    "stacked": {},
+    "one-by-one": {"vectorized": False},
+}
 
 
 def mlp():
@@ -76,9 +83,21 @@ def draws(make, stds, seed=0):
     ]
 
 
-def run(make, members, batches, *, optimizer=None, probes="off", vectorized=True, steps=STEPS):
-    stack = Stack(make(), members, vectorized=vectorized)
+def run(
+    make,
+    members,
+    batches,
+    *,
+    optimizer=None,
+    probes="off",
+    vectorized=True,
+    chained=False,
+    steps=STEPS,
+):
     x, y = batches(0)
+    model = make()
+    chain = stages(model, x[0]) if chained else None
+    stack = Stack(model, members, vectorized=vectorized, stages=chain)
     layers = find_layers(make(), x[0])
     make_optimizer = optimizer or (lambda p: SGD(p, lr=LR, momentum=MOMENTUM))
     test = lambda: iter([(x[0], y[0])])  # noqa: E731
@@ -115,13 +134,13 @@ def plain_loop(make, params, batches, member, optimizer=None):
 
 
 @pytest.mark.parametrize("make", [mlp, cnn], ids=["mlp", "cnn-batchnorm"])
-@pytest.mark.parametrize("vectorized", [True, False], ids=["stacked", "one-by-one"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("adam", [False, True], ids=["sgd", "adam"])
-def test_members_train_like_a_plain_loop(make, vectorized, adam):
+def test_members_train_like_a_plain_loop(make, way, adam):
     members, batches = draws(make, STDS), problem(len(STDS))
     ours = (lambda p: Adam(p, lr=0.003)) if adam else None
     theirs = (lambda p: torch.optim.Adam(p, 0.003)) if adam else None
-    rows, summaries, _ = run(make, members, batches, optimizer=ours, vectorized=vectorized)
+    rows, summaries, _ = run(make, members, batches, optimizer=ours, **WAYS[way])
     for member, params in enumerate(members):
         losses, test_loss = plain_loop(make, params, batches, member, theirs)
         # With a row at every step, row k holds the loss of the minibatch of update k.
@@ -132,15 +151,16 @@ def test_members_train_like_a_plain_loop(make, vectorized, adam):
 
 
 @pytest.mark.parametrize("make", [mlp, cnn], ids=["mlp", "cnn-batchnorm"])
-def test_a_diverging_run_changes_no_bit_of_its_neighbours(make):
+@pytest.mark.parametrize("way", ["batched", "stacked"])
+def test_a_diverging_run_changes_no_bit_of_its_neighbours(make, way):
     stds = (0.1, 1e12, 0.3)
     members, batches = draws(make, stds), problem(len(stds))
     if make is cnn:
         members[1]["head.weight"] *= 1e30
-    with_it, summaries, _ = run(make, members, batches, probes="full")
+    with_it, summaries, _ = run(make, members, batches, probes="full", **WAYS[way])
     assert isinstance(summaries[1]["diverged_step"], int)
     calm = draws(make, (0.1, 0.2, 0.3))
-    without_it, calm_summaries, _ = run(make, calm, batches, probes="full")
+    without_it, calm_summaries, _ = run(make, calm, batches, probes="full", **WAYS[way])
     for neighbour in (0, 2):
         assert [r.values for r in with_it[neighbour]] == [r.values for r in without_it[neighbour]]
         assert summaries[neighbour] == calm_summaries[neighbour]
@@ -158,11 +178,13 @@ def test_the_size_of_a_pack_changes_no_bit(size):
     assert [r.values for r in rows[0]] == [r.values for r in alone[0]]
 
 
-def test_divergence_is_recorded_at_its_step_and_layer_and_the_run_is_frozen():
+@pytest.mark.parametrize("way", WAYS)
+def test_divergence_is_recorded_at_its_step_and_layer_and_the_run_is_frozen(way):
     """A plain loop with a learning rate that blows up tells the step; the weights must stay."""
     members, batches = draws(mlp, (0.3, 0.3)), problem(2)
     rates = [0.05, 1e6]
-    rows, summaries, _ = run(mlp, members, batches, optimizer=lambda p: SGD(p, lr=rates))
+    rates_of = {"optimizer": lambda p: SGD(p, lr=rates), **WAYS[way]}
+    rows, summaries, _ = run(mlp, members, batches, **rates_of)
     losses, _ = plain_loop(mlp, members[1], batches, 1, lambda p: torch.optim.SGD(p, lr=rates[1]))
     first = next(step for step, loss in enumerate(losses) if not math.isfinite(loss))
     assert summaries[1]["diverged_step"] == first
@@ -172,15 +194,26 @@ def test_divergence_is_recorded_at_its_step_and_layer_and_the_run_is_frozen():
     assert rows[0][-1].step == STEPS
     # It is judged by the weights from before the step that was not finite: those that a plain loop
     # has after one step less.
-    _, before, _ = run(mlp, members, batches, optimizer=lambda p: SGD(p, lr=rates), steps=first)
+    _, before, _ = run(mlp, members, batches, steps=first, **rates_of)
     assert summaries[1]["test/loss"] == pytest.approx(before[1]["test/loss"], nan_ok=True)
     assert not math.isfinite(summaries[1]["train/loss"])
 
 
-def test_divergence_names_the_layer_where_it_began():
+@pytest.mark.parametrize("way", WAYS)
+def test_a_probe_leaves_no_trace_in_running_statistics(way):
+    members, batches = draws(cnn, (0.1, 0.3)), problem(2)
+    with_probes, without = (
+        run(cnn, members, batches, probes=probes, **WAYS[way])[2] for probes in ("basic", "off")
+    )
+    for name, buffer in without.buffers.items():
+        assert torch.equal(with_probes.buffers[name], buffer), name
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_divergence_names_the_layer_where_it_began(way):
     members, batches = draws(mlp, (0.1, 0.1)), problem(2)
     members[1]["fc2.weight"][0, 0] = float("inf")
-    _, summaries, _ = run(mlp, members, batches)
+    _, summaries, _ = run(mlp, members, batches, **WAYS[way])
     assert (summaries[1]["diverged_step"], summaries[1]["diverged_layer"]) == (0, "fc2")
     assert (summaries[0]["diverged_step"], summaries[0]["diverged_layer"]) == (None, None)
 

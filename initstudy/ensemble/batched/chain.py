@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -22,7 +23,9 @@ from initstudy.ensemble.batched.elementwise import (
     ByAutograd,
     FromOutput,
 )
+from initstudy.ensemble.batched.normalization import BatchNorm, LayerNorm
 from initstudy.ensemble.batched.stage import Stage, Tensors
+from initstudy.ensemble.batched.tracing import calls
 
 # Values beyond which a convolution is faster than a matrix product with unfolded patches.
 LONGEST_PATCH = 75
@@ -31,28 +34,31 @@ LONGEST_PATCH = 75
 def stages(model: nn.Module, example: Float[Tensor, "batch ..."]) -> list[Stage] | None:
     """The model as stages one after another; None where it is not such a chain.
 
-    That is an `nn.Sequential` of modules that have a stage.
+    Every module and every function must be one of those that have a stage, and a module with
+    parameters may be called but once.
 
     Args:
-        model: In training mode.
+        model: The architecture.
         example: A batch that it takes.
     """
-    calls = _calls(model)
-    if not calls:
+    called = calls(model)
+    if called is None:
         return None
     found: list[Stage] = []
     shape = tuple(example.shape[1:])
-    for name, module in calls:
+    for name, module in called:
         stage = _stage(name, module, shape, found)
         if stage is None:
             return None
         found.append(stage)
         with torch.no_grad():
-            shape = tuple(module(torch.zeros(2, *shape)).shape[1:])
+            # A copy, so that a batch of zeros leaves no trace in running statistics.
+            shape = tuple(copy.deepcopy(module)(example.new_zeros(2, *shape)).shape[1:])
     trained = [name for stage in found for name in stage.parameters]
-    all_of_them = [name for name, _ in model.named_parameters()]
-    whole = sorted(trained) == sorted(all_of_them) and not list(model.buffers())
-    return found if whole and len(shape) == 1 else None
+    kept = [name for stage in found for name in stage.buffers]
+    whole = sorted(trained) == sorted(name for name, _ in model.named_parameters())
+    whole &= sorted(kept) == sorted(name for name, _ in model.named_buffers())
+    return found if whole and trained and len(shape) == 1 else None
 
 
 class Chain:
@@ -61,6 +67,9 @@ class Chain:
     Args:
         stages: From `stages`.
         members: How many there are.
+
+    Attributes:
+        on_images: Whether it has convolutions.
     """
 
     def __init__(self, stages: Sequence[Stage], members: int) -> None:
@@ -68,35 +77,42 @@ class Chain:
         self.members = members
         with_parameters = [place for place, stage in enumerate(self.stages) if stage.parameters]
         self.first = with_parameters[0]
+        self.on_images = any(isinstance(stage, Conv2d) for stage in self.stages)
+
+    def train(self, training: bool) -> None:
+        """Sets the mode, as `nn.Module.train` does."""
+        for stage in self.stages:
+            stage.training = training
 
     def forward(
-        self, x: Float[Tensor, "groups batch ..."], params: Tensors, kept: Tensors | None = None
+        self, x: Float[Tensor, "groups batch ..."], tensors: Tensors, kept: Tensors | None = None
     ) -> Float[Tensor, "members classes batch"]:
         """The logits.
 
         Args:
             x: An input for each member, or for each of as many groups of neighbours.
-            params: The stacked parameters.
+            tensors: The stacked parameters and buffers, by name.
             kept: Where to keep the outputs of the stages that it has a name of.
         """
         value, start = self._enter(x)
         for stage in self.stages[start:]:
-            value = stage.forward(value, params)
+            value = stage.forward(value, tensors)
             if kept is not None and stage.name in kept:
-                kept[stage.name] = self._by_member(value)
+                # A copy, since the next stage may work in place.
+                kept[stage.name] = self._by_member(value.clone())
         return value
 
     def backward(
         self,
         grad: Float[Tensor, "members classes batch"],
-        params: Tensors,
+        tensors: Tensors,
         kept: Tensors | None = None,
     ) -> Tensors:
         """The gradients by the parameters, from that by the logits of the last forward pass.
 
         Args:
             grad: The gradient by the logits.
-            params: The stacked parameters.
+            tensors: The stacked parameters and buffers, by name.
             kept: Where to keep the gradients by the outputs of the stages that it has a name of.
         """
         grads: Tensors = {}
@@ -106,7 +122,7 @@ class Chain:
             assert value is not None
             if kept is not None and stage.name in kept:
                 kept[stage.name] = self._by_member(value)
-            value = stage.backward(value, params, grads, place == self.first)
+            value = stage.backward(value, tensors, grads, place == self.first)
         return grads
 
     def _enter(self, x: Tensor) -> tuple[Tensor, int]:
@@ -140,58 +156,45 @@ def cross_entropy(
     return loss, hits.float().mean(1), grad.div_(batch)
 
 
-def _calls(model: nn.Module) -> list[tuple[str, nn.Module]] | None:
-    """The modules that an `nn.Sequential` calls, in order; None where it may do anything else.
-
-    A `forward` of a user's own is Python, which may do something else at every call.
-    """
-    if model._forward_hooks or model._forward_pre_hooks:
-        return None
-    calls: list[tuple[str, nn.Module]] = []
-    for name, module in model.named_children():
-        if type(module).forward is nn.Sequential.forward:
-            below = _calls(module)
-            if below is None:
-                return None
-            calls += [(f"{name}.{inner}", called) for inner, called in below]
-        elif module._forward_hooks or module._forward_pre_hooks:
-            return None
-        else:
-            calls.append((name, module))
-    return calls if type(model).forward is nn.Sequential.forward else None
-
-
 def _stage(
     name: str, module: nn.Module, shape: tuple[int, ...], before: Sequence[Stage]
 ) -> Stage | None:
     """The stage of a module that takes values of this shape."""
     images = len(shape) == 3
     kind = type(module)
-    if kind.__module__.split(".")[0] != "torch":
-        # A class of one's own may do anything besides.
+    if not kind.__module__.startswith("torch.nn.modules."):
+        # Of a class of one's own nobody knows what it does besides.
         return None
     if kind in FROM_OUTPUT:
-        alone = bool(before) and isinstance(before[-1], Linear | Conv2d)
+        alone = bool(before) and isinstance(before[-1], Linear | Conv2d | BatchNorm)
         return FromOutput(name, module, in_place=alone)
     if kind in BY_AUTOGRAD:
         return ByAutograd(name, module)
-    if isinstance(module, nn.Linear) and len(shape) == 1:
-        return Linear(name, module)
-    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1) and images:
-        return Flatten(name, shape)
-    if isinstance(module, nn.Conv2d) and images:
-        padding = _padding(module)
-        if padding is None:
-            return None
-        on_data = not any(stage.parameters for stage in before)
-        patch = module.in_channels * math.prod(module.kernel_size)
-        short = patch <= LONGEST_PATCH and module.dilation == (1, 1)
-        return (PatchesConv2d if on_data and short else Conv2d)(name, module, padding)
+    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
+        return Flatten(name, shape) if images else ByAutograd(name, nn.Identity())
+    if isinstance(module, nn.Conv2d):
+        return _convolution(name, module, before) if images else None
+    if isinstance(module, nn.Linear):
+        return Linear(name, module) if len(shape) == 1 else None
+    if isinstance(module, nn.LayerNorm):
+        return LayerNorm(name, module) if module.normalized_shape == shape[-1:] == shape else None
+    if isinstance(module, nn.BatchNorm2d if images else nn.BatchNorm1d):
+        return BatchNorm(name, module)
     if isinstance(module, nn.MaxPool2d) and images and not module.return_indices:
         return MaxPool2d(name, module)
     if isinstance(module, nn.AvgPool2d) and images:
         return AvgPool2d(name, module)
     return None
+
+
+def _convolution(name: str, module: nn.Conv2d, before: Sequence[Stage]) -> Stage | None:
+    padding = _padding(module)
+    if padding is None:
+        return None
+    on_data = not any(stage.parameters or stage.buffers for stage in before)
+    patch = module.in_channels * math.prod(module.kernel_size)
+    short = patch <= LONGEST_PATCH and module.dilation == (1, 1)
+    return (PatchesConv2d if on_data and short else Conv2d)(name, module, padding)
 
 
 def _padding(module: nn.Conv2d) -> tuple[int, int] | None:

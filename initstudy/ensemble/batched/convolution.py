@@ -30,27 +30,29 @@ class Conv2d(Stage):
         self.bias = f"{name}.bias" if module.bias is not None else None
         self.parameters = (self.weight, self.bias) if self.bias else (self.weight,)
 
-    def forward(self, x: Images, params: Tensors) -> Images:
+    def forward(self, x: Images, tensors: Tensors) -> Images:
         """The images of all members."""
         self.x = x
         self.groups = x.shape[1] // self.inputs
-        self.kernels = params[self.weight].flatten(0, 1)
-        bias = None if self.bias is None else params[self.bias].flatten()
+        self.kernels = tensors[self.weight].flatten(0, 1)
+        bias = None if self.bias is None else tensors[self.bias].flatten()
         y = F.conv2d(
             x, self.kernels, bias, self.stride, self.padding, self.dilation, self.groups
         )  # fmt: skip
         return y.contiguous(memory_format=torch.channels_last)
 
-    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+    def backward(
+        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
+    ) -> Tensor | None:
         """One backward convolution by weight and input, or by the weight alone."""
         dx, dw, db = _ops.convolution_backward(
             grad, self.x, self.kernels, [len(self.kernels)], list(self.stride), list(self.padding),
             list(self.dilation), False, [0, 0], self.groups,
             [not first, True, self.bias is not None],
         )  # fmt: skip
-        grads[self.weight] = dw.view_as(params[self.weight])
+        grads[self.weight] = dw.view_as(tensors[self.weight])
         if self.bias is not None:
-            grads[self.bias] = db.view_as(params[self.bias])
+            grads[self.bias] = db.view_as(tensors[self.bias])
         return None if first else dx.contiguous(memory_format=torch.channels_last)
 
 
@@ -61,37 +63,54 @@ class PatchesConv2d(Conv2d):
     the gradient by them; that is several times as fast as a convolution.
     """
 
-    def forward(self, x: Images, params: Tensors) -> Images:
+    def forward(self, x: Images, tensors: Tensors) -> Images:
         """The images of all members."""
-        weight = params[self.weight]
+        weight = tensors[self.weight]
         members, out = weight.shape[:2]
         self.groups = x.shape[1] // self.inputs
         padded = F.pad(x, [self.padding[1]] * 2 + [self.padding[0]] * 2)
         windows = padded.unfold(2, weight.shape[3], self.stride[0])
         windows = windows.unfold(3, weight.shape[4], self.stride[1])
         size = windows.shape[:1] + windows.shape[2:4]
-        self.patches = windows.permute(1, 4, 5, 0, 2, 3).reshape(
-            self.groups, -1, size.numel()
-        )  # fmt: skip
+        self.patches = self._gather(windows.permute(1, 4, 5, 0, 2, 3))
         y = x.new_empty(size.numel(), members * out)
-        kernels = weight.view(self.groups, -1, self.patches.shape[1])
-        for patches, kernel, target in zip(self.patches, kernels, self._split(y), strict=True):
-            torch.mm(patches.T, kernel.T, out=target)
+        kernels = weight.flatten(2)
         if self.bias is not None:
-            y += params[self.bias].flatten()
+            kernels = torch.cat([kernels, tensors[self.bias][..., None]], 2)
+        for patches, kernel, target in zip(
+            self.patches, kernels.flatten(0, 1).chunk(self.groups), self._split(y), strict=True
+        ):
+            torch.mm(patches.T, kernel.T, out=target)
         return y.view(*size, -1).permute(0, 3, 1, 2)
 
-    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+    def backward(
+        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
+    ) -> Tensor | None:
         """The gradients by the parameters alone."""
+        weight = tensors[self.weight]
         flat = grad.permute(0, 2, 3, 1).flatten(0, 2)
         by_kernel = [
             torch.mm(patches, part)
             for patches, part in zip(self.patches, self._split(flat), strict=True)
         ]
-        grads[self.weight] = torch.cat(by_kernel, 1).T.reshape(params[self.weight].shape)
+        rows = torch.cat(by_kernel, 1).T
+        entries = weight[0, 0].numel()
+        grads[self.weight] = rows[:, :entries].reshape(weight.shape)
         if self.bias is not None:
-            grads[self.bias] = flat.sum(0).view_as(params[self.bias])
+            grads[self.bias] = rows[:, entries].reshape(weight.shape[:2])
         return None
+
+    def _gather(self, windows: Float[Tensor, "channels kh kw batch h w"]) -> Tensor:
+        """The patches of each group, as columns; with a bias also a row of ones for it."""
+        patches = windows.unflatten(0, (self.groups, -1))
+        entries, places = patches[0, ..., 0, 0, 0].numel(), windows[0, 0, 0].numel()
+        if self.bias is None:
+            return patches.reshape(self.groups, entries, places)
+        gathered = windows.new_ones(self.groups, entries + 1, places)
+        gathered[:, :entries].unflatten(1, patches.shape[1:4]).unflatten(
+            4, patches.shape[4:]
+        ).copy_(patches)
+        return gathered
 
     def _split(self, flat: Float[Tensor, "places channels"]) -> tuple[Tensor, ...]:
         """The channels of each group."""
@@ -112,13 +131,15 @@ class MaxPool2d(Stage):
         windows = module.kernel_size, stride, module.padding, module.dilation
         self.windows = (*map(_pair, windows), module.ceil_mode)
 
-    def forward(self, x: Images, params: Tensors) -> Images:
+    def forward(self, x: Images, tensors: Tensors) -> Images:
         """The largest value of each window."""
         self.x = x
         y, self.places = _ops.max_pool2d_with_indices(x, *self.windows)
         return y
 
-    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+    def backward(
+        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
+    ) -> Tensor | None:
         """The gradient goes to where the largest value was."""
         if first:
             return None
@@ -141,12 +162,14 @@ class AvgPool2d(Stage):
             module.divisor_override,
         )  # fmt: skip
 
-    def forward(self, x: Images, params: Tensors) -> Images:
+    def forward(self, x: Images, tensors: Tensors) -> Images:
         """The mean of each window."""
         self.x = x
         return _ops.avg_pool2d(x, *self.windows)
 
-    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+    def backward(
+        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
+    ) -> Tensor | None:
         """An equal share of the gradient for every value of a window."""
         return None if first else _ops.avg_pool2d_backward(grad, self.x, *self.windows)
 

@@ -23,21 +23,23 @@ class Linear(Stage):
         self.bias = f"{name}.bias" if module.bias is not None else None
         self.parameters = (self.weight, self.bias) if self.bias else (self.weight,)
 
-    def forward(self, x: Float[Tensor, groups in batch], params: Tensors) -> Tensor:
+    def forward(self, x: Float[Tensor, "groups inputs batch"], tensors: Tensors) -> Tensor:
         """Features `[members, out, batch]`."""
         self.x = x
-        weight = params[self.weight]
+        weight = tensors[self.weight]
         members, out, inputs = weight.shape
         stacked = weight.view(len(x), -1, inputs)
         if self.bias is None:
             y = torch.bmm(stacked, x)
         else:
-            y = torch.baddbmm(params[self.bias].view(len(x), -1, 1), stacked, x)
+            y = torch.baddbmm(tensors[self.bias].view(len(x), -1, 1), stacked, x)
         return y.view(members, out, -1)
 
-    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+    def backward(
+        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
+    ) -> Tensor | None:
         """Three batched matrix products at most."""
-        weight = params[self.weight]
+        weight = tensors[self.weight]
         stacked = grad.reshape(len(self.x), -1, grad.shape[2])
         grads[self.weight] = torch.bmm(stacked, self.x.mT).view_as(weight)
         if self.bias is not None:
@@ -57,12 +59,14 @@ class Flatten(Stage):
         super().__init__(name)
         self.shape = shape
 
-    def forward(self, x: Float[Tensor, "batch channels h w"], params: Tensors) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch channels h w"], tensors: Tensors) -> Tensor:
         """Features `[members, channels × h × w, batch]`."""
         images = x.unflatten(1, (-1, self.shape[0])).permute(1, 2, 3, 4, 0)
         return images.flatten(1, 3)
 
-    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+    def backward(
+        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
+    ) -> Tensor | None:
         """The same values as images."""
         if first:
             return None

@@ -40,12 +40,14 @@ class FromOutput(Stage):
         self.function, self.derivative = FROM_OUTPUT[type(module)]
         self.in_place = in_place
 
-    def forward(self, x: Tensor, params: Tensors) -> Tensor:
+    def forward(self, x: Tensor, tensors: Tensors) -> Tensor:
         """The function of every entry."""
         self.y = self.function(x if self.in_place else x.clone())
         return self.y
 
-    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+    def backward(
+        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
+    ) -> Tensor | None:
         """The gradient times the derivative."""
         return None if first else self.derivative(grad, self.y)
 
@@ -64,13 +66,15 @@ class ByAutograd(Stage):
         if hasattr(self.function, "inplace"):
             self.function.__dict__["inplace"] = False
 
-    def forward(self, x: Tensor, params: Tensors) -> Tensor:
+    def forward(self, x: Tensor, tensors: Tensors) -> Tensor:
         """The function of every entry."""
         self.x = x.detach().requires_grad_()
         with torch.enable_grad():
             self.y = self.function(self.x)
         return self.y.detach()
 
-    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+    def backward(
+        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
+    ) -> Tensor | None:
         """The gradient times the derivative."""
         return None if first else torch.autograd.grad(self.y, self.x, grad)[0]

@@ -18,24 +18,30 @@ class Stage(ABC):
     Attributes:
         name: The module's name in the model.
         parameters: The names of its parameters in the model.
+        buffers: The names of its buffers in the model.
+        training: Its mode, as a module has.
     """
 
     parameters: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()
+    training: bool = True
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     @abstractmethod
-    def forward(self, x: Tensor, params: Tensors) -> Tensor:
-        """The output, of all members where the module has parameters."""
+    def forward(self, x: Tensor, tensors: Tensors) -> Tensor:
+        """The output, of all members where the module has parameters or buffers."""
 
     @abstractmethod
-    def backward(self, grad: Tensor, params: Tensors, grads: Tensors, first: bool) -> Tensor | None:
+    def backward(
+        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
+    ) -> Tensor | None:
         """The gradient by the input, from that by the output; adds those by the parameters.
 
         Args:
-            grad: The gradient by the output. It may be overwritten.
-            params: The stacked parameters.
+            grad: The gradient by the output.
+            tensors: The stacked parameters and buffers, by name.
             grads: Where the parameters' gradients go, by name.
             first: Whether no stage before has parameters: nobody needs the gradient by the input.
         """
