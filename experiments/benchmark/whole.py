@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmark.measure import EXPERIMENTS, OURS, PLAIN, Result, tell
 
-EPOCHS = 60
+EPOCHS = 20
 
 
 def measure(scale: float, repeats: int) -> dict[str, list[Result]]:

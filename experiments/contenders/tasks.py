@@ -58,7 +58,7 @@ WIDE = {"depth": 2, "width": 256}
 CHANNELS = {"channels": [16, 32]}
 TASKS = {
     "mlp_digits": Task(
-        "MLP 64-64-64-10, digits, batch 64", "digits", "mlp", MLP, 64, 600, 100, NARROW
+        "MLP 64-64-64-10, digits, batch 64", "digits", "mlp", MLP, 64, 1200, 100, NARROW
     ),
     "mlp_mnist": Task(
         "MLP 784-64-64-10, MNIST, batch 64", "mnist", "mlp", MLP, 64, 400, 200, NARROW
