@@ -87,7 +87,8 @@ class Planner:
         guess = min(suited(size, self.device), most)
         before = self.recorded.get(_key(group))
         if before and asked_size is None and asked_workers is None:
-            return Choice(before["pack_size"], self.workers if self.settled else before["workers"])
+            settled = self.workers if self.settled else before["workers"]
+            return Choice(before["pack_size"], settled, before["rates"])
         if asked_size and workers:
             return Choice(asked_size, workers)
         measured = self.section["timing"] != "off" and self.pool is not None
