@@ -24,7 +24,7 @@ from initstudy.sweep import build, hydra_files
 from initstudy.sweep.pack import Resumption, Start
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Counter
-from initstudy.sweep.trainers import Fork, Here, LostError, Pool, Trainer
+from initstudy.sweep.trainers import Fork, Here, LostError, Pool, Trainer, one_line
 from initstudy.weights import save_weights
 
 log = logging.getLogger(__name__)
