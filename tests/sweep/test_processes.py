@@ -16,6 +16,7 @@ from initstudy import store
 from initstudy.config import Run, identity
 from initstudy.sweep import jobs
 from initstudy.sweep.executors import choose
+from initstudy.sweep.measure import Planner
 from initstudy.sweep.plan import Pack, Size, plan
 from tests.clusters import (
     CONTINUING,
@@ -125,15 +126,21 @@ def test_a_run_that_kills_its_process_fails_alone(tmp_path):
     assert "its process ended by code 9" in reason
 
 
-def test_packs_leave_no_worker_without_work():
+def test_packs_leave_no_worker_without_work(monkeypatch):
     """42 runs on 4 workers: four packs where one would do for a single process."""
+    monkeypatch.setattr(Planner, "_rough_seconds", lambda *given: 0.0)
     runs = [Run({"seed": seed}, id=str(seed)) for seed in range(42)]
     sizes = {run.id: Size(1000, 1000) for run in runs}
-    cpu = torch.device("cpu")
-    assert [len(pack.runs) for pack in plan(runs, None, sizes, cpu)] == [42]
-    spread = plan(runs, None, sizes, cpu, workers=4)
-    assert [len(pack.runs) for pack in spread] == [11, 11, 11, 9]
-    assert len(plan(runs, 21, sizes, cpu, workers=4)) == 2
+
+    def lengths(workers, pack_size=None):
+        section = {"pack_size": pack_size, "workers": None, "timing": "off"}
+        planner = Planner(section, torch.device("cpu"), None, workers, {})
+        planner.plan(runs, sizes)
+        return [len(pack.runs) for pack in plan(runs, planner.pack_size)]
+
+    assert lengths(1) == [42]
+    assert lengths(4) == [11, 11, 11, 9]
+    assert lengths(4, pack_size=21) == [21, 21]
 
 
 @pytest.mark.parametrize(
