@@ -21,10 +21,11 @@ from initstudy.config import Plain, Run, as_columns
 from initstudy.ensemble import Row, State, Summary
 from initstudy.ensemble.stack import Tensors
 from initstudy.sweep import build, hydra_files
+from initstudy.sweep.forked import one_line
 from initstudy.sweep.pack import Resumption, Start
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Counter
-from initstudy.sweep.trainers import Fork, Here, LostError, Pool, Trainer, one_line
+from initstudy.sweep.trainers import Fork, Here, LostError, Pool, Trainer
 from initstudy.weights import save_weights
 
 log = logging.getLogger(__name__)

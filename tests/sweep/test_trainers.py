@@ -24,10 +24,11 @@ from initstudy.config import register
 from initstudy.ensemble import Row, State
 from initstudy.sweep.compose import compose_jobs
 from initstudy.sweep.execute import execute
+from initstudy.sweep.forked import RemoteError
 from initstudy.sweep.measure import Planner
 from initstudy.sweep.pack import Resumption, train_pack
 from initstudy.sweep.plan import Pack
-from initstudy.sweep.trainers import Fork, LostError, Pool, RemoteError
+from initstudy.sweep.trainers import Fork, LostError, Pool
 from tests.clusters import assert_same_results, drawn, head, partway, results, wait_for
 from tests.users_own import MINE
 
