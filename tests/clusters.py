@@ -128,7 +128,7 @@ def drawn(directory: Path) -> dict[str, int]:
 def results(directory: Path):
     """What was measured: the same wherever it was trained."""
     loaded = store.load(directory)
-    where = [c for c in loaded.runs.columns if c.startswith(("executor.", "tracking."))]
+    where = [c for c in loaded.runs.columns if c.startswith(("executor.", "planner.", "tracking."))]
     runs = loaded.runs.drop("seconds", "device", *where).sort("run")
     return runs, loaded.history.sort("run", "step")
 

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,10 +21,11 @@ from initstudy.config import Plain, Run, as_columns
 from initstudy.ensemble import Row, State, Summary
 from initstudy.ensemble.stack import Tensors
 from initstudy.sweep import build, hydra_files
+from initstudy.sweep.forked import one_line
 from initstudy.sweep.pack import Resumption, Start
 from initstudy.sweep.plan import Pack, halves
 from initstudy.sweep.progress import Counter
-from initstudy.sweep.trainers import Fork, Here, LostError, Pool, Trainer, one_line
+from initstudy.sweep.trainers import Fork, Here, LostError, Pool, Trainer
 from initstudy.weights import save_weights
 
 log = logging.getLogger(__name__)
@@ -80,23 +82,28 @@ def execute(
     """
     # By default cuDNN would round to TF32, though matrix products do not.
     torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
-    work = _Work(packs, directory, device, tracker, progress, pool)
-    if pool is None or workers == 1:
+    work = _Work(packs, directory, device, tracker, progress)
+    forks = pool.take(min(workers, len(packs)) if workers > 1 else 0) if pool else []
+    if forks:
+        _side_by_side(work, forks)
+    else:
         work.through(Here(device))
-        return work.failed
-    threads = [
-        threading.Thread(target=work.through_or_note, args=(fork,), daemon=True)
-        for fork in pool.take(min(workers, len(packs)))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            # A signal is answered between two of these.
-            thread.join(0.1)
-    if work.error is not None:
-        raise work.error
     return work.failed
+
+
+def _side_by_side(work: _Work, forks: Sequence[Fork]) -> None:
+    """Has each fork train what another one has not begun yet."""
+    with ThreadPoolExecutor(len(forks)) as threads:
+        trainings = [threads.submit(work.through, fork) for fork in forks]
+        try:
+            for training in as_completed(trainings):
+                training.result()
+        except BaseException:
+            # A signal, or the store: what the others train is of no more use.
+            work.stopped = True
+            for fork in forks:
+                fork.kill()
+            raise
 
 
 class _Work:
@@ -109,40 +116,30 @@ class _Work:
         device: torch.device,
         tracker: Tracker,
         progress: Counter,
-        pool: Pool | None,
     ) -> None:
         self.waiting = list(packs)[::-1]
         self.directory = directory
         self.device = device
         self.tracker = tracker
         self.progress = progress
-        self.pool = pool
         self.lost: dict[str, int] = {}
         self.resumed: set[str] = set()
         self.failed: dict[str, str] = {}
-        self.error: BaseException | None = None
+        self.stopped = False
         # Sinks are told by one thread at a time.
         self.telling = threading.RLock()
 
-    def through_or_note(self, trainer: Fork) -> None:
-        """`through` on a thread of its own: what it raises is for the main thread."""
-        try:
-            self.through(trainer)
-        except BaseException as error:
-            self.error = error
-
     def through(self, trainer: Trainer) -> None:
         """Trains pack after pack until none is left."""
-        while self.error is None and (pack := self._next()) is not None:
+        while not self.stopped and (pack := self._next()) is not None:
             try:
                 self._complete(pack, trainer)
             except store.StoreError:
                 raise
             except LostError as error:
-                assert isinstance(trainer, Fork)
-                assert self.pool is not None
+                if self.stopped:
+                    return
                 self._lose(pack, str(error))
-                trainer = self.pool.replace(trainer)
             except Exception as error:
                 # A user's model may raise anything.
                 self._give_up(pack, one_line(error))

@@ -50,7 +50,11 @@ class Planner:
         workers: int,
         recorded: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self.section = section
+        self.asked_size: int | None = section["pack_size"]
+        self.asked_workers: int | None = section["workers"]
+        if self.asked_workers and pool is not None and not pool.can_fork:
+            self.asked_workers = 1
+        self.timing = section["timing"]
         self.device = device
         self.pool = pool
         self.workers = workers
@@ -81,21 +85,22 @@ class Planner:
         return {**self.recorded, **{key: asdict(choice) for key, choice in self.choices.items()}}
 
     def _choose(self, group: Sequence[Run], size: Size, seconds: float) -> Choice:
-        asked_size, asked_workers = self.section["pack_size"], self.section["workers"]
+        asked_size, asked_workers = self.asked_size, self.asked_workers
         workers = self.workers if self.settled else asked_workers
         most = self._most(size)
         guess = min(suited(size, self.device), most)
         before = self.recorded.get(_key(group))
         if before and asked_size is None and asked_workers is None:
-            return Choice(before["pack_size"], self.workers if self.settled else before["workers"])
+            settled = self.workers if self.settled else before["workers"]
+            return Choice(before["pack_size"], settled, before["rates"])
         if asked_size and workers:
             return Choice(asked_size, workers)
-        measured = self.section["timing"] != "off" and self.pool is not None
+        measured = self.timing != "off" and self.pool is not None
         if not measured or len(group) == 1 or seconds < WORTH_MEASURING:
             share = -(-len(group) // (workers or 1))
             return Choice(asked_size or max(1, min(share, guess)), workers or 1)
         known = Memory(self._facts(group[0].config), self.device)
-        rates = {} if self.section["timing"] == "anew" else known.recall()
+        rates = {} if self.timing == "anew" else known.recall()
         choice = choose(
             len(group), _steps(group[0].config), self._rate(group, rates),
             guess=guess, most=most, cores=self._cores(), pack_size=asked_size, workers=workers,
@@ -132,7 +137,7 @@ class Planner:
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
         else:
-            free = memory.available() // (self.section["workers"] or self._cores())
+            free = memory.available() // (self.asked_workers or self._cores())
         return max(1, int(SHARE_OF_MEMORY * free / (4 * floats)))
 
     def _rough_seconds(self, group: Sequence[Run], size: Size) -> float:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +25,8 @@ SHARE_FOR_MEASURING = 0.1
 # What another plan has to gain, so that noise does not choose.
 NOTICEABLE = 1.05
 
+# A pack size and a number of workers, and their speed together; 0.0 where they cannot train.
+Shape = tuple[int, int]
 Rate = Callable[[int, int], float]
 
 
@@ -50,6 +55,7 @@ def choose(
     cores: int,
     pack_size: int | None = None,
     workers: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Choice:
     """The plan that trains soonest, as far as looking for it is worth the time.
 
@@ -65,33 +71,34 @@ def choose(
         cores: Workers that can train side by side.
         pack_size: Where it is not to be chosen.
         workers: Likewise.
+        clock: Seconds, for what the measurements take.
     """
-    rates: dict[tuple[int, int], float] = {}
+    begun = clock()
+    rates: dict[Shape, float] = {}
 
-    def seconds(size: int, side_by_side: int) -> float:
-        key = side_by_side, size
-        if key not in rates:
-            rates[key] = max(rate(size, side_by_side), 1e-9)
+    def seconds(shape: Shape) -> float:
+        size, side_by_side = shape
+        if shape not in rates:
+            rates[shape] = rate(size, side_by_side)
+        if not rates[shape]:
+            return math.inf
         rounds = -(-runs // (size * side_by_side))
-        return rounds * size * side_by_side * steps / rates[key]
+        return rounds * size * side_by_side * steps / rates[shape]
 
-    def better(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-        return one if seconds(*one) * NOTICEABLE < seconds(*other) else other
+    def better(one: Shape, other: Shape) -> bool:
+        return seconds(one) * NOTICEABLE < seconds(other)
 
-    def spent() -> float:
-        return sum(SECONDS_A_TRIAL for _ in rates)
-
-    def climb(side_by_side: int, start: int) -> tuple[int, int]:
+    def climb(side_by_side: int, start: int) -> Shape:
         ladder = sizes(runs, side_by_side, most)
         at = min(range(len(ladder)), key=lambda i: abs(ladder[i] - start))
         best = ladder[at], side_by_side
         for way in (1, -1):
             place = at + way
             while 0 <= place < len(ladder):
-                if spent() > SHARE_FOR_MEASURING * seconds(*best):
-                    return best
                 candidate = ladder[place], side_by_side
-                if better(candidate, best) != candidate:
+                if SHARE_FOR_MEASURING * seconds(best) < clock() - begun:
+                    return best
+                if not better(candidate, best):
                     break
                 best, place = candidate, place + way
         return best
@@ -104,12 +111,10 @@ def choose(
         plans.append((1, widths[-1]))
     best = plans[0]
     for plan in plans[1:]:
-        best = better(plan, best)
-    found = {f"{width}x{size}": value for (width, size), value in rates.items()}
+        best = plan if better(plan, best) else best
+    # What could not be tried, for lack of memory say, may be possible another time.
+    found = {f"{width}x{size}": value for (size, width), value in rates.items() if value}
     return Choice(*best, found)
-
-
-SECONDS_A_TRIAL = 0.15
 
 
 def sizes(runs: int, workers: int, most: int) -> list[int]:
@@ -144,19 +149,21 @@ class Memory:
 
     def recall(self) -> dict[str, float]:
         """The rates by "WORKERSxPACK_SIZE"."""
-        return dict(self._all().get(self.key, {}))
+        found = self._all().get(self.key)
+        rates = found.items() if isinstance(found, dict) else ()
+        return {name: rate for name, rate in rates if isinstance(rate, float) and rate > 0}
 
     def remember(self, rates: Mapping[str, float]) -> None:
         """Adds rates. A cache that cannot be written is none, and no error."""
         known = self._all()
-        known[self.key] = {**known.get(self.key, {}), **rates}
+        known[self.key] = {**self.recall(), **rates}
         text = json.dumps(known, indent=1)
         try:
             write_atomically(self.file, lambda partial: partial.write_text(text))
         except OSError:
             return
 
-    def _all(self) -> dict[str, dict[str, float]]:
+    def _all(self) -> dict[str, Any]:
         try:
             known = json.loads(self.file.read_text())
         except (OSError, ValueError):

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+import pickle
 import signal
 import sys
-import time
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import torch
 
-from initstudy import memory
-from initstudy.ensemble import Row, State, Summary
-from initstudy.sweep.pack import Resumption, Start, speed, train_pack
+from initstudy.sweep.forked import Item, RemoteError, send, serve
+from initstudy.sweep.pack import Resumption, train_pack
 from initstudy.sweep.plan import Pack
-
-Item = Start | Row | Summary | State
-SECONDS_BETWEEN_BLOCKS = 0.2
-_PR_SET_PDEATHSIG = 1
 
 
 class LostError(Exception):
     """A trainer has ended without an answer."""
-
-
-class RemoteError(Exception):
-    """What training elsewhere has raised, in one line."""
-
-
-def one_line(error: Exception) -> str:
-    """What was raised, and why."""
-    if isinstance(error, RemoteError):
-        return str(error)
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 class Trainer(Protocol):
@@ -80,20 +63,15 @@ class Fork:
 
     It shares with this one what was loaded before, the data set and the libraries, and starts at
     once. It never touches files: rows come back through a pipe, in blocks, and are stored and
-    tracked here.
+    tracked here. One that is gone makes way for another at the next request.
     """
 
+    # The child of another thread's fork would hold this one's end of the pipe open.
+    _one_at_a_time = threading.Lock()
+
     def __init__(self) -> None:
-        self.pipe, theirs = Pipe()
-        with warnings.catch_warnings():
-            # Of threads that hold locks: the child runs tensor operations on one thread, and
-            # touches no library that has threads of its own.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.process = os.fork()
-        if self.process == 0:
-            self.pipe.close()
-            _serve(theirs)
-        theirs.close()
+        self._reaping = threading.Lock()
+        self._begin()
 
     def train(
         self, pack: Pack, resumption: Resumption, every: float | None = None
@@ -105,50 +83,87 @@ class Fork:
             RemoteError: Training there has raised.
         """
         self._send("train", pack, resumption.state, every)
-        while True:
-            kind, content = self.receive()
-            if kind == "items":
-                yield from content
-            elif kind == "error":
-                raise RemoteError(content)
-            else:
-                return
+        while items := self._receive():
+            yield from items
 
     def begin_trial(self, pack: Pack) -> None:
-        """Has the speed of a pack measured; `receive` gives it."""
-        self._send("speed", pack)
-
-    def receive(self) -> tuple[str, Any]:
-        """The next answer: what it is, and its content.
+        """Has the speed of a pack measured; `speed` gives it.
 
         Raises:
             LostError: The process is gone.
         """
-        try:
-            return self.pipe.recv()
-        except (EOFError, OSError) as error:
-            raise LostError(f"a process that trains has ended{self._how()}") from error
+        self._send("speed", pack)
+
+    def speed(self) -> float:
+        """Member-steps a second of the trial.
+
+        Raises:
+            LostError: The process is gone.
+            RemoteError: It cannot train the pack.
+        """
+        return self._receive()
+
+    def kill(self) -> None:
+        """Ends the process, at once; whoever waits for its answer hears that it is lost."""
+        if self.ended is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process, signal.SIGKILL)
 
     def close(self) -> None:
-        """Ends the process, at once."""
-        with suppress(ProcessLookupError):
-            os.kill(self.process, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            os.waitpid(self.process, 0)
+        """Ends the process and waits until it is gone."""
+        self.kill()
+        self._reap()
         self.pipe.close()
 
-    def _send(self, *request: Any) -> None:
-        try:
-            self.pipe.send(request)
-        except OSError as error:
-            raise LostError(f"a process that trains has ended{self._how()}") from error
+    def _begin(self) -> None:
+        self.idle = True
+        self.ended: int | None = None
+        head = os.getpid()
+        with self._one_at_a_time, warnings.catch_warnings():
+            # Of threads that hold locks: the child runs tensor operations on one thread, and
+            # touches no library that has threads of its own.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pipe, theirs = Pipe()
+            self.process = os.fork()
+            if self.process == 0:
+                self.pipe.close()
+                serve(theirs, head)
+            theirs.close()
 
-    def _how(self) -> str:
-        with suppress(ChildProcessError):
-            _, status = os.waitpid(self.process, 0)
-            code = os.waitstatus_to_exitcode(status)
-            return f" by signal {-code}" if code < 0 else f" with code {code}"
-        return ""
+    def _send(self, *request: Any) -> None:
+        if not self.idle:
+            # It is gone, or at work on what nobody waits for any more.
+            self.close()
+            self._begin()
+        self.idle = False
+        try:
+            send(self.pipe, *request)
+        except OSError as error:
+            raise self._lost() from error
+
+    def _receive(self) -> Any:
+        try:
+            kind, content = pickle.loads(self.pipe.recv_bytes())
+        except (EOFError, OSError) as error:
+            raise self._lost() from error
+        self.idle = kind != "items"
+        if kind == "error":
+            raise RemoteError(content)
+        return content
+
+    def _lost(self) -> LostError:
+        self.kill()
+        code = self._reap()
+        how = f"by signal {-code}" if code < 0 else f"with code {code}"
+        return LostError(f"a process that trains has ended {how}")
+
+    def _reap(self) -> int:
+        """Waits for its end; gives its exit code, or its signal as a negative number."""
+        with self._reaping:
+            if self.ended is None:
+                _, status = os.waitpid(self.process, 0)
+                self.ended = os.waitstatus_to_exitcode(status)
+            return self.ended
 
 
 class Pool:
@@ -169,8 +184,7 @@ class Pool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for fork in self.forks:
-            fork.close()
+        self.take(0)
 
     def take(self, count: int) -> list[Fork]:
         """So many forks; the others end."""
@@ -179,12 +193,6 @@ class Pool:
             fork.close()
         del self.forks[count:]
         return list(self.forks)
-
-    def replace(self, fork: Fork) -> Fork:
-        """Another one for one that was lost."""
-        fork.close()
-        self.forks[self.forks.index(fork)] = new = Fork()
-        return new
 
     def speed(self, pack: Pack, count: int) -> float:
         """Member-steps a second of so many forks, all of them at work on such a pack.
@@ -196,76 +204,4 @@ class Pool:
         forks = self.take(max(count, len(self.forks)))[:count]
         for fork in forks:
             fork.begin_trial(pack)
-        answers = [fork.receive() for fork in forks]
-        for kind, content in answers:
-            if kind == "error":
-                raise RemoteError(content)
-        return sum(content for _, content in answers)
-
-
-def _serve(pipe: Connection) -> NoReturn:
-    """The life of a fork: answers requests until the other end is gone."""
-    code = 1
-    try:
-        _settle()
-        with suppress(EOFError, OSError):
-            while True:
-                kind, *arguments = pipe.recv()
-                _answer(pipe, kind, arguments)
-        code = 0
-    finally:
-        # Not sys.exit: what the parent has registered for its end is not this one's to do.
-        os._exit(code)
-
-
-def _settle() -> None:
-    # Ctrl-C reaches all processes of a terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    memory.keep_freed()
-    torch.set_num_threads(1)
-
-
-def _answer(pipe: Connection, kind: str, arguments: list[Any]) -> None:
-    cpu = torch.device("cpu")
-    try:
-        if kind == "speed":
-            pipe.send(("speed", speed(arguments[0], cpu)))
-            return
-        pack, state, every = arguments
-        _send_in_blocks(pipe, train_pack(pack, cpu, Resumption(state, _clock(every))))
-        pipe.send(("end", None))
-    except (BrokenPipeError, ConnectionResetError):
-        raise
-    except Exception as error:
-        # A user's model may raise anything, even what cannot be sent.
-        pipe.send(("error", one_line(error)))
-
-
-def _send_in_blocks(pipe: Connection, items: Iterator[Item]) -> None:
-    block: list[Item] = []
-    sent = time.monotonic()
-    for item in items:
-        block.append(item)
-        # A state is the training's own, and is gone with the next step.
-        if isinstance(item, State) or time.monotonic() - sent > SECONDS_BETWEEN_BLOCKS:
-            pipe.send(("items", block))
-            block, sent = [], time.monotonic()
-    pipe.send(("items", block))
-
-
-def _clock(every: float | None):  # type: ignore[no-untyped-def]
-    """Asks whether so many seconds have gone by since it last said so."""
-    last = time.monotonic()
-
-    def due() -> bool:
-        nonlocal last
-        if every is None or time.monotonic() - last < every:
-            return False
-        last = time.monotonic()
-        return True
-
-    return due
+        return sum([fork.speed() for fork in forks])
