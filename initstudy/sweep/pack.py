@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -130,37 +131,18 @@ def speed(pack: Pack, device: torch.device) -> float:
         [],
         Schedule(sys.maxsize, sys.maxsize, sys.maxsize, Probes("off")),
     )
-    clock = _Clock(device)
+    spent: list[float] = []
     for step in itertools.count():
-        if step == UNTIMED_STEPS:
-            clock.start()
+        begun = time.perf_counter()
         training.advance(*training.batches(step, training.members))
-        timed = step + 1 - UNTIMED_STEPS
-        if timed > 0 and clock.seconds() > SECONDS_OF_A_TRIAL:
-            return len(pack.runs) * timed / clock.seconds()
-        if timed == 0 and clock.since_made() > 4 * SECONDS_OF_A_TRIAL:
-            return len(pack.runs) * UNTIMED_STEPS / clock.since_made()
-    raise AssertionError
-
-
-class _Clock:
-    """Seconds of a device's work."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.made = self.started = time.perf_counter()
-
-    def start(self) -> None:
-        self.seconds()
-        self.started = time.perf_counter()
-
-    def seconds(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter() - self.started
-
-    def since_made(self) -> float:
-        return time.perf_counter() - self.made
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent.append(time.perf_counter() - begun)
+        timed = spent[UNTIMED_STEPS:]
+        if sum(timed) > SECONDS_OF_A_TRIAL or sum(spent) > 4 * SECONDS_OF_A_TRIAL:
+            break
+    # The median, since what disturbs a step only ever makes it longer.
+    return len(pack.runs) / statistics.median(timed or spent)
 
 
 def _together(architecture: nn.Module, data: Dataset, runs: int) -> tuple[bool, str | None]:
