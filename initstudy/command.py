@@ -17,7 +17,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from initstudy import __version__, checkpoints, locks, memory, stopping, store, tracking
+from initstudy import __version__, checkpoints, locks, stopping, store, tracking
 from initstudy.clock import seconds_running
 from initstudy.config import ConfigError, Plain, Run
 from initstudy.sweep import build, executors, plan
@@ -82,7 +82,6 @@ def study(
                 handed = [run for pack in packs for run in pack.runs]
                 steps = sum(map(_steps, handed))
                 _collect_garbage()
-                memory.keep_freed()
                 with Progress(console, directory, len(handed), steps, len(packs)) as progress:
                     failed = executors.train(place, packs, directory, tracker, progress, pool)
                 if progress.to_first_step is not None:

@@ -37,7 +37,7 @@ def available() -> int:
 
 
 def keep_freed() -> None:
-    """Tells glibc to keep what is freed, where it is the C library.
+    """Tells glibc to keep what is freed, where it is the C library; for processes that only train.
 
     Otherwise it gives every large tensor back to the system and asks for it anew at the next step,
     and the system clears each page again: that can cost more than the arithmetic

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from importlib import import_module
 
 import numpy as np
@@ -34,28 +30,21 @@ def work(tasks, name, **changes):
     return tasks.work_of(tasks.parser("one line").parse_args(task))
 
 
-def test_all_contenders_do_the_same_work_and_the_page_says_so(tmp_path):
-    size = ["--rows", "mlp_digits", "--scale=0.01", "--stds=2", "--seeds=2", "--repeats=1"]
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / "throughput.py"), *size, "--no-whole", "--no-scaling",
-         "--device=cpu", f"--out={tmp_path}"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(CONF.parent)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "throughput.json").read_text())["rows"]["mlp_digits"]["results"]
-    contenders = {name: results for name, results in found.items() if name != "machine"}
-    assert len(contenders) == 10
-    plain = contenders["plain loop"][0]["losses"]
-    assert len(set(plain)) == 4
-    for name, (result,) in contenders.items():
-        assert result["losses"] == pytest.approx(plain, rel=1e-4), name
-        assert result["rate"] > 0
-    page = (tmp_path / "README.md").read_text()
-    assert all(f"| {name} |" in page for name in contenders)
-    assert "other work" not in page
-    assert (tmp_path / "rates.svg").exists()
-    assert (tmp_path / "rates.png").exists()
+@pytest.mark.parametrize(
+    "contender",
+    [["jax_vmap"], ["joblib_processes"], ["command", "--probes=basic", "--tracking=offline"]],
+    ids=lambda contender: contender[0],
+)
+def test_contenders_end_with_the_losses_of_the_plain_loop(tasks, contender):
+    """The others are that loop, fed or begun in other ways."""
+    measure = import_module("benchmark.measure")
+    asked = ["mlp_digits", "--steps=20", "--stds=2", "--seeds=2", "--device=cpu"]
+    plain = measure.run("plain", [*asked, "--threads=1"])
+    assert len(set(plain["losses"])) == 4
+    script, *options = contender
+    found = measure.run(script, [*options, *asked])
+    assert found["losses"] == pytest.approx(plain["losses"], rel=1e-4)
+    assert found["rate"] > 0
 
 
 def test_the_batches_are_those_of_initstudy(tasks):
