@@ -47,14 +47,22 @@ def test_the_key_of_wandb_is_in_no_file_and_in_no_output(server, tmp_path):
 
 
 def test_nothing_is_read_from_disk_in_a_form_that_can_hold_code():
-    """No pickle, no marshal, no shelve, no eval or exec; torch.load is pickle."""
+    """No pickle, no marshal, no shelve, no eval or exec; torch.load is pickle.
+
+    But for what a command and its own forks say to each other through a pipe.
+    """
+    piped = {ROOT / "initstudy/sweep/forked.py", ROOT / "initstudy/sweep/trainers.py"}
     for file in [*(ROOT / "initstudy").rglob("*.py"), *(ROOT / "hydra_plugins").rglob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
-                assert not names & {"pickle", "dill", "marshal", "shelve", "joblib"}, file
+                allowed = {"pickle"} if file in piped else set()
+                assert not names & {"pickle", "dill", "marshal", "shelve", "joblib"} - allowed, file
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
+                if called == "pickle.loads":
+                    assert "recv_bytes()" in ast.unparse(node.args[0]), file
+                assert called != "pickle.load", file
                 assert called not in ("eval", "exec", "torch.load", "np.load", "yaml.load"), file
 
 

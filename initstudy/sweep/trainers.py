@@ -120,9 +120,9 @@ class Fork:
         self.ended: int | None = None
         head = os.getpid()
         with self._one_at_a_time, warnings.catch_warnings():
-            # Of threads that hold locks: the child runs tensor operations on one thread, and
-            # touches no library that has threads of its own.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            # Of threads that hold locks, by Python and by libraries that have some: the child runs
+            # tensor operations on one thread, and touches none of those libraries.
+            warnings.simplefilter("ignore")
             self.pipe, theirs = Pipe()
             self.process = os.fork()
             if self.process == 0:
