@@ -34,8 +34,7 @@ HEAD = """# Reports
 
 Written by `experiments/`, committed as they were written; `python experiments/index.py` writes this
 page. Each folder holds a README.md with pictures, the page (`index.html`, which opens from disk and
-draws every chart itself), and the claims as JSON. A claim that fails stays FAIL. How fast all of it
-is stands in [throughput](throughput/README.md).
+draws every chart itself), and the claims as JSON. A claim that fails stays FAIL.
 
 | report | what | claims | verdicts | runs trained | minutes of training | command |
 | --- | --- | --- | --- | --- | --- | --- |
