@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmark.measure import EXPERIMENTS, OURS, PLAIN, Result, tell
 
-EPOCHS = 20
+EPOCHS = 60
 
 
 def measure(scale: float, repeats: int) -> dict[str, list[Result]]:
