@@ -23,7 +23,7 @@ from initstudy.config import ConfigError, Plain, Run
 from initstudy.sweep import build, executors, plan
 from initstudy.sweep.execute import alike
 from initstudy.sweep.measure import Planner
-from initstudy.sweep.pack import schedule
+from initstudy.sweep.pack import steps
 from initstudy.sweep.progress import Progress
 from initstudy.sweep.trainers import Pool
 
@@ -80,9 +80,9 @@ def study(
         with tracking.Tracker(settings, directory, group=directory.name) as tracker:
             if packs:
                 handed = [run for pack in packs for run in pack.runs]
-                steps = sum(map(_steps, handed))
+                total = sum(steps(run.config) for run in handed)
                 _collect_garbage()
-                with Progress(console, directory, len(handed), steps, len(packs)) as progress:
+                with Progress(console, directory, len(handed), total, len(packs)) as progress:
                     failed = executors.train(place, packs, directory, tracker, progress, pool)
                 if progress.to_first_step is not None:
                     _note_seconds(
@@ -173,11 +173,6 @@ def _opening(
         return f"{directory}: {done}"
     plural = "s" if len(packs) > 1 else ""
     return f"{directory}: {done}; training {len(todo)} in {len(packs)} pack{plural} on {place}"
-
-
-def _steps(run: Run) -> int:
-    data = build.dataset(run.config)
-    return schedule(run.config, len(data.train_y) // run.config["batch_size"]).steps
 
 
 def _write_study(

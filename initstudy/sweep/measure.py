@@ -13,7 +13,7 @@ import torch
 from initstudy import memory
 from initstudy.config import Plain, Run
 from initstudy.sweep import build
-from initstudy.sweep.pack import schedule, speed
+from initstudy.sweep.pack import speed, steps
 from initstudy.sweep.plan import Pack, Size, alike, signature, split, suited
 from initstudy.sweep.planner import WORTH_MEASURING, Choice, Memory, Rate, choose
 from initstudy.sweep.trainers import Pool
@@ -102,7 +102,7 @@ class Planner:
         known = Memory(self._facts(group[0].config), self.device)
         rates = {} if self.timing == "anew" else known.recall()
         choice = choose(
-            len(group), _steps(group[0].config), self._rate(group, rates),
+            len(group), steps(group[0].config), self._rate(group, rates),
             guess=guess, most=most, cores=self._cores(), pack_size=asked_size, workers=workers,
         )  # fmt: skip
         known.remember(choice.rates)
@@ -143,7 +143,7 @@ class Planner:
     def _rough_seconds(self, group: Sequence[Run], size: Size) -> float:
         batch = group[0].config["batch_size"]
         step = 6 * batch * size.parameters / OPERATIONS + SECONDS_A_FLOAT * size.activations
-        return len(group) * _steps(group[0].config) * (step + SECONDS_A_STEP)
+        return len(group) * steps(group[0].config) * (step + SECONDS_A_STEP)
 
     def _facts(self, config: Plain) -> dict[str, Any]:
         data = build.dataset(config)
@@ -155,11 +155,6 @@ class Planner:
 
 def _size(group: Sequence[Run], sizes: Mapping[str, Size]) -> Size:
     return next(sizes[run.id] for run in group if run.id in sizes)
-
-
-def _steps(config: Plain) -> int:
-    data = build.dataset(config)
-    return schedule(config, len(data.train_y) // config["batch_size"]).steps
 
 
 def _key(group: Sequence[Run]) -> str:

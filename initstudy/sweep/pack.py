@@ -29,6 +29,7 @@ from initstudy.ensemble import (
     train,
 )
 from initstudy.ensemble.batched import stages
+from initstudy.ensemble.batched.stage import Stage
 from initstudy.ensemble.stack import Tensors
 from initstudy.ensemble.train import Training, Value
 from initstudy.sweep import build
@@ -53,6 +54,12 @@ def schedule(config: Plain, batches_per_epoch: int) -> Schedule:
     probes = Probes(config["probes"]["preset"], config["probes"]["every"])
     keep = config["save_weights"] in ("final", "both")
     return Schedule(steps, config["log_every"], config["eval_every"], probes, keep)
+
+
+def steps(config: Plain) -> int:
+    """Updates of each run of a configuration."""
+    data = build.dataset(config)
+    return schedule(config, len(data.train_y) // config["batch_size"]).steps
 
 
 @dataclass(frozen=True)
@@ -92,12 +99,12 @@ def train_pack(
     resumption = resumption or Resumption()
     data = build.dataset(pack.runs[0].config)
     architecture = build.model(pack.runs[0].config, data)
-    together, reason = _together(architecture, data, len(pack.runs))
-    if together:
-        yield from _train(pack, data, architecture, device, resumption, vectorized=True)
+    way = _way(architecture, data, len(pack.runs))
+    if way.together:
+        yield from _train(pack, data, architecture, device, resumption, way)
         return
-    if reason:
-        log.warning("training one by one, since the model cannot be stacked: %s", reason)
+    if way.reason:
+        log.warning("training one by one, since the model cannot be stacked: %s", way.reason)
     state = resumption.state
     place = state.facts["place"] if state else 0
     for index, run in list(enumerate(pack.runs))[place:]:
@@ -105,7 +112,7 @@ def train_pack(
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(run.config["seed"])
             alone = Pack(run.id, (run,))
-            for row in _train(alone, data, architecture, device, begin, vectorized=False):
+            for row in _train(alone, data, architecture, device, begin, way):
                 if isinstance(row, State):
                     yield replace(row, facts={**row.facts, "place": index})
                 else:
@@ -116,13 +123,13 @@ def speed(pack: Pack, device: torch.device) -> float:
     """Member-steps a second, from a few steps of the model's default initialization."""
     data = build.dataset(pack.runs[0].config)
     architecture = build.model(pack.runs[0].config, data).train()
-    vectorized, _ = _together(architecture, data, len(pack.runs))
+    way = _way(architecture, data, len(pack.runs))
     # At a rate at which nothing can diverge.
     configs = [
         {**run.config, "optimizer": {**run.config["optimizer"], "lr": 1e-6}} for run in pack.runs
     ]
     values = {name: p.detach().clone() for name, p in architecture.named_parameters()}
-    stack = _stack(architecture, [values] * len(pack.runs), data, device, vectorized=vectorized)
+    stack = way.stack(architecture, [values] * len(pack.runs), device)
     training = Training(
         stack,
         _optimizer(configs, stack, architecture),
@@ -145,15 +152,37 @@ def speed(pack: Pack, device: torch.device) -> float:
     return len(pack.runs) / statistics.median(timed or spent)
 
 
-def _together(architecture: nn.Module, data: Dataset, runs: int) -> tuple[bool, str | None]:
-    """Whether so many runs train as one program, and else why they cannot, if that is why."""
+@dataclass(frozen=True)
+class _Way:
+    """How the runs of a pack train.
+
+    Attributes:
+        together: As one program, or else one by one.
+        chain: The model's batched kernels, where it has them.
+        reason: Why they cannot train together, if that is why they do not.
+    """
+
+    together: bool
+    chain: Sequence[Stage] | None = None
+    reason: str | None = None
+
+    def stack(
+        self, architecture: nn.Module, members: Sequence[Tensors], device: torch.device
+    ) -> Stack:
+        """The members, to be trained this way."""
+        return Stack(
+            architecture, members, device=device, vectorized=self.together, stages=self.chain
+        )
+
+
+def _way(architecture: nn.Module, data: Dataset, runs: int) -> _Way:
+    """How so many runs of a model train."""
     example = data.normalize(data.train_x[:2])
-    if stages(architecture, example) is not None:
-        return True, None
-    if runs == 1:
-        return False, None
-    reason = not_vectorizable(architecture, example)
-    return reason is None, reason
+    chain = stages(architecture, example)
+    if chain is not None:
+        return _Way(together=True, chain=chain)
+    reason = not_vectorizable(architecture, example) if runs > 1 else None
+    return _Way(together=runs > 1 and reason is None, reason=reason)
 
 
 def _train(
@@ -162,17 +191,15 @@ def _train(
     architecture: nn.Module,
     device: torch.device,
     resumption: Resumption,
-    *,
-    vectorized: bool,
+    way: _Way,
 ) -> Iterator[Start | Row | Summary | State]:
     configs = [run.config for run in pack.runs]
     config = configs[0]
     architecture.train()
-    example = data.normalize(data.train_x[:2])
-    layers = find_layers(architecture, example)
+    layers = find_layers(architecture, data.normalize(data.train_x[:2]))
     drawn = [build.draw(run, architecture, data) for run in pack.runs]
     members = [values for values, _ in drawn]
-    stack = _stack(architecture, members, data, device, vectorized=vectorized)
+    stack = way.stack(architecture, members, device)
     on_device = data.to(device)
     batches = Batches(on_device, [c["seed"] for c in configs], config["batch_size"])
     plan = schedule(config, batches.per_epoch)
@@ -199,18 +226,6 @@ def _train(
         for member, values in enumerate(members):
             yield Start(member, {**values, **dict(architecture.named_buffers())})
     yield from _annotated(rows, costs, foreseen)
-
-
-def _stack(
-    architecture: nn.Module,
-    members: Sequence[Tensors],
-    data: Dataset,
-    device: torch.device,
-    *,
-    vectorized: bool,
-) -> Stack:
-    chain = stages(architecture, data.normalize(data.train_x[:2])) if vectorized else None
-    return Stack(architecture, members, device=device, vectorized=vectorized, stages=chain)
 
 
 def _annotated(
