@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from initstudy.ensemble.batched.chain import cross_entropy
+from initstudy.ensemble.batched.chain import hits as hits_of
 from initstudy.ensemble.layers import Layer
 from initstudy.ensemble.stack import Stack, Tensors
 
@@ -77,7 +78,7 @@ def _by_autograd(stack: Stack, x: Tensor, y: Tensor, layers: Sequence[Layer]) ->
     by_params, by_taps = gradients[: len(stack.params)], gradients[len(stack.params) :]
     return Pass(
         loss.detach(),
-        _hits(logits.detach(), y).float().mean(1),
+        hits_of(logits.detach(), y).float().mean(1),
         list(by_params),
         {name: output.detach() for name, output in outputs.items()},
         dict(zip(taps, by_taps, strict=True)),
@@ -98,7 +99,7 @@ def evaluate(stack: Stack, test: Iterator[tuple[Tensor, Tensor]]) -> Tensors:
             logits, _ = stack(_each(x[None], stack.size))
         labels = _each(y[None], stack.size)
         loss += _losses(logits, labels).mean(1).double() * len(y)
-        hits += _hits(logits, labels).float().mean(1).double() * len(y)
+        hits += hits_of(logits, labels).float().mean(1).double() * len(y)
         count += len(y)
     stack.train(True)
     return {"test/loss": loss / count, "test/accuracy": hits / count}
@@ -117,10 +118,3 @@ def _losses(
     """The cross-entropy of every example."""
     flat = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
     return flat.view(y.shape)
-
-
-def _hits(
-    logits: Float[Tensor, "members batch classes"], y: Int[Tensor, "members batch"]
-) -> Bool[Tensor, "members batch"]:
-    """Correct predictions; logits that are not finite predict nothing (argmax would pick NaN)."""
-    return (logits.argmax(-1) == y) & torch.isfinite(logits).all(-1)

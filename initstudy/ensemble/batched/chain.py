@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from initstudy.ensemble.batched.convolution import (
@@ -141,19 +141,22 @@ class Chain:
 def cross_entropy(
     logits: Float[Tensor, "members classes batch"], y: Int[Tensor, "groups batch"]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Each member's mean loss and accuracy on its batch, and the loss's gradient by the logits.
-
-    Logits that are not finite predict nothing.
-    """
+    """Each member's mean loss and accuracy on its batch, and the loss's gradient by the logits."""
     members, _, batch = logits.shape
     labels = y.repeat_interleave(members // len(y), 0)[:, None]
-    # Along an axis whose entries lie apart argmax takes ten times as long.
-    predicted = logits.mT.contiguous().argmax(-1)
-    hits = (predicted == labels.squeeze(1)) & (logits.abs().amax(1) < torch.inf)
+    right = hits(logits.mT, labels.squeeze(1))
     grad = torch.log_softmax(logits, 1)
     loss = grad.gather(1, labels).mean((1, 2)).neg_()
     grad.exp_().scatter_add_(1, labels, grad.new_full((), -1.0).expand_as(labels))
-    return loss, hits.float().mean(1), grad.div_(batch)
+    return loss, right.float().mean(1), grad.div_(batch)
+
+
+def hits(
+    logits: Float[Tensor, "members batch classes"], y: Int[Tensor, "members batch"]
+) -> Bool[Tensor, "members batch"]:
+    """Correct predictions; logits that are not finite predict nothing (argmax would pick NaN)."""
+    # Along an axis whose entries lie apart argmax takes several times as long.
+    return (logits.contiguous().argmax(-1) == y) & (logits.abs().amax(-1) < torch.inf)
 
 
 def _stage(
