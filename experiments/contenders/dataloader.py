@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch.utils.data import DataLoader, TensorDataset
 
-from contenders.loop import set_threads, train
-from contenders.tasks import Clock, Problem, Work, parser, prepare, say, work_of
+from contenders.loop import one_after_another
+from contenders.tasks import Problem, Work
 
 
 def loader(work: Work, problem: Problem, seed: int) -> DataLoader:
@@ -19,15 +19,4 @@ def loader(work: Work, problem: Problem, seed: int) -> DataLoader:
 
 
 if __name__ == "__main__":
-    arguments = parser(__doc__)
-    arguments.add_argument("--threads", type=int, help="by default, what a short trial finds")
-    given = arguments.parse_args()
-    work = work_of(given)
-    problem = prepare(work)
-    threads = set_threads(work, problem, given.threads)
-    clock = Clock()
-    with clock.running(work.device):
-        losses = [
-            train(work, problem, std, seed, loader(work, problem, seed)) for std, seed in work.runs
-        ]
-    say(work, clock.seconds, losses, threads=threads)
+    one_after_another(__doc__, loader)

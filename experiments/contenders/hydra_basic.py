@@ -13,17 +13,12 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from contenders.loop import set_threads, train
-from contenders.tasks import parser, prepare, say, synchronize, work_of
+from contenders.loop import begin, train
+from contenders.tasks import say, synchronize
 
 
 def main() -> None:
-    arguments = parser(__doc__)
-    arguments.add_argument("--threads", type=int, help="by default, what a short trial finds")
-    given = arguments.parse_args()
-    work = work_of(given)
-    problem = prepare(work)
-    threads = set_threads(work, problem, given.threads)
+    work, problem, threads = begin(__doc__)
     losses: list[float] = []
     moments: list[float] = []
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from contenders.tasks import CHUNK, LOG_EVERY, LR, MOMENTUM, Clock, Problem, Work, build
+from contenders.tasks import (
+    CHUNK,
+    LOG_EVERY,
+    LR,
+    MOMENTUM,
+    Clock,
+    Problem,
+    Work,
+    build,
+    parser,
+    prepare,
+    say,
+    work_of,
+)
+
+Feed = Callable[[Work, Problem, int], Iterable[tuple[Tensor, Tensor]]]
 
 WARM_UP = 20
 # Steps of each trial of a number of threads, and trials of each.
@@ -98,3 +113,30 @@ def set_threads(work: Work, problem: Problem, wanted: int | None) -> int:
     torch.set_num_threads(wanted)
     warm_up(work, problem)
     return wanted
+
+
+def begin(doc: str | None) -> tuple[Work, Problem, int]:
+    """What the command line asks a loop to do: the work, its problem, and threads that are set."""
+    arguments = parser(doc)
+    arguments.add_argument("--threads", type=int, help="by default, what a short trial finds")
+    given = arguments.parse_args()
+    work = work_of(given)
+    problem = prepare(work)
+    return work, problem, set_threads(work, problem, given.threads)
+
+
+def one_after_another(doc: str | None, feed: Feed | None = None) -> None:
+    """The whole of a contender that trains run after run in its own process.
+
+    Args:
+        doc: Its docstring.
+        feed: A run's batches; by default straight from memory.
+    """
+    work, problem, threads = begin(doc)
+    clock = Clock()
+    with clock.running(work.device):
+        losses = [
+            train(work, problem, std, seed, feed(work, problem, seed) if feed else None)
+            for std, seed in work.runs
+        ]
+    say(work, clock.seconds, losses, threads=threads)

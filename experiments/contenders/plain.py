@@ -5,17 +5,7 @@ python -m contenders.plain mlp_digits      # in experiments/
 
 from __future__ import annotations
 
-from contenders.loop import set_threads, train
-from contenders.tasks import Clock, parser, prepare, say, work_of
+from contenders.loop import one_after_another
 
 if __name__ == "__main__":
-    arguments = parser(__doc__)
-    arguments.add_argument("--threads", type=int, help="by default, what a short trial finds")
-    given = arguments.parse_args()
-    work = work_of(given)
-    problem = prepare(work)
-    threads = set_threads(work, problem, given.threads)
-    clock = Clock()
-    with clock.running(work.device):
-        losses = [train(work, problem, std, seed) for std, seed in work.runs]
-    say(work, clock.seconds, losses, threads=threads)
+    one_after_another(__doc__)
