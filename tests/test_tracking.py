@@ -229,7 +229,8 @@ def test_a_faulty_server_holds_up_no_training_and_costs_no_row(
         before = time.monotonic()
         complete(tracker, tmp_path, 10)
         waited += time.monotonic() - before
-    assert waited < 0.2
+    # The client gives up after three seconds: whoever waits for it waits longer than one.
+    assert waited < 1
     assert time.monotonic() - begun < 30
     for run in RUNS:
         assert steps_on_disk(tmp_path, run.id) == list(range(0, 200, 20))
