@@ -141,3 +141,11 @@ def assert_same_results(directory: Path, other: Path, runs: int = 4) -> None:
     for mine, there in zip(ours, theirs, strict=True):
         expected = there.filter(pl.col("run").is_in(ids)).select(mine.columns)
         assert_frame_equal(mine, expected, check_exact=True)
+
+
+def assert_went_on(directory: Path, before: dict[str, int], other: Path) -> None:
+    """The four runs that had begun ended as in the other sweep, and none was begun anew."""
+    assert len(before) == 4
+    assert drawn(directory) == before
+    assert not list(directory.glob("checkpoints/*"))
+    assert_same_results(directory, other)

@@ -1,8 +1,18 @@
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from tests.clusters import GRID, SMALL, head
+from tests.sweep.forks import HELD
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A folder from which the models of `forks` can be named."""
+    (tmp_path / "held.py").write_text(textwrap.dedent(HELD))
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

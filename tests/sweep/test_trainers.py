@@ -6,125 +6,27 @@ import importlib
 import json
 import os
 import signal
-import subprocess
 import textwrap
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.types import RunMode
 from polars.testing import assert_frame_equal
 
 from initstudy import store
-from initstudy.cli import CONF
-from initstudy.config import register
 from initstudy.ensemble import Row, State
-from initstudy.sweep.compose import compose_jobs
 from initstudy.sweep.execute import execute
 from initstudy.sweep.forked import RemoteError
 from initstudy.sweep.measure import Planner
 from initstudy.sweep.pack import Resumption, train_pack
 from initstudy.sweep.plan import Pack
 from initstudy.sweep.trainers import Fork, LostError, Pool
-from tests.clusters import assert_same_results, drawn, head, partway, results, wait_for
+from tests.clusters import assert_same_results, head, results, wait_for
+from tests.sweep.forks import FORKS, GRID, SMALL, is_gone, small_pack
 from tests.users_own import MINE
 
 CPU = torch.device("cpu")
-# `held` and what is in it behave only in a fork of the process that has imported them first.
-HELD = """
-    import os, signal, time
-    from pathlib import Path
-    import torch
-    from torch import nn
-    from initstudy.initializers import Normal
-
-    HEAD = os.getpid()
-
-    class Held(nn.Module):
-        calls = 0
-        def __init__(self, classes):
-            super().__init__()
-            self.body, self.act, self.head = nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, classes)
-        def forward(self, x):
-            self.calls += self.training
-            if os.getpid() != HEAD and self.calls > 15:
-                deadline = time.monotonic() + 60
-                while Path("hold").exists():
-                    assert time.monotonic() < deadline, "nobody has let it go on"
-                    time.sleep(0.02)
-            # Not a mere chain of layers: those train without a call of this.
-            return self.head(self.act(self.body(x.flatten(1)))) * 1.0
-
-    class Telling(Held):
-        def forward(self, x):
-            if os.getpid() != HEAD and self.calls <= 15:
-                time.sleep(0.05)
-            return super().forward(x)
-
-    class Raising(Held):
-        def forward(self, x):
-            if os.getpid() != HEAD and self.training:
-                raise ArithmeticError("not in a fork")
-            return super().forward(x)
-
-    def deadly(std):
-        if std == 0.2 and os.getpid() != HEAD:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return Normal(std)
-
-    class Speechless(Exception):
-        def __reduce__(self):
-            raise TypeError("cannot be sent")
-
-    class Choosy:
-        def __init__(self, std):
-            self.std = std
-        def __call__(self, shape, fans, *, generator, dtype):
-            if self.std == 0.2:
-                raise Speechless("not with 0.2")
-            return self.std * torch.randn(shape, generator=generator, dtype=dtype)
-"""
-SMALL = ["max_steps=24", "data.subset=200", "tracking=off", "eval_every=24",
-         "probes=full", "probes.every=6", "planner.timing=off"]  # fmt: skip
-GRID = ["-m", "model._target_=held.Held", "init.std=0.1,0.3", "seed=0,1", "planner.pack_size=2"]
-FORKS = ["planner.workers=2"]
-CONTINUING = ["checkpoint.every=0", "save_weights=init"]
-
-
-@pytest.fixture
-def held(tmp_path):
-    (tmp_path / "held.py").write_text(textwrap.dedent(HELD))
-    return tmp_path
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The grid as one process trains it, pack after pack."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "held.py").write_text(textwrap.dedent(HELD))
-    with head(folder, *GRID, *SMALL, "planner.workers=1", "name=grid") as alone:
-        assert alone.wait() == 0, alone.said()
-    return folder / "runs/grid"
-
-
-def children(process: subprocess.Popen) -> set[int]:
-    done = subprocess.run(
-        ["ps", "--ppid", str(process.pid), "-o", "pid="],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return {int(pid) for pid in done.stdout.split()}
-
-
-def is_gone(pid: int) -> bool:
-    """A dead process that nobody has waited for is gone, too."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 def weights(directory: Path) -> dict[str, bytes]:
@@ -156,17 +58,6 @@ def test_how_runs_are_spread_changes_results_by_rounding_only(command, size, wor
         numbers = [name for name, kind in theirs.schema.items() if kind.is_float()]
         assert_frame_equal(ours[numbers], theirs[numbers], rel_tol=2e-4, abs_tol=1e-6)
         assert ours["run"].to_list() == theirs["run"].to_list()
-
-
-def small_pack(model: str = "model.width=8", *overrides: str) -> Pack:
-    """Two seeds of two initializations."""
-    register()
-    always = [*SMALL, "name=x", model, *overrides]
-    jobs = [[*always, f"seed={s}", f"init.std={std}"] for std in (0.1, 0.3) for s in (0, 1)]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        config = loader.load_configuration("config", ["name=x"], run_mode=RunMode.MULTIRUN)
-        return Pack("pack", tuple(compose_jobs(loader, config, jobs)))
 
 
 @pytest.fixture
@@ -225,77 +116,6 @@ def test_a_trial_that_forks_cannot_do_spoils_no_other(held, monkeypatch):
         assert {row.step for row in rows} >= {0, 6, 12, 24}
         pids = [fork.process for fork in pool.forks]
     assert all(is_gone(pid) for pid in pids)
-
-
-def test_forks_that_are_killed_cost_nothing_but_time(held, undisturbed):
-    """Both at once: what each was training another goes on with from where it was."""
-    directory = held / "runs/grid"
-    (held / "hold").touch()
-    with head(held, *GRID, *SMALL, *FORKS, *CONTINUING, "name=grid") as study:
-        wait_for(lambda: len({file.parent for file in partway(directory)}) == 2)
-        before = drawn(directory)
-        first = children(study.process)
-        assert len(first) == 2
-        for fork in first:
-            os.kill(fork, signal.SIGKILL)
-        wait_for(lambda: len(children(study.process) - first) == 2)
-        (held / "hold").unlink()
-        assert study.wait() == 0, study.said()
-    said = " ".join(study.said().split())
-    assert said.count("ended by signal 9; its pack is tried again") == 2
-    assert len(before) == 4
-    assert drawn(directory) == before
-    assert not list(directory.glob("checkpoints/*"))
-    assert_same_results(directory, undisturbed)
-
-
-def test_a_run_that_kills_its_fork_fails_alone(held):
-    grid = ["-m", "init._target_=held.deadly", "init.std=0.1,0.2,0.3", "model.width=8",
-            "planner.pack_size=3", "executor.retries=1"]  # fmt: skip
-    with head(held, *grid, *SMALL, *FORKS, "name=grid") as study:
-        assert study.wait() == 3, study.said()
-    assert sorted(store.load(held / "runs/grid").runs["init.std"]) == [0.1, 0.3]
-    (reason,) = store.failures(held / "runs/grid").values()
-    assert reason == "a process that trains has ended by signal 9"
-    said = " ".join(study.said().split())
-    # Of three runs, of the two or the one with it, and of it alone: once more each, then less.
-    assert said.count("tried again") == said.count("halved") + 1 >= 2
-
-
-def test_what_a_users_code_raises_in_a_fork_is_recorded_in_its_words(held):
-    grid = ["-m", "init._target_=held.Choosy", "init.std=0.1,0.2,0.3", "model.width=8",
-            "planner.pack_size=3"]  # fmt: skip
-    with head(held, *grid, *SMALL, *FORKS, "name=grid") as study:
-        assert study.wait() == 3, study.said()
-    assert sorted(store.load(held / "runs/grid").runs["init.std"]) == [0.1, 0.3]
-    (reason,) = store.failures(held / "runs/grid").values()
-    assert reason == "Speechless: not with 0.2"
-    assert "Traceback" not in study.said()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_forks_end_with_their_head_and_the_next_one_continues(held, undisturbed, number):
-    directory = held / "runs/grid"
-    (held / "hold").touch()
-    with head(held, *GRID, *SMALL, *FORKS, *CONTINUING, "name=grid") as stopped:
-        wait_for(lambda: len({file.parent for file in partway(directory)}) == 2)
-        forks = children(stopped.process)
-        assert len(forks) == 2
-        # Ctrl-C reaches all processes of a terminal.
-        for pid in [*(forks if number == signal.SIGINT else ()), stopped.process.pid]:
-            os.kill(pid, number)
-        code = stopped.wait()
-    wait_for(lambda: all(is_gone(fork) for fork in forks), 10)
-    assert code == (-9 if number == signal.SIGKILL else 128 + number)
-    if number != signal.SIGKILL:
-        assert "to continue: python -m initstudy" in stopped.said()
-    assert "tried again" not in stopped.said()
-    assert not store.finished(directory)
-    (held / "hold").unlink()
-    with head(held, *GRID, *SMALL, *FORKS, *CONTINUING, "name=grid") as study:
-        assert study.wait() == 0, study.said()
-    assert "0 of 4 complete; training 4 in 2 packs" in study.said()
-    assert_same_results(directory, undisturbed)
 
 
 class Listener:
