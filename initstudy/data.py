@@ -19,6 +19,8 @@ TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CI
 NAMES = ("digits", *TORCHVISION)
 DIGITS_TEST_FRACTION = 0.2
 DIGITS_SPLIT_SEED = 0
+# Values of batches that are gathered together: small images cost less than the calls to fetch them.
+GATHERED = 2**18
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Batches:
         self._members: list[int] = []
         self._epoch = -1
         self._shuffled: dict[int, Tensor] = {}
+        self._gathered: range = range(0)
 
     def __call__(
         self, step: int, members: Sequence[int] | None = None
@@ -99,12 +102,22 @@ class Batches:
         if epoch != self._epoch:
             self._shuffled.clear()
         if epoch != self._epoch or chosen != self._members:
-            self._members, self._epoch = chosen, epoch
+            self._members, self._epoch, self._gathered = chosen, epoch, range(0)
             self._order = self._orders(_groups([self._seeds[member] for member in chosen]))
-        rows = self._order[:, index * self.size : (index + 1) * self.size]
-        return self.dataset.normalize(_take(self.dataset.train_x, rows)), _take(
-            self.dataset.train_y, rows
-        )
+        if index not in self._gathered:
+            self._gather(index)
+        place = index - self._gathered.start
+        return self._x[place], self._y[place]
+
+    def _gather(self, index: int) -> None:
+        """Fetches this batch of the epoch, and the next ones where they are small."""
+        data = self.dataset
+        values = len(self._order) * self.size * data.train_x[0].numel()
+        end = min(index + max(1, GATHERED // values), self.per_epoch)
+        rows = self._order[:, index * self.size : end * self.size]
+        rows = rows.unflatten(1, (-1, self.size)).transpose(0, 1)
+        self._x, self._y = data.normalize(_take(data.train_x, rows)), _take(data.train_y, rows)
+        self._gathered = range(index, end)
 
     def _orders(self, seeds: Sequence[int]) -> Int[Tensor, "groups n"]:
         count = len(self.dataset.train_y)
@@ -114,7 +127,7 @@ class Batches:
         return torch.stack([self._shuffled[seed] for seed in seeds])
 
 
-def _take(values: Tensor, rows: Int[Tensor, "groups batch"]) -> Tensor:
+def _take(values: Tensor, rows: Int[Tensor, "batches groups batch"]) -> Tensor:
     """`values[rows]`, several times as fast."""
     return values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
