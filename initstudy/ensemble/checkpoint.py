@@ -19,7 +19,7 @@ class State:
 
     Attributes:
         step: The next step.
-        tensors: By name. They are the training's own: to be used before it goes on.
+        tensors: By name.
         facts: What is no tensor, as JSON can hold it.
     """
 
@@ -30,7 +30,8 @@ class State:
 
 def capture(training: Training, step: int) -> State:
     """The state before a step."""
-    tensors = {name: tensor.detach() for name, tensor in _live(training).items()}
+    # Copies, since what lies side by side in memory would be stored whole for each.
+    tensors = {name: tensor.detach().clone() for name, tensor in _live(training).items()}
     tensors["rng"] = torch.get_rng_state()
     if training.stack.device.type == "cuda":
         tensors["rng/cuda"] = torch.cuda.get_rng_state(training.stack.device)

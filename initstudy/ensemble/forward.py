@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from initstudy.ensemble.batched.chain import cross_entropy
-from initstudy.ensemble.batched.chain import hits as hits_of
 from initstudy.ensemble.layers import Layer
+from initstudy.ensemble.loss import cross_entropy, score
 from initstudy.ensemble.stack import Stack, Tensors
 
 
@@ -23,7 +22,8 @@ class Pass:
     Attributes:
         loss: Each member's mean cross-entropy.
         hits: Each member's accuracy.
-        grads: The gradients of each member's loss by its parameters, in the stack's order.
+        grads: The gradients of each member's loss by its parameters, in the stack's order; the
+            stack's own, until its next pass.
         outputs: The activations `[members, batch, ...]` of the layers that were asked for.
         output_grads: The gradients of each member's loss by them.
     """
@@ -53,13 +53,13 @@ def differentiate(
     if stack.chain is None:
         return _by_autograd(stack, x, y, layers)
     with torch.no_grad():
-        tensors = {name: param.detach() for name, param in stack.params.items()} | stack.buffers
         outputs: Tensors = dict.fromkeys([layer.output for layer in layers], torch.empty(0))
         output_grads = dict(outputs)
-        logits = stack.chain.forward(x, tensors, outputs)
+        logits = stack.chain.forward(x, stack.tensors, outputs)
         loss, hits, grad = cross_entropy(logits, y)
-        grads = stack.chain.backward(grad, tensors, output_grads)
-    return Pass(loss, hits, [grads[name] for name in stack.params], outputs, output_grads)
+        grads = dict(zip(stack.params, stack.grads, strict=True))
+        stack.chain.backward(grad, stack.tensors, grads, output_grads)
+    return Pass(loss, hits, stack.grads, outputs, output_grads)
 
 
 def _by_autograd(stack: Stack, x: Tensor, y: Tensor, layers: Sequence[Layer]) -> Pass:
@@ -71,15 +71,17 @@ def _by_autograd(stack: Stack, x: Tensor, y: Tensor, layers: Sequence[Layer]) ->
         for layer in layers
     }
     logits, outputs = stack(x, taps)
-    loss = _losses(logits, y).mean(1)
+    flat = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+    loss = flat.view(y.shape).mean(1)
     inputs = [*stack.params.values(), *taps.values()]
     # A parameter that a model never uses has a gradient of zero.
     gradients = torch.autograd.grad(loss.sum(), inputs, materialize_grads=True)
     by_params, by_taps = gradients[: len(stack.params)], gradients[len(stack.params) :]
+    torch._foreach_copy_(stack.grads, by_params)
     return Pass(
         loss.detach(),
-        hits_of(logits.detach(), y).float().mean(1),
-        list(by_params),
+        score(logits.detach().mT, y)[1],
+        stack.grads,
         {name: output.detach() for name, output in outputs.items()},
         dict(zip(taps, by_taps, strict=True)),
     )
@@ -94,12 +96,12 @@ def evaluate(stack: Stack, test: Iterator[tuple[Tensor, Tensor]]) -> Tensors:
     stack.train(False)
     for x, y in test:
         if stack.chain is not None:
-            logits = stack.chain.forward(x[None], stack.params | stack.buffers).mT
+            logits = stack.chain.forward(x[None], stack.tensors)
         else:
-            logits, _ = stack(_each(x[None], stack.size))
-        labels = _each(y[None], stack.size)
-        loss += _losses(logits, labels).mean(1).double() * len(y)
-        hits += hits_of(logits, labels).float().mean(1).double() * len(y)
+            logits = stack(_each(x[None], stack.size))[0].mT
+        losses, right = score(logits, y[None])
+        loss += losses.double() * len(y)
+        hits += right.double() * len(y)
         count += len(y)
     stack.train(True)
     return {"test/loss": loss / count, "test/accuracy": hits / count}
@@ -110,11 +112,3 @@ def _each(groups: Tensor, members: int) -> Tensor:
     if len(groups) == 1:
         return groups.expand(members, *groups.shape[1:])
     return groups.repeat_interleave(members // len(groups), 0) if len(groups) < members else groups
-
-
-def _losses(
-    logits: Float[Tensor, "members batch classes"], y: Int[Tensor, "members batch"]
-) -> Float[Tensor, "members batch"]:
-    """The cross-entropy of every example."""
-    flat = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
-    return flat.view(y.shape)

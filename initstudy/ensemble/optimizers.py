@@ -3,16 +3,23 @@
 Each member has its own learning rate, weight decay and momentum. The algorithms are those of the
 reference pages, step for step (https://docs.pytorch.org/docs/stable/optim.html: SGD, Adam, AdamW).
 The state is updated in place; a member that is not alive keeps its parameters.
+
+Where all members share their settings and their values lie side by side (`flat`), one of torch's
+fused kernels for the CPU updates them all.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from initstudy.ensemble.flat import side_by_side, whole
 
 PerMember = float | Sequence[float] | Float[Tensor, " members"]
 
@@ -43,6 +50,8 @@ class Optimizer(ABC):
         self.lr = self._per_member(lr)
         self.weight_decay = self._per_member(weight_decay)
         self._decays = bool((self.weight_decay != 0).any())
+        self._fused: _Fused | None = None
+        self._alike: bool | None = None
 
     @torch.no_grad()
     def step(self, grads: Sequence[Tensor], alive: Bool[Tensor, " members"] | None = None) -> None:
@@ -53,6 +62,12 @@ class Optimizer(ABC):
             alive: Which members to update; all of them by default. The gradients of the others
                 may hold anything, infinities and NaN included.
         """
+        if self._fused is None or self._fused.grads is not grads:
+            self._fused = _Fused.of(self, grads)
+        if self._fused.values is not None:
+            with self._keeping([] if alive is None else (~alive).nonzero().flatten()):
+                self._update_together(self._fused)
+            return
         lr = self.lr
         if alive is not None:
             # A rate of zero alone would not do: zero times NaN is NaN.
@@ -62,19 +77,79 @@ class Optimizer(ABC):
 
     def select(self, params: Sequence[Tensor], places: Sequence[int]) -> None:
         """Goes on with some of the members, whose parameters are now these."""
-        self.params = list(params)
-        self.state = {name: [t[places] for t in tensors] for name, tensors in self.state.items()}
+        # As it was with all of them, since another kernel would round otherwise.
+        self._alike = self.alike
+        self.params, self._fused = list(params), None
+        for name, tensors in self.state.items():
+            chosen = [t[places] for t in tensors]
+            self.state[name] = self._zeros(chosen)
+            for place, values in zip(self.state[name], chosen, strict=True):
+                place.copy_(values)
         for name, values in vars(self).items():
             if isinstance(values, Tensor):
                 setattr(self, name, values[places])
 
+    @property
+    def alike(self) -> bool:
+        """Whether all members began with the same settings."""
+        if self._alike is None:
+            values = [v for v in vars(self).values() if isinstance(v, Tensor)]
+            self._alike = all(bool((v == v[0]).all()) for v in values)
+        return self._alike
+
     @abstractmethod
     def _update(self, grads: Sequence[Tensor], lr: Float[Tensor, " members"]) -> None: ...
+
+    @abstractmethod
+    def _update_together(self, fused: _Fused) -> None: ...
+
+    def _zeros(self, like: Sequence[Tensor]) -> list[Tensor]:
+        return side_by_side([t.shape for t in like], like[0])
 
     def _per_member(self, value: PerMember) -> Float[Tensor, " members"]:
         like = self.params[0]
         values = torch.as_tensor(value, dtype=like.dtype, device=like.device)
         return values.expand(len(like))
+
+    @contextmanager
+    def _keeping(self, places: Sequence[int] | Tensor) -> Iterator[None]:
+        """What happens inside changes no parameter of these members."""
+        kept = [param[places] for param in self.params] if len(places) else []
+        yield
+        for param, values in zip(self.params, kept, strict=False):
+            param[places] = values
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """What a fused kernel takes: everything as one tensor, and one number for all members.
+
+    Attributes:
+        grads: The gradients that it is for.
+        values: The parameters; None where there is no such kernel for them.
+        gradients: Likewise.
+        state: By name.
+        settings: By name.
+    """
+
+    grads: Sequence[Tensor]
+    values: Tensor | None = None
+    gradients: Tensor | None = None
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    settings: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, optimizer: Optimizer, grads: Sequence[Tensor]) -> _Fused:
+        # A GPU would have to wait for the host where a member diverges.
+        on_cpu = optimizer.lr.device.type == "cpu"
+        if not (on_cpu and optimizer.alike and set(optimizer.scales) == {1.0}):
+            return cls(grads)
+        values, gradients = whole(optimizer.params), whole(grads)
+        if values is None or gradients is None:
+            return cls(grads)
+        state = {name: whole(tensors) for name, tensors in optimizer.state.items()}
+        settings = {n: float(v[0]) for n, v in vars(optimizer).items() if isinstance(v, Tensor)}
+        return cls(grads, values, gradients, state, settings)  # type: ignore[arg-type]
 
 
 class SGD(Optimizer):
@@ -94,7 +169,14 @@ class SGD(Optimizer):
         self.momentum = self._per_member(momentum)
         self.nesterov = nesterov
         if bool((self.momentum != 0).any()):
-            self.state["momentum"] = [torch.zeros_like(p) for p in self.params]
+            self.state["momentum"] = self._zeros(self.params)
+
+    def _update_together(self, fused: _Fused) -> None:
+        momenta = [fused.state["momentum"]] if "momentum" in fused.state else []
+        torch.ops.aten._fused_sgd_(
+            [fused.values], [fused.gradients], momenta, **fused.settings, dampening=0.0,
+            nesterov=self.nesterov, maximize=False, is_first_step=False,
+        )  # fmt: skip
 
     def _update(self, grads: Sequence[Tensor], lr: Tensor) -> None:
         rates = {scale: -scale * lr for scale in set(self.scales)}
@@ -127,11 +209,18 @@ class Adam(Optimizer):
         self.betas = betas
         self.eps = eps
         for name in ("mean", "square"):
-            self.state[name] = [torch.zeros_like(p) for p in self.params]
+            self.state[name] = self._zeros(self.params)
         # On the device, so that a captured step counts on; 0.999 is too coarse in single precision.
-        self.state["updates"] = [
-            torch.zeros(len(self.lr), dtype=torch.float64, device=self.lr.device)
-        ]
+        self.state["updates"] = self._zeros([self.lr.double()])
+
+    def _update_together(self, fused: _Fused) -> None:
+        update = fused.state["updates"].add_(1)[:1].float()
+        kernel = torch.ops.aten._fused_adamw_ if self.decoupled else torch.ops.aten._fused_adam_
+        kernel(
+            [fused.values], [fused.gradients], [fused.state["mean"]], [fused.state["square"]], [],
+            [update], **fused.settings, beta1=self.betas[0], beta2=self.betas[1], eps=self.eps,
+            amsgrad=False, maximize=False,
+        )  # fmt: skip
 
     def _update(self, grads: Sequence[Tensor], lr: Tensor) -> None:
         beta1, beta2 = self.betas

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from initstudy.ensemble.batched import Chain
 from initstudy.ensemble.batched.stage import Stage
+from initstudy.ensemble.flat import side_by_side
 
 Tensors = dict[str, Tensor]
 
@@ -34,6 +35,12 @@ class Stack:
         vectorized: Whether one `vmap` runs all members, or a loop runs them one by one (for
             models with a layer that has no batching rule).
         stages: The model as batched kernels, where it is such a chain; they are used instead.
+
+    Attributes:
+        size: How many members there are.
+        params, buffers: The stacked tensors by name; the parameters lie side by side (`flat`).
+        tensors: Both, of which autograd knows nothing.
+        grads: Where the gradients by the parameters go, in their order, side by side as well.
     """
 
     def __init__(
@@ -51,14 +58,10 @@ class Stack:
         self.recurrent = any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in model.modules())
         self.size = len(members)
         self.chain = Chain(stages, self.size) if stages is not None else None
-        self.params: Tensors = {
-            name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]
-        }
-        for param in self.params.values():
-            param.requires_grad_()
-        self.buffers: Tensors = {
-            name: torch.stack([buffer] * self.size) for name, buffer in model.named_buffers()
-        }
+        self._hold(
+            {name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]},
+            {name: torch.stack([buffer] * self.size) for name, buffer in model.named_buffers()},
+        )
 
     def __call__(
         self, x: Float[Tensor, "members batch ..."], taps: Tensors | None = None
@@ -103,14 +106,27 @@ class Stack:
         chosen.size = len(places)
         if self.chain is not None:
             chosen.chain = Chain(self.chain.stages, chosen.size)
-        chosen.params = {n: p.detach()[index].requires_grad_() for n, p in self.params.items()}
-        chosen.buffers = {name: buffer[index] for name, buffer in self.buffers.items()}
+        chosen._hold(
+            {name: param.detach()[index] for name, param in self.params.items()},
+            {name: buffer[index] for name, buffer in self.buffers.items()},
+        )
         return chosen
 
     def member(self, place: int) -> Tensors:
         """One member's parameters and buffers, by name."""
         both = self.params | self.buffers
         return {name: tensor[place].detach().clone() for name, tensor in both.items()}
+
+    def _hold(self, params: Tensors, buffers: Tensors) -> None:
+        """Takes these over, the parameters as copies."""
+        shapes, like = [value.shape for value in params.values()], next(iter(params.values()))
+        places = side_by_side(shapes, like)
+        for place, value in zip(places, params.values(), strict=True):
+            place.copy_(value.detach())
+        self.params = {n: p.requires_grad_() for n, p in zip(params, places, strict=True)}
+        self.buffers = buffers
+        self.tensors = {name: place.detach() for name, place in self.params.items()} | buffers
+        self.grads = side_by_side(shapes, like)
 
     def _member(
         self, params: Tensors, buffers: Tensors, x: Tensor, taps: Tensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -54,13 +55,12 @@ class Stepper:
 
     def update(self, seen: Pass, buffers_before: Tensors) -> None:
         """Updates the members whose loss is finite and freezes the others as they were."""
-        finite = torch.isfinite(seen.loss)
-        # On the CPU asking costs nothing; a GPU would have to stop for the answer.
-        if self.stack.device.type == "cpu" and bool((self.alive & finite).all()):
+        if self._all_go_on(seen.loss):
             self.last_loss.copy_(seen.loss)
             self.number.add_(1)
             self.optimizer.step(seen.grads)
             return
+        finite = torch.isfinite(seen.loss)
         ends = self.alive & ~finite
         self.last_loss.copy_(torch.where(self.alive, seen.loss, self.last_loss))
         self.diverged_at.copy_(torch.where(ends, self.number, self.diverged_at))
@@ -70,6 +70,13 @@ class Stepper:
         for name, buffer in self.stack.buffers.items():
             alive = self.alive.view(-1, *[1] * (buffer.dim() - 1))
             buffer.copy_(torch.where(alive, buffer, buffers_before[name]))
+
+    def _all_go_on(self, loss: Tensor) -> bool:
+        """Whether no member has diverged; False also where asking would cost too much."""
+        # Of finite losses the sum may overflow; then they are looked at one by one. A GPU would
+        # have to stop for the answer.
+        on_cpu = self.stack.device.type == "cpu"
+        return on_cpu and math.isfinite(loss.sum()) and bool(self.alive.all())
 
     def keep(self, places: Sequence[int]) -> None:
         """Goes on with the members at these places alone."""

@@ -98,7 +98,7 @@ class _Blocks:
 
     def add(self, item: Item) -> None:
         self.block.append(item)
-        # A state is the training's own, and is gone with the next step.
+        # It is large, and what another process goes on from should be young.
         if isinstance(item, State):
             self.send()
             self.last_state = time.monotonic()

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from initstudy.ensemble.batched.convolution import (
@@ -106,16 +106,17 @@ class Chain:
         self,
         grad: Float[Tensor, "members classes batch"],
         tensors: Tensors,
+        grads: Tensors,
         kept: Tensors | None = None,
-    ) -> Tensors:
+    ) -> None:
         """The gradients by the parameters, from that by the logits of the last forward pass.
 
         Args:
             grad: The gradient by the logits.
             tensors: The stacked parameters and buffers, by name.
+            grads: What to fill with the gradients by the parameters, by name.
             kept: Where to keep the gradients by the outputs of the stages that it has a name of.
         """
-        grads: Tensors = {}
         value: Tensor | None = grad
         for place in range(len(self.stages) - 1, self.first - 1, -1):
             stage = self.stages[place]
@@ -123,7 +124,6 @@ class Chain:
             if kept is not None and stage.name in kept:
                 kept[stage.name] = self._by_member(value)
             value = stage.backward(value, tensors, grads, place == self.first)
-        return grads
 
     def _enter(self, x: Tensor) -> tuple[Tensor, int]:
         """The input as the first stage takes it, and which that is."""
@@ -136,27 +136,6 @@ class Chain:
         if value.dim() == 3:
             return value.mT
         return value.unflatten(1, (self.members, -1)).transpose(0, 1)
-
-
-def cross_entropy(
-    logits: Float[Tensor, "members classes batch"], y: Int[Tensor, "groups batch"]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Each member's mean loss and accuracy on its batch, and the loss's gradient by the logits."""
-    members, _, batch = logits.shape
-    labels = y.repeat_interleave(members // len(y), 0)[:, None]
-    right = hits(logits.mT, labels.squeeze(1))
-    grad = torch.log_softmax(logits, 1)
-    loss = grad.gather(1, labels).mean((1, 2)).neg_()
-    grad.exp_().scatter_add_(1, labels, grad.new_full((), -1.0).expand_as(labels))
-    return loss, right.float().mean(1), grad.div_(batch)
-
-
-def hits(
-    logits: Float[Tensor, "members batch classes"], y: Int[Tensor, "members batch"]
-) -> Bool[Tensor, "members batch"]:
-    """Correct predictions; logits that are not finite predict nothing (argmax would pick NaN)."""
-    # Along an axis whose entries lie apart argmax takes several times as long.
-    return (logits.contiguous().argmax(-1) == y) & (logits.abs().amax(-1) < torch.inf)
 
 
 def _stage(

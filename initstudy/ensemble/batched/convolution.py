@@ -50,9 +50,9 @@ class Conv2d(Stage):
             list(self.dilation), False, [0, 0], self.groups,
             [not first, True, self.bias is not None],
         )  # fmt: skip
-        grads[self.weight] = dw.view_as(tensors[self.weight])
+        grads[self.weight].copy_(dw.view_as(tensors[self.weight]))
         if self.bias is not None:
-            grads[self.bias] = db.view_as(tensors[self.bias])
+            grads[self.bias].copy_(db.view_as(tensors[self.bias]))
         return None if first else dx.contiguous(memory_format=torch.channels_last)
 
 
@@ -95,9 +95,9 @@ class PatchesConv2d(Conv2d):
         ]
         rows = torch.cat(by_kernel, 1).T
         entries = weight[0, 0].numel()
-        grads[self.weight] = rows[:, :entries].reshape(weight.shape)
+        grads[self.weight].view(rows.shape[0], entries).copy_(rows[:, :entries])
         if self.bias is not None:
-            grads[self.bias] = rows[:, entries].reshape(weight.shape[:2])
+            grads[self.bias].view(-1).copy_(rows[:, entries])
         return None
 
     def _gather(self, windows: Float[Tensor, "channels kh kw batch h w"]) -> Tensor:

@@ -41,9 +41,10 @@ class Linear(Stage):
         """Three batched matrix products at most."""
         weight = tensors[self.weight]
         stacked = grad.reshape(len(self.x), -1, grad.shape[2])
-        grads[self.weight] = torch.bmm(stacked, self.x.mT).view_as(weight)
+        by_weight = grads[self.weight].view(len(self.x), -1, weight.shape[2])
+        torch.bmm(stacked, self.x.mT, out=by_weight)
         if self.bias is not None:
-            grads[self.bias] = grad.sum(2)
+            torch.sum(grad, 2, out=grads[self.bias])
         return None if first else torch.bmm(weight.mT, grad)
 
 

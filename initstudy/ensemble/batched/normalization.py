@@ -57,7 +57,7 @@ class BatchNorm(Stage):
             True, self.eps, [not first, *[bool(self.parameters)] * 2],
         )  # fmt: skip
         for name, by_parameter in zip(self.parameters, by_parameters, strict=False):
-            grads[name] = by_parameter.view_as(tensors[name])
+            grads[name].copy_(by_parameter.view_as(tensors[name]))
         return None if first else dx.view(grad.shape)
 
     def _expand(self, x: Tensor, members: int) -> Tensor:
@@ -110,9 +110,9 @@ class LayerNorm(Stage):
     ) -> Tensor | None:
         """The gradient through the mean and the variance too."""
         if self.bias is not None:
-            grads[self.bias] = grad.sum(2)
+            torch.sum(grad, 2, out=grads[self.bias])
         if self.weight is not None:
-            grads[self.weight] = (grad * self._each(self.y, grad)).sum(2)
+            torch.sum(grad * self._each(self.y, grad), 2, out=grads[self.weight])
             grad = grad * tensors[self.weight][..., None]
         if first:
             return None

@@ -37,11 +37,11 @@ class Stage(ABC):
     def backward(
         self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
     ) -> Tensor | None:
-        """The gradient by the input, from that by the output; adds those by the parameters.
+        """The gradient by the input, from that by the output; fills in those by the parameters.
 
         Args:
             grad: The gradient by the output.
             tensors: The stacked parameters and buffers, by name.
-            grads: Where the parameters' gradients go, by name.
+            grads: What to fill with the parameters' gradients, by name.
             first: Whether no stage before has parameters: nobody needs the gradient by the input.
         """
