@@ -36,6 +36,9 @@ Written by `experiments/`, committed as they were written; `python experiments/i
 page. Each folder holds a README.md with pictures, the page (`index.html`, which opens from disk and
 draws every chart itself), and the claims as JSON. A claim that fails stays FAIL.
 
+How fast all of this is, beside plain PyTorch, JAX and others, is in
+[throughput](throughput/README.md), which `python experiments/throughput.py` writes.
+
 | report | what | claims | verdicts | runs trained | minutes of training | command |
 | --- | --- | --- | --- | --- | --- | --- |
 """
