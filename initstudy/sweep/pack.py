@@ -39,11 +39,11 @@ from initstudy.theory import NotCoveredError, predict, second_moment
 log = logging.getLogger(__name__)
 Foreseen = tuple[dict[str, Value], dict[str, Value]]
 
-UNTIMED_STEPS = 2
+UNTIMED_STEPS, TIMED_STEPS = 2, 5
 SECONDS_OF_A_TRIAL = 0.06
 
 # Floats of activations that an evaluation may hold at once, over all members.
-EVALUATION_BUDGET = {"cpu": 2**22, "cuda": 2**28}
+EVALUATION_BUDGET = {"cpu": 2**20, "cuda": 2**28}
 
 
 def schedule(config: Plain, batches_per_epoch: int) -> Schedule:
@@ -146,7 +146,8 @@ def speed(pack: Pack, device: torch.device) -> float:
             torch.cuda.synchronize(device)
         spent.append(time.perf_counter() - begun)
         timed = spent[UNTIMED_STEPS:]
-        if sum(timed) > SECONDS_OF_A_TRIAL or sum(spent) > 4 * SECONDS_OF_A_TRIAL:
+        enough = len(timed) >= TIMED_STEPS and sum(timed) > SECONDS_OF_A_TRIAL
+        if enough or sum(spent) > 8 * SECONDS_OF_A_TRIAL:
             break
     # The median, since what disturbs a step only ever makes it longer.
     return len(pack.runs) / statistics.median(timed or spent)

@@ -22,6 +22,8 @@ from initstudy.files import write_atomically
 # measurements may take.
 WORTH_MEASURING = 2.0
 SHARE_FOR_MEASURING = 0.1
+# What a pack costs before its first step and after its last: models, kernels, files.
+SECONDS_A_PACK = 0.03
 # What another plan has to gain, so that noise does not choose.
 NOTICEABLE = 1.05
 
@@ -83,7 +85,7 @@ def choose(
         if not rates[shape]:
             return math.inf
         rounds = -(-runs // (size * side_by_side))
-        return rounds * size * side_by_side * steps / rates[shape]
+        return rounds * (size * side_by_side * steps / rates[shape] + SECONDS_A_PACK)
 
     def better(one: Shape, other: Shape) -> bool:
         return seconds(one) * NOTICEABLE < seconds(other)

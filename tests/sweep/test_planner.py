@@ -38,7 +38,7 @@ class Table:
         self.now += self.seconds
         return self.speed(size, workers)
 
-    def choose(self, runs, steps=1000, *, guess=8, most=1000, cores=2, **asked):
+    def choose(self, runs, steps=1_000_000, *, guess=8, most=1000, cores=2, **asked):
         found = choose(
             runs, steps, self, guess=guess, most=most, cores=cores, clock=lambda: self.now, **asked
         )
@@ -114,8 +114,8 @@ def test_nothing_that_was_measured_is_noticeably_faster_than_the_choice(
         return -(-runs // (size * workers)) * size / (speed(size, workers) / workers)
 
     chosen = seconds(size, workers)
-    assert chosen <= NOTICEABLE * seconds(1, widest) * (1 + 1e-9)
-    assert chosen <= NOTICEABLE**2 * min(seconds(*shape) for shape in table.asked) * (1 + 1e-9)
+    assert chosen <= NOTICEABLE * seconds(1, widest) * (1 + 1e-4)
+    assert chosen <= NOTICEABLE**2 * min(seconds(*shape) for shape in table.asked) * (1 + 1e-4)
     assert max(Counter(table.asked).values()) <= 2
 
 
@@ -162,6 +162,16 @@ def test_looking_for_a_better_plan_ends_when_it_costs_too_much_of_the_training()
     several = Table(speed, seconds=training * SHARE_FOR_MEASURING / 3)
     several.choose(runs, steps, guess=1, cores=1)
     assert 1 < len(several.asked) <= 5
+
+
+def test_where_training_is_short_what_a_pack_costs_besides_counts():
+    """Ones are a tenth faster; of forty packs each costs as much as three hundred of its steps."""
+
+    def speed(size, workers):
+        return 10_000.0 if size > 1 else 11_000.0
+
+    assert Table(speed).choose(40, steps=100, guess=1, cores=1) != (1, 1)
+    assert Table(speed).choose(40, steps=100_000, guess=1, cores=1) == (1, 1)
 
 
 @pytest.mark.parametrize("disturbed", [(4, 2), (8, 1), (1, 2)])
