@@ -15,19 +15,15 @@ from torch import Tensor
 ALIGNMENT = 16
 
 
-def side_by_side(shapes: Sequence[Sequence[int]], like: Tensor) -> list[Tensor]:
-    """Zeros of these shapes, as views of one tensor.
-
-    Args:
-        shapes: One a tensor.
-        like: Has their type and their device.
-    """
-    sizes = [torch.Size(shape).numel() for shape in shapes]
-    *starts, end = accumulate(map(_padded, sizes), initial=0)
-    values = torch.zeros(end, dtype=like.dtype, device=like.device)
+def side_by_side(like: Sequence[Tensor]) -> list[Tensor]:
+    """Zeros in the shapes of these tensors, as views of one; of several types each is its own."""
+    if len({tensor.dtype for tensor in like}) > 1:
+        return [torch.zeros_like(tensor) for tensor in like]
+    *starts, end = accumulate((_padded(tensor.numel()) for tensor in like), initial=0)
+    values = torch.zeros(end, dtype=like[0].dtype, device=like[0].device)
     return [
-        values[start : start + size].view(*shape)
-        for start, size, shape in zip(starts, sizes, shapes, strict=True)
+        values[start : start + tensor.numel()].view(tensor.shape)
+        for start, tensor in zip(starts, like, strict=True)
     ]
 
 

@@ -82,7 +82,7 @@ class Optimizer(ABC):
         self.params, self._fused = list(params), None
         for name, tensors in self.state.items():
             chosen = [t[places] for t in tensors]
-            self.state[name] = self._zeros(chosen)
+            self.state[name] = side_by_side(chosen)
             for place, values in zip(self.state[name], chosen, strict=True):
                 place.copy_(values)
         for name, values in vars(self).items():
@@ -102,9 +102,6 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _update_together(self, fused: _Fused) -> None: ...
-
-    def _zeros(self, like: Sequence[Tensor]) -> list[Tensor]:
-        return side_by_side([t.shape for t in like], like[0])
 
     def _per_member(self, value: PerMember) -> Float[Tensor, " members"]:
         like = self.params[0]
@@ -169,7 +166,7 @@ class SGD(Optimizer):
         self.momentum = self._per_member(momentum)
         self.nesterov = nesterov
         if bool((self.momentum != 0).any()):
-            self.state["momentum"] = self._zeros(self.params)
+            self.state["momentum"] = side_by_side(self.params)
 
     def _update_together(self, fused: _Fused) -> None:
         momenta = [fused.state["momentum"]] if "momentum" in fused.state else []
@@ -209,9 +206,9 @@ class Adam(Optimizer):
         self.betas = betas
         self.eps = eps
         for name in ("mean", "square"):
-            self.state[name] = self._zeros(self.params)
+            self.state[name] = side_by_side(self.params)
         # On the device, so that a captured step counts on; 0.999 is too coarse in single precision.
-        self.state["updates"] = self._zeros([self.lr.double()])
+        self.state["updates"] = side_by_side([self.lr.double()])
 
     def _update_together(self, fused: _Fused) -> None:
         update = fused.state["updates"].add_(1)[:1].float()

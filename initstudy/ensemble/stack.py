@@ -119,14 +119,14 @@ class Stack:
 
     def _hold(self, params: Tensors, buffers: Tensors) -> None:
         """Takes these over, the parameters as copies."""
-        shapes, like = [value.shape for value in params.values()], next(iter(params.values()))
-        places = side_by_side(shapes, like)
-        for place, value in zip(places, params.values(), strict=True):
-            place.copy_(value.detach())
+        values = [value.detach() for value in params.values()]
+        places = side_by_side(values)
+        for place, value in zip(places, values, strict=True):
+            place.copy_(value)
         self.params = {n: p.requires_grad_() for n, p in zip(params, places, strict=True)}
         self.buffers = buffers
         self.tensors = {name: place.detach() for name, place in self.params.items()} | buffers
-        self.grads = side_by_side(shapes, like)
+        self.grads = side_by_side(values)
 
     def _member(
         self, params: Tensors, buffers: Tensors, x: Tensor, taps: Tensors

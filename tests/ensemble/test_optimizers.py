@@ -116,7 +116,7 @@ def test_a_frozen_member_keeps_every_bit_and_its_neighbours_do_not_notice(kind):
 
 def fitted(tensors):
     """Copies of them, side by side."""
-    places = side_by_side([t.shape for t in tensors], tensors[0])
+    places = side_by_side(tensors)
     for place, tensor in zip(places, tensors, strict=True):
         place.copy_(tensor)
     return places
@@ -190,8 +190,7 @@ def test_a_pack_that_has_become_alike_rounds_as_before():
 
 
 def test_only_tensors_that_fill_one_piece_of_memory_are_one():
-    shapes = [(3, 5), (2,), (16,)]
-    places = side_by_side(shapes, torch.zeros(1))
+    places = side_by_side([torch.ones(3, 5), torch.ones(2), torch.ones(16)])
     for number, place in enumerate(places, 1):
         place.fill_(number)
     values = whole(places)
@@ -201,3 +200,6 @@ def test_only_tensors_that_fill_one_piece_of_memory_are_one():
     assert whole(places[::-1]) is None
     assert whole([places[0].T, *places[1:]]) is None
     assert whole([p.clone() for p in places]) is None
+    mixed = side_by_side([torch.ones(3), torch.ones(2, dtype=torch.float64)])
+    assert [place.dtype for place in mixed] == [torch.float32, torch.float64]
+    assert whole(mixed) is None
