@@ -15,6 +15,8 @@ from initstudy.report.style import GREY, Rows, Spec, chart, titled
 Record = dict[str, Any]
 COLOURS = {"PyTorch scripts": GREY, JAX: "#d95f02", OURS: "#31688e"}
 PNG_SCALE = 2
+# Where an axis of ratios has its labels.
+RATIOS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
 
 
 def write(record: Record, folder: Path) -> list[str]:
@@ -42,7 +44,10 @@ def rates(record: Record) -> Spec:
                 if math.isfinite(middle):
                     rows.append({"row": row["title"], "contender": name, "group": _group(name),
                                  "ratio": result["rate"] / plain, "middle": middle})  # fmt: skip
-    x = alt.X("ratio:Q", title="times the plain loop, log scale", scale=alt.Scale(type="log"))
+    x = alt.X(
+        "ratio:Q", title="times the plain loop, log scale", axis=alt.Axis(values=RATIOS),
+        scale=alt.Scale(type="log", nice=False, padding=8),
+    )  # fmt: skip
     y = alt.Y("contender:N", title=None, sort=list(CONTENDERS), axis=alt.Axis(labelLimit=240))
     colour = alt.Color(
         "group:N", title=None, legend=alt.Legend(orient="top"),
