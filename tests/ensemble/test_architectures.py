@@ -8,7 +8,7 @@ from torch import nn
 
 from initstudy.ensemble import SGD, Stack, find_layers, not_vectorizable
 from initstudy.models import GRU, LSTM, RNN, ResNet, Transformer
-from tests.ensemble.test_train import plain_loop, problem, run
+from tests.ensemble.test_train import assert_as_plain_loop, problem, run
 
 ARCHITECTURES = {
     "lstm": lambda: LSTM((1, 6, 6), 4, width=8, layers=2),
@@ -37,12 +37,7 @@ def test_stacked_members_train_like_a_plain_loop(name):
     # Small steps: with ten times larger ones a BatchNorm of so few examples amplifies rounding.
     ours, theirs = (lambda p: SGD(p, lr=0.02)), (lambda p: torch.optim.SGD(p, 0.02))
     rows, summaries, stack = run(make, members, batches, optimizer=ours, probes="full")
-    for member, params in enumerate(members):
-        losses, test_loss = plain_loop(make, params, batches, member, theirs)
-        logged = [row.values["train/loss"] for row in rows[member][1:]]
-        assert logged == pytest.approx(losses, rel=1e-4)
-        assert summaries[member]["test/loss"] == pytest.approx(test_loss, rel=1e-4)
-        assert losses[-1] != pytest.approx(losses[0], rel=1e-3)
+    assert_as_plain_loop(make, members, batches, theirs, rows, summaries)
     assert stack.buffers.keys() == dict(make().named_buffers()).keys()
 
 

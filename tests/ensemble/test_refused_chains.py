@@ -12,7 +12,7 @@ from torch import nn
 from initstudy.ensemble import SGD
 from initstudy.ensemble.batched import stages
 from tests.ensemble.chains import members_of, named
-from tests.ensemble.test_train import mlp, plain_loop, problem, run
+from tests.ensemble.test_train import assert_as_plain_loop, mlp, problem, run
 
 
 class OwnLinear(nn.Linear):
@@ -246,9 +246,4 @@ def test_what_is_refused_still_trains_like_a_plain_loop(name):
     members = [{n: p.detach().clone() for n, p in m.named_parameters()} for m in models]
     ours, theirs = (lambda p: SGD(p, lr=0.02)), (lambda p: torch.optim.SGD(p, 0.02))
     rows, summaries, _ = run(make, members, batches, optimizer=ours, chained=True, probes="full")
-    for member, params in enumerate(members):
-        losses, test_loss = plain_loop(make, params, batches, member, theirs)
-        logged = [row.values["train/loss"] for row in rows[member][1:]]
-        assert logged == pytest.approx(losses, rel=1e-4)
-        assert summaries[member]["test/loss"] == pytest.approx(test_loss, rel=1e-4)
-        assert losses[-1] != pytest.approx(losses[0], rel=1e-3)
+    assert_as_plain_loop(make, members, batches, theirs, rows, summaries)

@@ -133,6 +133,17 @@ def plain_loop(make, params, batches, member, optimizer=None):
     return losses, test_loss
 
 
+def assert_as_plain_loop(make, members, batches, optimizer, rows, summaries):
+    """Every member has the losses of an ordinary loop of its own."""
+    for member, params in enumerate(members):
+        losses, test_loss = plain_loop(make, params, batches, member, optimizer)
+        # With a row at every step, row k holds the loss of the minibatch of update k.
+        logged = [row.values["train/loss"] for row in rows[member][1:]]
+        assert logged == pytest.approx(losses, rel=1e-4)
+        assert summaries[member]["test/loss"] == pytest.approx(test_loss, rel=1e-4)
+        assert losses[-1] != pytest.approx(losses[0], rel=1e-3)  # something was learned
+
+
 @pytest.mark.parametrize("make", [mlp, cnn], ids=["mlp", "cnn-batchnorm"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("adam", [False, True], ids=["sgd", "adam"])
@@ -141,13 +152,7 @@ def test_members_train_like_a_plain_loop(make, way, adam):
     ours = (lambda p: Adam(p, lr=0.003)) if adam else None
     theirs = (lambda p: torch.optim.Adam(p, 0.003)) if adam else None
     rows, summaries, _ = run(make, members, batches, optimizer=ours, **WAYS[way])
-    for member, params in enumerate(members):
-        losses, test_loss = plain_loop(make, params, batches, member, theirs)
-        # With a row at every step, row k holds the loss of the minibatch of update k.
-        logged = [row.values["train/loss"] for row in rows[member][1:]]
-        assert logged == pytest.approx(losses, rel=1e-4)
-        assert summaries[member]["test/loss"] == pytest.approx(test_loss, rel=1e-4)
-        assert losses[-1] != pytest.approx(losses[0], rel=1e-3)  # something was learned
+    assert_as_plain_loop(make, members, batches, theirs, rows, summaries)
 
 
 @pytest.mark.parametrize("make", [mlp, cnn], ids=["mlp", "cnn-batchnorm"])
