@@ -77,6 +77,12 @@ def read_sums(written: Path) -> dict[str, str]:
     return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
 
 
+def cache() -> Path:
+    """The user's folder of what can be made anew (XDG Base Directory Specification)."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    return (Path(given) if given else Path.home() / ".cache") / "initstudy"
+
+
 def _digest(content: bytes | Path) -> str:
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()

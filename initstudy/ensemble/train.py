@@ -10,8 +10,9 @@ from torch import Tensor
 
 from initstudy.ensemble import probes as statistics
 from initstudy.ensemble.checkpoint import State, capture, restore
+from initstudy.ensemble.compiled import Program, program
 from initstudy.ensemble.forward import differentiate, evaluate
-from initstudy.ensemble.graphs import replayed
+from initstudy.ensemble.graphs import Step, replayed
 from initstudy.ensemble.layers import Layer, first_nonfinite
 from initstudy.ensemble.optimizers import Optimizer
 from initstudy.ensemble.schedule import Schedule
@@ -91,7 +92,7 @@ class Training:
         schedule: Schedule,
     ) -> None:
         self.stepper = Stepper(stack, optimizer)
-        self.advance = replayed(self.stepper)
+        self.advance = _in_one_piece(self.stepper)
         self.batches = batches
         self.test = test
         self.layers = layers
@@ -145,6 +146,12 @@ class Training:
     def _probed_step(self, step: int) -> Tensors:
         """A step that measures the layers; after the last update it only measures."""
         x, y = self.batches(step, self.members)
+        full, last = self.schedule.probes.preset == "full", self.schedule.last(step)
+        if isinstance(self.advance, Program) and not full and self.advance.can_watch(self.layers):
+            loss, hits, measured = self.advance.watched(x, y, self.layers, updating=not last)
+            if not last:
+                self._collect(loss, hits)
+            return measured
         params = self.stack.params
         buffers = self.stepper.copy_of_buffers()
         seen = differentiate(self.stack, x, y, self.layers)
@@ -154,9 +161,9 @@ class Training:
             seen.output_grads,
             {name: param.detach() for name, param in params.items()},
             dict(zip(params, seen.grads, strict=True)),
-            full=self.schedule.probes.preset == "full",
+            full=full,
         )
-        if self.schedule.last(step):
+        if last:
             # The final buffers are those of the last update.
             for name, buffer in buffers.items():
                 self.stack.buffers[name].copy_(buffer)
@@ -230,9 +237,14 @@ class Training:
     def keep(self, places: list[int]) -> None:
         """Goes on with the members at these places alone."""
         self.stepper.keep(places)
-        self.advance = replayed(self.stepper)
+        self.advance = _in_one_piece(self.stepper)
         self.members = [self.members[i] for i in places]
         self.losses, self.hits = ([t[places] for t in ts] for ts in (self.losses, self.hits))
+
+
+def _in_one_piece(stepper: Stepper) -> Step:
+    """The members' step without Python inside, as far as there is such a one for them."""
+    return program(stepper) or replayed(stepper)
 
 
 def _to_host(values: Tensors) -> dict[str, list]:

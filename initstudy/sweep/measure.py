@@ -13,7 +13,7 @@ import torch
 from initstudy import memory
 from initstudy.config import Plain, Run
 from initstudy.sweep import build
-from initstudy.sweep.pack import speed, steps
+from initstudy.sweep.pack import speed, steps, warm_up
 from initstudy.sweep.plan import Pack, Size, alike, signature, split, suited
 from initstudy.sweep.planner import WORTH_MEASURING, Choice, Memory, Rate, choose
 from initstudy.sweep.trainers import Pool
@@ -70,6 +70,9 @@ class Planner:
             sizes: Of the runs that are to train, by run id.
         """
         groups = [group for group in alike(runs) if any(run.id in sizes for run in group)]
+        if self.pool is not None and self.device.type == "cpu":
+            for group in groups:
+                warm_up(group[0])
         taking = {id(group): self._rough_seconds(group, _size(group, sizes)) for group in groups}
         for group in sorted(groups, key=lambda group: -taking[id(group)]):
             choice = self._choose(group, _size(group, sizes), taking[id(group)])

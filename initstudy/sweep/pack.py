@@ -119,25 +119,15 @@ def train_pack(
                     yield replace(row, member=index)
 
 
+def warm_up(run: Run) -> None:
+    """Takes a step, so that what steps of such runs load is there for forks as well."""
+    training = _trial(Pack("", (run,)), torch.device("cpu"))
+    training.advance(*training.batches(0, training.members))
+
+
 def speed(pack: Pack, device: torch.device) -> float:
     """Member-steps a second, from a few steps of the model's default initialization."""
-    data = build.dataset(pack.runs[0].config)
-    architecture = build.model(pack.runs[0].config, data).train()
-    way = _way(architecture, data, len(pack.runs))
-    # At a rate at which nothing can diverge.
-    configs = [
-        {**run.config, "optimizer": {**run.config["optimizer"], "lr": 1e-6}} for run in pack.runs
-    ]
-    values = {name: p.detach().clone() for name, p in architecture.named_parameters()}
-    stack = way.stack(architecture, [values] * len(pack.runs), device)
-    training = Training(
-        stack,
-        _optimizer(configs, stack, architecture),
-        Batches(data.to(device), [c["seed"] for c in configs], configs[0]["batch_size"]),
-        lambda: iter(()),
-        [],
-        Schedule(sys.maxsize, sys.maxsize, sys.maxsize, Probes("off")),
-    )
+    training = _trial(pack, device)
     spent: list[float] = []
     for step in itertools.count():
         begun = time.perf_counter()
@@ -151,6 +141,26 @@ def speed(pack: Pack, device: torch.device) -> float:
             break
     # The median, since what disturbs a step only ever makes it longer.
     return len(pack.runs) / statistics.median(timed or spent)
+
+
+def _trial(pack: Pack, device: torch.device) -> Training:
+    """The training of a pack, at a rate at which nothing can diverge."""
+    data = build.dataset(pack.runs[0].config)
+    architecture = build.model(pack.runs[0].config, data).train()
+    way = _way(architecture, data, len(pack.runs))
+    configs = [
+        {**run.config, "optimizer": {**run.config["optimizer"], "lr": 1e-6}} for run in pack.runs
+    ]
+    values = {name: p.detach().clone() for name, p in architecture.named_parameters()}
+    stack = way.stack(architecture, [values] * len(pack.runs), device)
+    return Training(
+        stack,
+        _optimizer(configs, stack, architecture),
+        Batches(data.to(device), [c["seed"] for c in configs], configs[0]["batch_size"]),
+        lambda: iter(()),
+        [],
+        Schedule(sys.maxsize, sys.maxsize, sys.maxsize, Probes("off")),
+    )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from initstudy import __version__
-from initstudy.files import write_atomically
+from initstudy.files import cache, write_atomically
 
 # Seconds of training from which on a better plan is worth a measurement, and the part of them that
 # measurements may take.
@@ -175,12 +174,6 @@ class Memory:
         except (OSError, ValueError):
             return {}
         return known if isinstance(known, dict) else {}
-
-
-def cache() -> Path:
-    """The user's folder of what can be made anew (XDG Base Directory Specification)."""
-    given = os.environ.get("XDG_CACHE_HOME")
-    return (Path(given) if given else Path.home() / ".cache") / "initstudy"
 
 
 def _processor() -> str:

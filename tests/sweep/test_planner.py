@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from initstudy.files import cache
 from initstudy.sweep.planner import (
     NOTICEABLE,
     SHARE_FOR_MEASURING,
     Memory,
-    cache,
     choose,
     sizes,
 )

@@ -1,0 +1,334 @@
+"""The compiled step is the step of plain PyTorch, for every member, whatever its neighbours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from threadpoolctl import threadpool_info
+from torch import nn
+
+from initstudy.ensemble import SGD, Adam, AdamW, Probes, Schedule, Stack, find_layers, train
+from initstudy.ensemble import probes as statistics
+from initstudy.ensemble.batched import stages
+from initstudy.ensemble.compiled import Program, jit, program
+from initstudy.ensemble.compiled.blas import one_thread
+from initstudy.ensemble.forward import differentiate
+from initstudy.ensemble.stepper import Stepper
+
+STEPS, MEMBERS, BATCH, INPUTS, CLASSES = 12, 6, 10, 12, 5
+MODELS = {
+    "mlp": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(INPUTS, 9), nn.ReLU(), nn.Linear(9, 7), nn.ReLU(),
+        nn.Linear(7, CLASSES),
+    ),
+    "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(INPUTS, CLASSES)),
+    "no-bias": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(INPUTS, 17, bias=False), nn.ReLU(),
+        nn.Linear(17, CLASSES, bias=False),
+    ),
+    "deep-linear": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(INPUTS, 4), nn.Identity(), nn.Linear(4, 3), nn.Linear(3, CLASSES)
+    ),
+    "one-unit": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(INPUTS, 1), nn.ReLU(), nn.Linear(1, CLASSES)
+    ),
+}  # fmt: skip
+# Of a member: learning rate, weight decay, momentum.
+RATES = [(0.02 * (k + 1), 0.01 * k, 0.15 * k) for k in range(MEMBERS)]
+OPTIMIZERS = {
+    "sgd": (
+        lambda p, lr, decay, _: SGD(p, lr=lr, weight_decay=decay),
+        lambda p, lr, decay, _: torch.optim.SGD(p, lr, weight_decay=decay),
+    ),
+    "momentum": (
+        lambda p, lr, decay, mu: SGD(p, lr=lr, weight_decay=decay, momentum=mu),
+        lambda p, lr, decay, mu: torch.optim.SGD(p, lr, momentum=mu, weight_decay=decay),
+    ),
+    "nesterov": (
+        lambda p, lr, decay, _: SGD(p, lr=lr, weight_decay=decay, momentum=0.8, nesterov=True),
+        lambda p, lr, decay, _: torch.optim.SGD(
+            p, lr, momentum=0.8, nesterov=True, weight_decay=decay
+        ),
+    ),
+    "adam": (
+        lambda p, lr, decay, _: Adam(p, lr=lr, weight_decay=decay, betas=(0.8, 0.99), eps=1e-3),
+        lambda p, lr, decay, _: torch.optim.Adam(
+            p, lr, betas=(0.8, 0.99), eps=1e-3, weight_decay=decay
+        ),
+    ),
+    "adamw": (
+        lambda p, lr, decay, _: AdamW(p, lr=lr, weight_decay=decay, eps=1e-3),
+        lambda p, lr, decay, _: torch.optim.AdamW(p, lr, eps=1e-3, weight_decay=decay),
+    ),
+}
+
+
+def drawn(make, size=MEMBERS):
+    models = []
+    for seed in range(size):
+        torch.manual_seed(seed)
+        models.append(make())
+    return models
+
+
+def data(groups, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(STEPS, groups, BATCH, 1, 3, INPUTS // 3, generator=generator)
+    return x, torch.randint(CLASSES, (STEPS, groups, BATCH), generator=generator)
+
+
+def stacked(make, models):
+    members = [{n: p.detach().clone() for n, p in m.named_parameters()} for m in models]
+    model = make()
+    example = torch.zeros(2, 1, 3, INPUTS // 3, dtype=next(model.parameters()).dtype)
+    return Stack(model, members, stages=stages(model, example))
+
+
+def stepper_of(make, models, optimizer="momentum", rates=RATES):
+    stack = stacked(make, models)
+    lr, decay, momentum = (list(values) for values in zip(*rates[: len(models)], strict=True))
+    made = OPTIMIZERS[optimizer][0](list(stack.params.values()), lr, decay, momentum)
+    return Stepper(stack, made)
+
+
+def compiled(*args, **kwargs):
+    found = program(stepper_of(*args, **kwargs))
+    assert isinstance(found, Program)
+    return found
+
+
+def values_of(step):
+    stack = step.stepper.stack
+    return [stack.member(k) for k in range(stack.size)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("groups", [1, 3, MEMBERS])
+def test_members_train_like_plain_models_with_torchs_optimizers(make, groups, optimizer):
+    models = drawn(make)
+    step = compiled(make, models, optimizer)
+    optimizers = [
+        OPTIMIZERS[optimizer][1](m.parameters(), *r) for m, r in zip(models, RATES, strict=True)
+    ]
+    x, y = data(groups)
+    for t in range(STEPS):
+        losses, hits = step(x[t], y[t])
+        for k, (model, optim) in enumerate(zip(models, optimizers, strict=True)):
+            group = k * groups // MEMBERS
+            logits = model(x[t, group])
+            loss = F.cross_entropy(logits, y[t, group])
+            optim.zero_grad()
+            loss.backward()
+            optim.step()
+            assert losses[k].item() == pytest.approx(loss.item(), rel=2e-5)
+            assert hits[k] == (logits.argmax(1) == y[t, group]).float().mean()
+    for found, model in zip(values_of(step), models, strict=True):
+        for name, param in model.named_parameters():
+            torch.testing.assert_close(found[name], param.detach(), rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_a_member_is_the_same_to_the_last_bit_alone_and_in_any_pack(optimizer):
+    make = MODELS["mlp"]
+    models = drawn(make)
+    x, y = data(1)
+    together = compiled(make, models, optimizer)
+    found = [together(x[t], y[t])[0] for t in range(STEPS)]
+    for k, model in enumerate(models):
+        alone = compiled(make, [model], optimizer, RATES[k:])
+        for t in range(STEPS):
+            assert alone(x[t], y[t])[0] == found[t][k]
+        for name, value in values_of(alone)[0].items():
+            assert torch.equal(value, together.stepper.stack.member(k)[name])
+
+
+def test_members_shared_out_to_threads_are_the_same_to_the_last_bit():
+    make = MODELS["mlp"]
+    x, y = data(2)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            step = compiled(make, drawn(make))
+            found.append([step(x[t], y[t]) for t in range(STEPS)])
+            assert len(step.scratch) == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for one, other in zip(*found, strict=True)
+               for a, b in zip(one, other, strict=True))  # fmt: skip
+
+
+def test_a_member_that_diverges_is_frozen_as_it_was_and_touches_nobody():
+    make = MODELS["mlp"]
+    models = drawn(make)
+    x, y = data(1)
+    whole = compiled(make, models)
+    with torch.no_grad():
+        models[2][1].weight.mul_(1e30)
+        models[2][3].weight.mul_(1e30)
+    step = compiled(make, models)
+    frozen = step.stepper.stack.member(2)
+    for t in range(STEPS):
+        expected, _ = whole(x[t], y[t])
+        losses, hits = step(x[t], y[t])
+        assert not losses[2].isfinite()
+        assert hits[2] == 0
+        others = [0, 1, 3, 4, 5]
+        assert torch.equal(losses[others], expected[others])
+    assert step.stepper.alive.tolist() == [True, True, False, True, True, True]
+    assert step.stepper.diverged_at.tolist() == [-1, -1, 0, -1, -1, -1]
+    assert step.stepper.number == STEPS
+    for name, value in step.stepper.stack.member(2).items():
+        assert torch.equal(value, frozen[name])
+
+
+@pytest.mark.parametrize("broken", [None, "large", "nan", "dead"])
+@pytest.mark.parametrize("updating", [True, False])
+def test_what_is_watched_is_what_the_probes_measure(broken, updating):
+    make = MODELS["mlp"]
+    models = drawn(make)
+    with torch.no_grad():
+        if broken == "large":
+            models[1][3].weight.mul_(3e38)
+        if broken == "nan":
+            models[1][3].bias[0] = torch.nan
+        if broken == "dead":
+            models[1][1].bias.fill_(-100)
+    x, y = data(3)
+    layers = find_layers(make(), x[0, 0])
+    step, plain = compiled(make, models), stepper_of(make, models)
+    assert step.can_watch(layers)
+    params = {name: p.detach() for name, p in plain.stack.params.items()}
+    seen = differentiate(plain.stack, x[0], y[0], layers)
+    expected = statistics.measure(
+        layers, seen.outputs, seen.output_grads, params,
+        dict(zip(params, seen.grads, strict=True)), full=False,
+    )  # fmt: skip
+    before = {name: param.clone() for name, param in params.items()}
+    if updating:
+        plain.update(seen, {})
+    expected |= statistics.update_ratios(layers, before, params, expected)
+    losses, hits, found = step.watched(x[0], y[0], layers, updating=updating)
+    torch.testing.assert_close(losses, seen.loss, equal_nan=True)
+    torch.testing.assert_close(hits, seen.hits)
+    assert found.keys() == expected.keys()
+    for key in expected:
+        torch.testing.assert_close(
+            found[key], expected[key], rtol=1e-4, atol=1e-7, equal_nan=True, msg=key
+        )
+    if not updating:
+        assert step.stepper.number == 0
+        assert step.stepper.alive.all()
+        now = {n: p.detach() for n, p in step.stepper.stack.params.items()}
+        torch.testing.assert_close(now, before, rtol=0, atol=0, equal_nan=True)
+
+
+def test_training_takes_the_compiled_step_and_probes_change_no_result(monkeypatch):
+    make = MODELS["mlp"]
+    x, y = data(1)
+    calls = []
+    run = Program._run
+    monkeypatch.setattr(
+        Program, "_run", lambda self, *a, **k: calls.append(k["updating"]) or run(self, *a, **k)
+    )
+    losses = {}
+    for preset in ("off", "basic"):
+        stepper = stepper_of(make, drawn(make))
+        rows = train(
+            stepper.stack, stepper.optimizer, lambda t, _: (x[t], y[t]),
+            lambda: iter([(x[0, 0], y[0, 0])]), find_layers(make(), x[0, 0]),
+            Schedule(STEPS - 1, 1, STEPS, Probes(preset, 3)),
+        )  # fmt: skip
+        losses[preset] = [row.values["train/loss"] for row in rows if "train/loss" in row.values]
+    assert losses["off"] == losses["basic"]
+    # One step more, to look at the last state without an update.
+    assert calls == [True] * (STEPS - 1) + [True] * (STEPS - 1) + [False]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(INPUTS, 4), nn.Tanh(), nn.Linear(4, CLASSES)),
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(4, CLASSES)),
+        lambda: nn.Sequential(nn.Flatten(), nn.LayerNorm(INPUTS), nn.Linear(INPUTS, CLASSES)),
+        lambda: nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(INPUTS, CLASSES)),
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(INPUTS, CLASSES), nn.ReLU()),
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(INPUTS, CLASSES)).double(),
+    ],
+    ids=["tanh", "conv", "layer-norm", "relu-first", "relu-last", "double"],
+)
+def test_other_models_have_none(make):
+    assert program(stepper_of(make, drawn(make))) is None
+
+
+def test_a_label_beyond_the_classes_is_an_error():
+    step = compiled(MODELS["mlp"], drawn(MODELS["mlp"]))
+    x, y = data(1)
+    with pytest.raises(IndexError, match="label"):
+        step(x[0], torch.full_like(y[0], CLASSES))
+
+
+def test_matrix_products_have_one_thread_inside_and_the_old_ones_after():
+    def threads():
+        return {i["filepath"]: i["num_threads"] for i in threadpool_info() if "torch" not in
+                i["filepath"] and i["user_api"] == "blas"}  # fmt: skip
+
+    before = threads()
+    with one_thread():
+        inside = threads()
+    assert set(inside.values()) == {1}
+    assert {path: count for path, count in threads().items() if path in before} == before
+
+
+USED = """
+import torch, sys
+from torch import nn
+from initstudy.ensemble import SGD, Stack
+from initstudy.ensemble.batched import stages
+from initstudy.ensemble.compiled import program
+from initstudy.ensemble.stepper import Stepper
+model = nn.Sequential(nn.Linear(2, 2))
+stack = Stack(model, [dict(model.named_parameters())], stages=stages(model, torch.zeros(2, 2)))
+step = program(Stepper(stack, SGD(list(stack.params.values()), lr=0.1)))
+print(step(torch.ones(1, 3, 2), torch.zeros(1, 3, dtype=torch.long))[0].isfinite().all().item())
+print(sum(step.step.stats.cache_hits.values()))
+"""
+
+
+def used(**environment):
+    done = subprocess.run(
+        [sys.executable, "-c", USED], capture_output=True, text=True, env=environment, check=True
+    )
+    return done.stdout.split()
+
+
+def test_the_code_is_compiled_once_on_a_machine():
+    environment = {k: os.environ[k] for k in ("HOME", "XDG_CACHE_HOME") if k in os.environ}
+    used(**environment)
+    assert used(**environment) == ["True", "1"]
+
+
+def test_without_a_place_to_keep_it_the_code_is_compiled_all_the_same(tmp_path):
+    taken = tmp_path / "a file"
+    taken.touch()
+    assert used(XDG_CACHE_HOME=str(taken))[0] == "True"
+
+
+def test_code_is_kept_apart_for_other_sources(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = tmp_path / "jit.py"
+    source.write_text("one")
+    monkeypatch.setattr(jit, "__file__", str(source))
+    folders = set()
+    for text in ("one", "two", "one"):
+        source.write_text(text)
+        jit.kept(lambda x: x + 1)(1)
+        folders = set((tmp_path / "initstudy").iterdir())
+    assert len(folders) == 2
