@@ -104,12 +104,13 @@ def choose(
                 best, place = candidate, place + way
         return best
 
-    widths = [workers] if workers else sorted({1, min(cores, runs)})
+    # First side by side, where all that surrounds the steps is shared out as well.
+    widths = [workers] if workers else sorted({1, min(cores, runs)}, reverse=True)
     if pack_size is not None:
         plans = [(min(pack_size, runs), width) for width in widths]
     else:
         plans = [climb(width, max(1, min(guess, -(-runs // width), most))) for width in widths]
-        plans.append((1, widths[-1]))
+        plans.append((1, widths[0]))
     if len(set(plans)) > 1 and clock() - begun < SHARE_FOR_MEASURING * min(map(seconds, plans)):
         # Once more each, since what disturbs a trial only ever makes it slower.
         for plan in set(plans):
