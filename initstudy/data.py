@@ -127,6 +127,11 @@ class Batches:
         return torch.stack([self._shuffled[seed] for seed in seeds])
 
 
+def batches_apart(seeds: Sequence[int]) -> int:
+    """How many batches a step fetches for members of these seeds; fewer, where they share them."""
+    return len(_groups(seeds))
+
+
 def _take(values: Tensor, rows: Int[Tensor, "batches groups batch"]) -> Tensor:
     """`values[rows]`, several times as fast."""
     return values.index_select(0, rows.flatten()).unflatten(0, rows.shape)

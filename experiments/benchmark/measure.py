@@ -38,6 +38,8 @@ CONTENDERS = {
     WANDB: ["command", "--tracking=offline"],
     BOTH: ["command", "--probes=basic", "--tracking=offline"],
 }
+# Once more in each repetition: what they differ by is smaller than what a machine varies by.
+AGAIN = (OURS, BASIC, WANDB, BOTH)
 # Not a contender, but measured in turn with them.
 MACHINE = "machine"
 # Runs end apart as sums in another order do; a contender that did other work ends elsewhere.
@@ -73,7 +75,7 @@ def measure(task: str, size: Size, repeats: int) -> dict[str, list[Result]]:
     """Every contender's results on a task, a repetition each."""
     found: dict[str, list[Result]] = {name: [] for name in (MACHINE, *CONTENDERS)}
     for repeat in range(repeats):
-        for name in found:
+        for name in (*found, *AGAIN):
             script, *options = CONTENDERS.get(name, [MACHINE])
             asked = [*options, *_settled(name, found), *size.arguments(task)]
             told = run(script, asked)

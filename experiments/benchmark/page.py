@@ -17,7 +17,8 @@ MEASURED = """\
 What is measured: {runs} runs ({stds} standard deviations between {lowest:g} and {highest:g}, where
 none diverges, by {seeds} seeds), SGD with momentum {momentum:g}, float32. Every contender is a
 process of its own, starts from the same initial weights and trains on the same batches; each
-repetition runs all of them in turn. Timed is training alone, as steps of one run a second over all
+repetition runs all of them in turn, and initstudy with and without basic probes and W&B twice,
+since they differ by less than a machine does from minute to minute. Timed is training alone, as steps of one run a second over all
 runs: building the models and drawing their weights, all steps, the work between runs, evaluations
 on the test set (of MNIST its first {tests} images); no process start, imports or compilation.
 initstudy's numbers are those that the command prints, which hold the reading of the data as well;

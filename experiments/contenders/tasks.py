@@ -58,13 +58,13 @@ WIDE = {"depth": 2, "width": 256}
 CHANNELS = {"channels": [16, 32]}
 TASKS = {
     "mlp_digits": Task(
-        "MLP 64-64-64-10, digits, batch 64", "digits", "mlp", MLP, 64, 1200, 100, NARROW
+        "MLP 64-64-64-10, digits, batch 64", "digits", "mlp", MLP, 64, 2400, 100, NARROW
     ),
     "mlp_mnist": Task(
-        "MLP 784-64-64-10, MNIST, batch 64", "mnist", "mlp", MLP, 64, 400, 200, NARROW
+        "MLP 784-64-64-10, MNIST, batch 64", "mnist", "mlp", MLP, 64, 1000, 200, NARROW
     ),
     "mlp_mnist_wide": Task(
-        "MLP 784-256-256-10, MNIST, batch 128", "mnist", "mlp", MLP, 128, 100, 100, WIDE
+        "MLP 784-256-256-10, MNIST, batch 128", "mnist", "mlp", MLP, 128, 300, 100, WIDE
     ),
     "cnn_digits": Task(
         "CNN 16, 32 channels, digits, batch 64", "digits", "cnn", CNN, 64, 200, 100, CHANNELS

@@ -12,6 +12,7 @@ import torch
 
 from initstudy import memory
 from initstudy.config import Plain, Run
+from initstudy.data import batches_apart
 from initstudy.sweep import build
 from initstudy.sweep.pack import speed, steps, warm_up
 from initstudy.sweep.plan import Pack, Size, alike, signature, split, suited
@@ -117,7 +118,9 @@ class Planner:
         def rate(size: int, workers: int) -> float:
             if f"{workers}x{size}" in known:
                 return known[f"{workers}x{size}"]
-            pack = Pack("", tuple(split(group, size)[0]))
+            # What takes the longest decides when all are done: the one with the most batches.
+            part = max(split(group, size), key=lambda part: batches_apart(_seeds(part)))
+            pack = Pack("", tuple(part))
             try:
                 if workers == 1:
                     return speed(pack, self.device)
@@ -158,6 +161,10 @@ class Planner:
 
 def _size(group: Sequence[Run], sizes: Mapping[str, Size]) -> Size:
     return next(sizes[run.id] for run in group if run.id in sizes)
+
+
+def _seeds(runs: Sequence[Run]) -> list[int]:
+    return [run.config["seed"] for run in runs]
 
 
 def _key(group: Sequence[Run]) -> str:

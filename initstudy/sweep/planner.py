@@ -22,7 +22,7 @@ from initstudy.files import cache, write_atomically
 WORTH_MEASURING = 2.0
 SHARE_FOR_MEASURING = 0.1
 # What a pack costs before its first step and after its last: models, kernels, files.
-SECONDS_A_PACK = 0.03
+SECONDS_A_PACK = 0.05
 # What another plan has to gain, so that noise does not choose.
 NOTICEABLE = 1.05
 
