@@ -164,9 +164,17 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(tmp_path):
         import altair, polars, scipy.special, torch, torchvision
         import initstudy.__main__, initstudy.entry, initstudy.command
         import initstudy.data, initstudy.sweep.execute
+        from initstudy.ensemble import SGD, Stack
+        from initstudy.ensemble.batched import stages
+        from initstudy.ensemble.compiled import program
+        from initstudy.ensemble.stepper import Stepper
         torch.set_num_threads(1)
         torch.ones(64, 64) @ torch.ones(64, 64)
         polars.DataFrame({"a": [1]}).write_parquet("warm")
+        model = torch.nn.Sequential(torch.nn.Linear(1, 2))
+        stack = Stack(model, [dict(model.named_parameters())], stages=stages(model, torch.ones(2, 1)))
+        step = program(Stepper(stack, SGD(list(stack.params.values()), lr=0.1)))
+        step(torch.ones(1, 2, 1), torch.zeros(1, 2, dtype=torch.long))
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         limit = used + 450 * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

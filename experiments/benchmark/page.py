@@ -18,13 +18,14 @@ What is measured: {runs} runs ({stds} standard deviations between {lowest:g} and
 none diverges, by {seeds} seeds), SGD with momentum {momentum:g}, float32. Every contender is a
 process of its own, starts from the same initial weights and trains on the same batches; each
 repetition runs all of them in turn, and initstudy with and without basic probes and W&B twice,
-since they differ by less than a machine does from minute to minute. Timed is training alone, as steps of one run a second over all
-runs: building the models and drawing their weights, all steps, the work between runs, evaluations
-on the test set (of MNIST its first {tests} images); no process start, imports or compilation.
-initstudy's numbers are those that the command prints, which hold the reading of the data as well;
-it also records the training accuracy and looks at every step for divergence, which no other does.
-"same losses": the largest relative distance of a run's final training loss from the plain loop's;
-a contender beyond {tolerance:.0%} has not done the same work, and is marked.
+since they differ by less than a machine does from minute to minute. Timed is training alone, as
+steps of one run a second over all runs: building the models and drawing their weights, all steps,
+the work between runs, evaluations on the test set (of MNIST its first {tests} images); no process
+start, imports or compilation. initstudy's numbers are those that the command prints, which hold the
+reading of the data as well; it also records the training accuracy and looks at every step for
+divergence, which no other does. "same losses": the largest relative distance of a run's final
+training loss from the plain loop's; a contender beyond {tolerance:.0%} has not done the same work,
+and is marked.
 
 - plain loop: one run after another, data in memory, `torch.optim.SGD`, as many threads as a short
   trial finds fastest. DataLoader: the same, fed an example at a time. Hydra -m: the same as a Hydra

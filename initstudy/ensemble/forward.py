@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 from initstudy.ensemble.layers import Layer
 from initstudy.ensemble.loss import cross_entropy, score
 from initstudy.ensemble.stack import Stack, Tensors
+
+Scores = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -88,23 +90,35 @@ def _by_autograd(stack: Stack, x: Tensor, y: Tensor, layers: Sequence[Layer]) ->
 
 
 @torch.no_grad()
-def evaluate(stack: Stack, test: Iterator[tuple[Tensor, Tensor]]) -> Tensors:
-    """Each member's mean loss and accuracy over a whole test set, in evaluation mode."""
+def evaluate(
+    stack: Stack, test: Iterator[tuple[Tensor, Tensor]], scores: Scores | None = None
+) -> Tensors:
+    """Each member's mean loss and accuracy over a whole test set, in evaluation mode.
+
+    Args:
+        stack: The members.
+        test: The test set in chunks.
+        scores: Gives each member's loss and accuracy on a chunk, where the stack itself shall not.
+    """
     loss = torch.zeros(stack.size, device=stack.device, dtype=torch.float64)
     hits = torch.zeros_like(loss)
     count = 0
     stack.train(False)
     for x, y in test:
-        if stack.chain is not None:
-            logits = stack.chain.forward(x[None], stack.tensors)
-        else:
-            logits = stack(_each(x[None], stack.size))[0].mT
-        losses, right = score(logits, y[None])
+        losses, right = scores(x, y) if scores else _scores(stack, x, y)
         loss += losses.double() * len(y)
         hits += right.double() * len(y)
         count += len(y)
     stack.train(True)
     return {"test/loss": loss / count, "test/accuracy": hits / count}
+
+
+def _scores(stack: Stack, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    if stack.chain is not None:
+        logits = stack.chain.forward(x[None], stack.tensors)
+    else:
+        logits = stack(_each(x[None], stack.size))[0].mT
+    return score(logits, y[None])
 
 
 def _each(groups: Tensor, members: int) -> Tensor:

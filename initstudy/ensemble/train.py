@@ -119,7 +119,7 @@ class Training:
             # A row describes the state after `step` updates and the minibatches that led there.
             values = self._averages() if schedule.row_due(step) and step > 0 else {}
             if schedule.eval_due(step):
-                values |= evaluate(self.stack, self.test())
+                values |= self._evaluated()
             probing = schedule.probes.due(step, schedule.last(step))
             measured = self._probed_step(step) if probing else {}
             if not probing and not schedule.last(step):
@@ -142,6 +142,11 @@ class Training:
     def _keep(self, place: int) -> None:
         if self.schedule.keep_weights:
             self.weights[self.members[place]] = self.stack.member(place)
+
+    def _evaluated(self) -> Tensors:
+        """Loss and accuracy on the test set."""
+        scores = self.advance.scores if isinstance(self.advance, Program) else None
+        return evaluate(self.stack, self.test(), scores)
 
     def _probed_step(self, step: int) -> Tensors:
         """A step that measures the layers; after the last update it only measures."""

@@ -158,7 +158,7 @@ def test_members_shared_out_to_threads_are_the_same_to_the_last_bit():
             torch.set_num_threads(threads)
             step = compiled(make, drawn(make))
             found.append([step(x[t], y[t]) for t in range(STEPS)])
-            assert len(step.scratch) == threads
+            assert len(step.scratch[BATCH]) == threads
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for one, other in zip(*found, strict=True)
@@ -230,6 +230,20 @@ def test_what_is_watched_is_what_the_probes_measure(broken, updating):
         torch.testing.assert_close(now, before, rtol=0, atol=0, equal_nan=True)
 
 
+def test_scores_are_those_of_plain_models():
+    make = MODELS["mlp"]
+    models = drawn(make)
+    step = compiled(make, models)
+    x, y = data(1)
+    for chunk in (slice(None), slice(0, 3)):
+        losses, hits = step.scores(x[0, 0, chunk], y[0, 0, chunk])
+        for k, model in enumerate(models):
+            logits = model(x[0, 0, chunk])
+            expected = F.cross_entropy(logits, y[0, 0, chunk]).item()
+            assert losses[k].item() == pytest.approx(expected, rel=1e-5)
+            assert hits[k] == (logits.argmax(1) == y[0, 0, chunk]).float().mean()
+
+
 def test_training_takes_the_compiled_step_and_probes_change_no_result(monkeypatch):
     make = MODELS["mlp"]
     x, y = data(1)
@@ -298,7 +312,7 @@ model = nn.Sequential(nn.Linear(2, 2))
 stack = Stack(model, [dict(model.named_parameters())], stages=stages(model, torch.zeros(2, 2)))
 step = program(Stepper(stack, SGD(list(stack.params.values()), lr=0.1)))
 print(step(torch.ones(1, 3, 2), torch.zeros(1, 3, dtype=torch.long))[0].isfinite().all().item())
-print(sum(step.step.stats.cache_hits.values()))
+print(sum(step.kernels.step.stats.cache_hits.values()))
 """
 
 

@@ -30,7 +30,10 @@ def kept(function: Callable[..., Any]) -> Callable[..., Any]:
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     config: Any = numba.config
     before = config.CACHE_DIR
-    config.CACHE_DIR = str(cache() / f"compiled-{digest[:12]}")
+    folder = cache() / f"compiled-{digest[:12]}"
+    if not folder.exists():
+        log.info("compiling the training step of linear layers, once on this machine")
+    config.CACHE_DIR = str(folder)
     try:
         return numba.njit(**_options, cache=True)(function)
     except RuntimeError as error:

@@ -85,6 +85,44 @@ def step(
             _backward(x[group], member, layers, rule, members, scratch, seen, updating and finite)
 
 
+@kept
+def evaluate(
+    x: Float[Array, "batch inputs"],
+    y: Int[Array, " batch"],
+    begin: int,
+    end: int,
+    layers: Layers,
+    params: Float[Array, " values"],
+    scratch: Scratch,
+    losses: Float[Array, " members"],
+    hits: Float[Array, " members"],
+) -> None:
+    """Losses and accuracies of the members from `begin` up to `end` on inputs that all share.
+
+    Args:
+        x: The inputs.
+        y: Their labels.
+        begin: The first member.
+        end: The one after the last.
+        layers: The model.
+        params: Of the whole pack.
+        scratch: Used by nobody else meanwhile.
+        losses: Takes each member's mean cross-entropy.
+        hits: Takes its accuracy.
+
+    Raises:
+        IndexError: A label is none of the model's classes.
+    """
+    batch, inputs = x.shape
+    turned = scratch.inputs[: inputs * batch].reshape(inputs, batch)
+    _turn(x, turned)
+    nothing = np.empty((0, 0))
+    for member in range(begin, end):
+        logits = _forward(turned, member, layers, params, scratch, nothing)
+        slopes = scratch.slopes[0, : logits.size].reshape(batch, len(logits))
+        losses[member], hits[member] = _cross_entropy(logits, y, slopes)
+
+
 @part
 def _forward(
     turned: Float[Array, "inputs batch"],

@@ -89,7 +89,7 @@ def members_of(stepper: Stepper) -> Members:
     return Members(*(tensor.contiguous().numpy() for tensor in tensors))
 
 
-def scratch(layers: Layers, batch: int) -> Scratch:
+def room_for(layers: Layers, batch: int) -> Scratch:
     """Room for a step on batches of this size."""
     inputs, outputs = layers.sizes.T
     widest, largest = batch * outputs.max(), (inputs * outputs).max()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,8 +16,8 @@ from initstudy.ensemble.compiled.layout import (
     layers_of,
     linear_layers,
     members_of,
+    room_for,
     rule_of,
-    scratch,
 )
 from initstudy.ensemble.flat import whole
 from initstudy.ensemble.layers import Layer
@@ -54,14 +54,14 @@ class Program:
         # Here, since it takes half a second: not everybody needs it.
         from initstudy.ensemble.compiled import kernels, statistics
 
-        self.step = kernels.step
+        self.kernels = kernels
         self.statistics = statistics.NAMES
         self.stepper = stepper
         self.layers = layers_of(stepper)
         self.rule = rule_of(stepper.optimizer)
         self.members = members_of(stepper)
-        self.scratch: list[Scratch] = []
-        self.batch = 0
+        # By the size of the batch, one for each thread.
+        self.scratch: dict[int, list[Scratch]] = {}
 
     def __call__(
         self, x: Float[Tensor, "groups batch ..."], y: Int[Tensor, "groups batch"]
@@ -71,7 +71,7 @@ class Program:
         Raises:
             IndexError: A label is none of the model's classes.
         """
-        return self._run(x, y, torch.empty(0, 0, 0), updating=True)
+        return self._run(x, y, torch.empty(0, 0, 0, dtype=torch.float64), updating=True)
 
     def can_watch(self, layers: Sequence[Layer]) -> bool:
         """Whether `watched` measures just these layers."""
@@ -107,41 +107,57 @@ class Program:
         }
         return losses, hits, measured
 
+    def scores(
+        self, x: Float[Tensor, "batch ..."], y: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, " members"], Float[Tensor, " members"]]:
+        """Each member's loss and accuracy on inputs that all share.
+
+        Raises:
+            IndexError: A label is none of the model's classes.
+        """
+        inputs, labels = x.flatten(1).contiguous().numpy(), y.contiguous().numpy()
+
+        def share(begin: int, end: int, *room: Any) -> None:
+            params = self.members.params
+            self.kernels.evaluate(inputs, labels, begin, end, self.layers, params, *room)
+
+        return self._share_out(share, len(x))
+
     def _run(
         self, x: Tensor, y: Tensor, watched: Tensor, *, updating: bool
     ) -> tuple[Tensor, Tensor]:
-        count = self.stepper.stack.size
-        losses, hits = torch.empty(count), torch.empty(count)
         inputs, labels = x.flatten(2).contiguous().numpy(), y.contiguous().numpy()
         number = int(self.stepper.number)
-        shares = min(torch.get_num_threads(), count)
-        self._reserve(shares, x.shape[1])
 
-        def share(i: int) -> None:
-            begin, end = count * i // shares, count * (i + 1) // shares
-            self.step(
-                inputs, labels, begin, end, number, self.layers, self.rule, self.members,
-                self.scratch[i], losses.numpy(), hits.numpy(), watched.numpy(), updating,
+        def share(begin: int, end: int, *room: Any) -> None:
+            self.kernels.step(
+                inputs, labels, begin, end, number, self.layers, self.rule, self.members, *room,
+                watched.numpy(), updating,
             )  # fmt: skip
 
-        with one_thread():
-            _side_by_side(share, shares)
+        found = self._share_out(share, x.shape[1])
         if updating:
             self.stepper.number.add_(1)
+        return found
+
+    def _share_out(self, share: Callable[..., None], batch: int) -> tuple[Tensor, Tensor]:
+        """Losses and accuracies, from shares of the members on all threads."""
+        count = self.stepper.stack.size
+        losses, hits = torch.empty(count), torch.empty(count)
+        shares = min(torch.get_num_threads(), count)
+        room = self.scratch.setdefault(batch, [])
+        room += [room_for(self.layers, batch) for _ in range(shares - len(room))]
+
+        def work(i: int) -> None:
+            begin, end = count * i // shares, count * (i + 1) // shares
+            share(begin, end, room[i], losses.numpy(), hits.numpy())
+
+        with one_thread():
+            if shares == 1:
+                work(0)
+            else:
+                list(_threads(shares).map(work, range(shares)))
         return losses, hits
-
-    def _reserve(self, shares: int, batch: int) -> None:
-        if batch != self.batch:
-            self.scratch, self.batch = [], batch
-        while len(self.scratch) < shares:
-            self.scratch.append(scratch(self.layers, batch))
-
-
-def _side_by_side(share: Callable[[int], None], shares: int) -> None:
-    if shares == 1:
-        share(0)
-    else:
-        list(_threads(shares).map(share, range(shares)))
 
 
 @cache
