@@ -14,11 +14,11 @@ from initstudy.files import cache
 
 log = logging.getLogger(__name__)
 
-_options: Any = {"nogil": True, "error_model": "numpy"}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 # What the others call; they compile it as a part of themselves.
-part = numba.njit(**_options)
+part = numba.njit(**_OPTIONS)
 # Likewise, where sums may be taken in another order, which lets them run side by side in registers.
-part_with_sums = numba.njit(**_options, fastmath={"reassoc"})
+part_with_sums = numba.njit(**_OPTIONS, fastmath={"reassoc"})
 
 
 def kept(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,7 +35,7 @@ def kept(function: Callable[..., Any]) -> Callable[..., Any]:
         log.info("compiling the training step of linear layers, once on this machine")
     config.CACHE_DIR = str(folder)
     try:
-        return numba.njit(**_options, cache=True)(function)
+        return numba.njit(**_OPTIONS, cache=True)(function)
     except RuntimeError as error:
         log.info("compiled code cannot be kept: %s", error)
         return part(function)

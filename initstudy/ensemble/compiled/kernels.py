@@ -149,7 +149,7 @@ def _forward(
         if layers.rectified[layer]:
             for i in range(outputs):
                 for j in range(batch):
-                    # Written so that what is no number stays so.
+                    # This way around, what is no number stays so.
                     output[i, j] = _ZERO if output[i, j] < _ZERO else output[i, j]
         if len(seen):
             statistics.of_activation(output, seen[layer])
@@ -224,9 +224,9 @@ def _backward(
         inputs, outputs = layers.sizes[layer]
         here = (last - layer) % 2
         slope = scratch.slopes[here, : batch * outputs].reshape(batch, outputs)
-        kept -= batch * inputs
         before = x
         if layer > 0:
+            kept -= batch * inputs
             before = scratch.activations[kept : kept + batch * inputs].reshape(batch, inputs)
         by_weight = scratch.by_weights[: outputs * inputs]
         np.dot(slope.T, before, by_weight.reshape(outputs, inputs))

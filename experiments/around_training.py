@@ -1,0 +1,97 @@
+"""What a study costs around its training: start-up, composing, planning, storing, the report.
+
+    pip install -e ".[throughput]"
+    python experiments/around_training.py                 # two minutes
+    python experiments/around_training.py --runs 100 --mirrored 10
+
+Runs of one step on the digits leave little else. Also measured is what mirroring to W&B, offline,
+adds to a run. Prints a table; what is to be reached stands beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from contenders.memory import Watch
+
+TO_FIRST_STEP, PLANNING, REPORT = 4.0, 10.0, 30.0
+STDS = "0.02,0.03,0.05,0.1,0.2"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10_000, help="a multiple of 5")
+    parser.add_argument("--mirrored", type=int, default=1_000, help="likewise, with W&B offline")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        show(given.runs, given.mirrored, measured(given.runs, given.mirrored, Path(folder)))
+
+
+def measured(runs: int, mirrored: int, folder: Path) -> dict[str, Mapping[str, float]]:
+    """Seconds and bytes of a study of one run, of many, and of those with and without W&B."""
+    return {
+        "one": study(folder / "one", 5, "off"),
+        "many": study(folder / "many", runs, "off"),
+        "alone": study(folder / "alone", mirrored, "off"),
+        "mirrored": study(folder / "mirrored", mirrored, "offline"),
+    }
+
+
+def study(directory: Path, runs: int, tracking: str) -> dict[str, float]:
+    """One command; the parts of its time that it notes itself, and what it leaves."""
+    command = [
+        sys.executable, "-m", "initstudy", "-m", f"init.std={STDS}", f"seed=range({runs // 5})",
+        "max_steps=1", f"tracking={tracking}", "by=init.std", f"dir={directory}", "device=cpu",
+    ]  # fmt: skip
+    begun = time.perf_counter()
+    with subprocess.Popen(command, cwd=directory.parent, stdout=subprocess.DEVNULL) as process:
+        watch = Watch(process.pid)
+        code = process.wait()
+    whole = time.perf_counter() - begun
+    peak = watch.end()
+    if code:
+        raise SystemExit(f"{' '.join(command)} left with code {code}")
+    noted = json.loads((directory / "study.json").read_text())["seconds"]
+    stored = sum(file.stat().st_size for file in (directory / "store").rglob("*"))
+    return {**noted, "whole": whole, "peak": peak, "stored": stored}
+
+
+def show(runs: int, mirrored: int, found: Mapping[str, Mapping[str, float]]) -> None:
+    """Prints the table."""
+    one, many = found["one"], found["many"]
+    wandb = found["mirrored"]["whole"] - found["alone"]["whole"]
+    planning = many["to_first_step"] - one["to_first_step"]
+    lines = [
+        ("from the command to the first step, five runs", one["to_first_step"], TO_FIRST_STEP),
+        (f"composing, checking and planning {runs:,} runs more", planning, PLANNING),
+        (f"their training, a step each, and the store: {runs:,} runs", many["training"], None),
+        (f"the report over {runs:,} runs", many["report"], REPORT),
+        (f"the whole command, {runs:,} runs", many["whole"], None),
+        (f"W&B offline, for {mirrored:,} runs", wandb, None),
+    ]
+    table = Table("what", "seconds", "a run, ms", "to be reached")
+    for what, seconds, most in lines:
+        count = mirrored if "W&B" in what else runs
+        share = "" if "five" in what else f"{1000 * seconds / count:.2f}"
+        verdict = (
+            "" if most is None else f"at most {most:g}: {'PASS' if seconds <= most else 'FAIL'}"
+        )
+        table.add_row(what, f"{seconds:.1f}", share, verdict)
+    console = Console()
+    console.print(table)
+    stored = many["stored"] / runs / 1024
+    console.print(f"memory at most {many['peak'] / 1e9:.2f} GB; {stored:.1f} KB a run in the store")
+
+
+if __name__ == "__main__":
+    main()
