@@ -72,8 +72,8 @@ class Planner:
         """
         groups = [group for group in alike(runs) if any(run.id in sizes for run in group)]
         if self.pool is not None and self.device.type == "cpu":
-            for group in groups:
-                warm_up(group[0])
+            # The same code serves all that have it.
+            any(warm_up(group[0]) for group in groups)
         taking = {id(group): self._rough_seconds(group, _size(group, sizes)) for group in groups}
         for group in sorted(groups, key=lambda group: -taking[id(group)]):
             choice = self._choose(group, _size(group, sizes), taking[id(group)])

@@ -30,6 +30,7 @@ from initstudy.ensemble import (
 )
 from initstudy.ensemble.batched import stages
 from initstudy.ensemble.batched.stage import Stage
+from initstudy.ensemble.compiled import Program
 from initstudy.ensemble.stack import Tensors
 from initstudy.ensemble.train import Training, Value
 from initstudy.sweep import build
@@ -119,10 +120,18 @@ def train_pack(
                     yield replace(row, member=index)
 
 
-def warm_up(run: Run) -> None:
-    """Takes a step, so that what steps of such runs load is there for forks as well."""
+def warm_up(run: Run) -> bool:
+    """Loads the compiled step, where such runs have it, so that forks find it there.
+
+    Of other runs no step is taken: a user's code may raise, or end the process.
+    """
     training = _trial(Pack("", (run,)), torch.device("cpu"))
-    training.advance(*training.batches(0, training.members))
+    if not isinstance(training.advance, Program):
+        return False
+    x, y = training.batches(0, training.members)
+    # Labels that every model has: that one has too few classes is for its training to tell.
+    training.advance(x, torch.zeros_like(y))
+    return True
 
 
 def speed(pack: Pack, device: torch.device) -> float:
