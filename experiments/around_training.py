@@ -38,11 +38,11 @@ def main() -> None:
 
 
 def measured(runs: int, mirrored: int, folder: Path) -> dict[str, Mapping[str, float]]:
-    """Seconds and bytes of a study of one run, of many, and of those with and without W&B."""
+    """Seconds and bytes of a study of five runs, of many, and of some with and without W&B."""
     # What is compiled once on a machine is no part of a study.
     study(folder / "first", 5, "off")
     return {
-        "one": study(folder / "one", 5, "off"),
+        "few": study(folder / "few", 5, "off"),
         "many": study(folder / "many", runs, "off"),
         "alone": study(folder / "alone", mirrored, "off"),
         "mirrored": study(folder / "mirrored", mirrored, "offline"),
@@ -70,11 +70,11 @@ def study(directory: Path, runs: int, tracking: str) -> dict[str, float]:
 
 def show(runs: int, mirrored: int, found: Mapping[str, Mapping[str, float]]) -> None:
     """Prints the table."""
-    one, many = found["one"], found["many"]
+    few, many = found["few"], found["many"]
     wandb = found["mirrored"]["whole"] - found["alone"]["whole"]
-    planning = many["to_first_step"] - one["to_first_step"]
+    planning = many["to_first_step"] - few["to_first_step"]
     lines = [
-        ("from the command to the first step, five runs", one["to_first_step"], TO_FIRST_STEP),
+        ("from the command to the first step, five runs", few["to_first_step"], TO_FIRST_STEP),
         (f"composing, checking and planning {runs:,} runs more", planning, PLANNING),
         (f"their training, a step each, and the store: {runs:,} runs", many["training"], None),
         (f"the report over {runs:,} runs", many["report"], REPORT),

@@ -1,8 +1,8 @@
 """How fast is it? Every way to train 42 runs, in turn: scripts, JAX, initstudy.
 
     pip install -e ".[throughput]"
-    python experiments/throughput.py                # digits; a quarter of an hour
-    python experiments/throughput.py --data PATH    # torchvision's MNIST as well; half an hour
+    python experiments/throughput.py                # digits; three quarters of an hour
+    python experiments/throughput.py --data PATH    # torchvision's MNIST as well; two hours
     python experiments/throughput.py --rows mlp_digits --scale 0.02 --repeats 1 --no-scaling
 
 It writes reports/throughput; the last one takes a minute, to see that it works. Also measured are
