@@ -30,7 +30,7 @@ def of_activation(values: Float[Array, "units batch"], into: Float[Array, " stat
     """Those of a layer's activation."""
     units, count = len(values), values.size
     mean = _sum(values.reshape(count)) / count
-    squares = _sum_of_squares(values.reshape(count)) / count
+    squares = _mean_square(values.reshape(count))
     largest, zeros, dead = np.float32(0), 0, 0
     for unit in range(units):
         size, nothing = _largest_and_zeros(values[unit])
@@ -49,7 +49,7 @@ def of_activation(values: Float[Array, "units batch"], into: Float[Array, " stat
 @part
 def of_gradient(values: Float[Array, " values"], into: Float[Array, " statistics"]) -> None:
     """Those of the gradient by its activation."""
-    squares = _sum_of_squares(values) / len(values)
+    squares = _mean_square(values)
     into[GRADIENT_RMS] = np.sqrt(squares)
     into[GRADIENT_NONFINITE] = _nonfinite(values, squares)
 
@@ -61,10 +61,10 @@ def of_weight(
     into: Float[Array, " statistics"],
 ) -> None:
     """Those of a layer's weights, and of the gradient by them; after `of_gradient`."""
-    squares = _sum_of_squares(gradient) / len(gradient)
+    squares = _mean_square(gradient)
     into[WEIGHT_GRADIENT_RMS] = np.sqrt(squares)
     into[GRADIENT_NONFINITE] += _nonfinite(gradient, squares)
-    into[WEIGHT_RMS] = np.sqrt(_sum_of_squares(weight) / len(weight))
+    into[WEIGHT_RMS] = np.sqrt(_mean_square(weight))
     into[UPDATE_RATIO] = 0.0
 
 
@@ -80,7 +80,7 @@ def of_update(
     """
     for i in range(len(before)):
         before[i] = after[i] - before[i]
-    into[UPDATE_RATIO] = np.sqrt(_sum_of_squares(before) / len(before)) / into[WEIGHT_RMS]
+    into[UPDATE_RATIO] = np.sqrt(_mean_square(before)) / into[WEIGHT_RMS]
 
 
 @part_with_sums
@@ -92,11 +92,11 @@ def _sum(values: Float[Array, " values"]) -> float:
 
 
 @part_with_sums
-def _sum_of_squares(values: Float[Array, " values"]) -> float:
+def _mean_square(values: Float[Array, " values"]) -> float:
     total = 0.0
     for i in range(len(values)):
         total += np.float64(values[i]) * np.float64(values[i])
-    return total
+    return total / len(values)
 
 
 @part
