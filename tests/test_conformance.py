@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
+
+from conformance import OUT, fans_table
+from frameworks.initializers import LAYERS, cases, measure
+from frameworks.layers import layer_presets, matlab
 
 missing = [name for name in ("jax", "keras", "flax") if not importlib.util.find_spec(name)]
 pytestmark = [
@@ -17,31 +20,25 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 
-SCRIPT = Path(__file__).parent.parent / "experiments" / "conformance.py"
 
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("conformance_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    list(module.cases())
+@pytest.fixture(scope="module", autouse=True)
+def frameworks():
+    """Imports them all, once."""
+    list(cases())
     from absl import logging
 
     # absl closes the stream that was stderr when it was imported, as soon as Hydra sets up logging
     # again; here that stream is pytest's.
     logging.get_absl_handler().python_handler.stream = sys.__stderr__
-    return module
 
 
-def test_every_shared_initializer_has_the_same_law(script):
+def test_every_shared_initializer_has_the_same_law():
     """Two-sample Kolmogorov–Smirnov where the law is the same, the deviation alone where it is
     documented to differ in shape, and a real difference where it is documented to be one."""
     compared = 0
-    for case in script.cases():
-        for layer in script.LAYERS:
-            found = script.measure(case, layer)
+    for case in cases():
+        for layer in LAYERS:
+            found = measure(case, layer)
             mine = np.ravel(found.pop("initstudy", np.array([]))).astype(float)
             for framework, array in found.items():
                 theirs = np.ravel(np.asarray(array, dtype=float))
@@ -67,19 +64,19 @@ def agree(name, mine, theirs, note):
             assert stats.ks_2samp(mine, theirs).pvalue > 1e-4, name
 
 
-def test_presets_are_the_frameworks_own_layers(script):
-    rows = list(script.layer_presets())
+def test_presets_are_the_frameworks_own_layers():
+    rows = list(layer_presets())
     assert len(rows) > 20
     for name, framework, theirs, mine in rows:
         assert mine == pytest.approx(theirs, rel=0.02), (name, framework)
 
 
-def test_matlabs_preset_is_its_published_formulas(script):
-    for name, formula, measured in script.matlab():
+def test_matlabs_preset_is_its_published_formulas():
+    for name, formula, measured in matlab():
         assert measured == pytest.approx(formula, rel=0.02), name
 
 
-def test_the_committed_page_speaks_of_every_case(script):
-    page = script.OUT.read_text(encoding="utf-8")
-    for name in [case.name for case in script.cases()] + [row[0] for row in script.fans_table()]:
+def test_the_committed_page_speaks_of_every_case():
+    page = OUT.read_text(encoding="utf-8")
+    for name in [case.name for case in cases()] + [row[0] for row in fans_table()]:
         assert f"| {name} |" in page
