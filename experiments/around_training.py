@@ -72,21 +72,12 @@ def show(runs: int, mirrored: int, found: Mapping[str, Mapping[str, float]]) -> 
     """Prints the table."""
     few, many = found["few"], found["many"]
     wandb = found["mirrored"]["whole"] - found["alone"]["whole"]
-    planning = many["to_first_step"] - few["to_first_step"]
+    first = few["to_first_step"]
+    planning = many["to_first_step"] - first
     lines = [
-        (
-            "from the command to the first step, five runs",
-            few["to_first_step"],
-            None,
-            TO_FIRST_STEP,
-        ),
+        ("from the command to the first step, five runs", first, None, TO_FIRST_STEP),
         (f"composing, checking and planning {runs:,} runs more", planning, runs, PLANNING),
-        (
-            f"their training, a step each, and the store: {runs:,} runs",
-            many["training"],
-            runs,
-            None,
-        ),
+        (f"training them, a step each, and storing: {runs:,} runs", many["training"], runs, None),
         (f"the report over {runs:,} runs", many["report"], runs, REPORT),
         (f"the whole command, {runs:,} runs", many["whole"], runs, None),
         (f"W&B offline, for {mirrored:,} runs", wandb, mirrored, None),
