@@ -52,9 +52,18 @@ def measured(runs: int, mirrored: int, folder: Path) -> dict[str, Mapping[str, f
 def study(directory: Path, runs: int, tracking: str) -> dict[str, float]:
     """One command; the parts of its time that it notes itself, and what it leaves."""
     command = [
-        sys.executable, "-m", "initstudy", "-m", f"init.std={STDS}", f"seed=range({runs // 5})",
-        "max_steps=1", f"tracking={tracking}", "by=init.std", f"dir={directory}", "device=cpu",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "initstudy",
+        "-m",
+        f"init.std={STDS}",
+        f"seed=range({runs // 5})",
+        "max_steps=1",
+        f"tracking={tracking}",
+        "by=init.std",
+        f"dir={directory}",
+        "device=cpu",
+    ]
     begun = time.perf_counter()
     with subprocess.Popen(command, cwd=directory.parent, stdout=subprocess.DEVNULL) as process:
         watch = Watch(process.pid)

@@ -52,10 +52,13 @@ def section(name: str, found: Audit) -> str:
         (row.kind or "–", row.role or "–", row.distribution) for row in found.parameters
     )
     lines = [
-        f"## {name}", "",
-        f"{len(found.parameters)} parameters, {len(found.signal.layers)} layers with a weight.", "",
-        "| parameters | kind | role | distribution |", "| --- | --- | --- | --- |",
-    ]  # fmt: skip
+        f"## {name}",
+        "",
+        f"{len(found.parameters)} parameters, {len(found.signal.layers)} layers with a weight.",
+        "",
+        "| parameters | kind | role | distribution |",
+        "| --- | --- | --- | --- |",
+    ]
     lines += [
         f"| {n} | {kind} | {role} | {what} |" for (kind, role, what), n in counts.most_common()
     ]

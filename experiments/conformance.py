@@ -64,8 +64,10 @@ def fans_table() -> Iterator[tuple[str, str, list[Fans]]]:
         "GRU(100, 80), input": (nn.GRU(100, 80), "weight_ih_l0"),
         "MultiheadAttention(128, 4), packed": (nn.MultiheadAttention(128, 4), "in_proj_weight"),
         "MultiheadAttention(128, 4, kdim=96)": (
-            nn.MultiheadAttention(128, 4, kdim=96, vdim=96), "k_proj_weight"),
-    }  # fmt: skip
+            nn.MultiheadAttention(128, 4, kdim=96, vdim=96),
+            "k_proj_weight",
+        ),
+    }
     for name, (module, key) in layers.items():
         yield name, key, [compute_fans(module, key, convention) for convention in CONVENTIONS]
 

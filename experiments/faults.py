@@ -44,18 +44,25 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args()
     command = [
-        sys.executable, "-m", "initstudy", "+sweep=std_grid",
-        "epochs=100000", f"max_steps={given.steps}",
-        f"init.std={geomspace(0.001, 4, given.runs // 3)}", "planner.pack_size=6",
+        sys.executable,
+        "-m",
+        "initstudy",
+        "+sweep=std_grid",
+        "epochs=100000",
+        f"max_steps={given.steps}",
+        f"init.std={geomspace(0.001, 4, given.runs // 3)}",
+        "planner.pack_size=6",
         "checkpoint.every=0.5",
-    ]  # fmt: skip
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         whole, killed = Path(scratch) / "whole", Path(scratch) / "killed"
         for folder in (whole, killed):
             folder.mkdir()
         start, seconds = finish(command, whole)
-        print(f"undisturbed: {given.runs} runs of {given.steps} steps in {seconds:.1f} s, "
-              f"the first {start:.1f} s before any training")  # fmt: skip
+        print(
+            f"undisturbed: {given.runs} runs of {given.steps} steps in {seconds:.1f} s, "
+            f"the first {start:.1f} s before any training"
+        )
         # So that the training, little by little, takes about as many kills as there are.
         within = start + 3 * (seconds - start) / given.kills
         kill(command, killed, given.kills, within, random.Random(given.seed))
@@ -107,8 +114,11 @@ def kill(
         names[number.name] += 1
         complete = len(store.finished(folder / "runs/std_grid"))
         begun = len(list((folder / "runs/std_grid/checkpoints").glob("*/sha256")))
-        print(f"kill {done}: {number.name} after {moment:.1f} s; {complete} runs complete, "
-              f"{begun} packs at a checkpoint", flush=True)  # fmt: skip
+        print(
+            f"kill {done}: {number.name} after {moment:.1f} s; {complete} runs complete, "
+            f"{begun} packs at a checkpoint",
+            flush=True,
+        )
     counts = ", ".join(f"{count} × {name}" for name, count in names.items())
     print(f"killed {done} times ({counts}), gone within {slowest:.2f} s; then let finish")
 
@@ -117,28 +127,36 @@ def compare(whole: Path, killed: Path) -> list[str]:
     """What is not the same at both ends, in lines; prints what was compared."""
     trouble = []
     results = [{f.name: f.read_bytes() for f in d.glob("store/*.parquet")} for d in (whole, killed)]
-    differing = {n for n in results[0].keys() | results[1].keys()
-                 if results[0].get(n) != results[1].get(n)}  # fmt: skip
+    differing = {
+        n for n in results[0].keys() | results[1].keys() if results[0].get(n) != results[1].get(n)
+    }
     print(f"store: {len(results[0])} files of results, {len(differing)} differ")
     trouble += [f"store/{name}" for name in sorted(differing)]
     frames = [store.load(path) for path in (whole, killed)]
     ids = [sorted(frame.runs["run"].to_list()) for frame in frames]
     rows = frames[1].history.group_by("run", "step").len().filter(pl.col("len") > 1)
-    print(f"store: {len(ids[1])} runs, {len(set(ids[0]) - set(ids[1]))} lost, "
-          f"{len(ids[1]) - len(set(ids[1]))} doubled, {len(rows)} rows doubled")  # fmt: skip
+    print(
+        f"store: {len(ids[1])} runs, {len(set(ids[0]) - set(ids[1]))} lost, "
+        f"{len(ids[1]) - len(set(ids[1]))} doubled, {len(rows)} rows doubled"
+    )
     if ids[0] != ids[1] or len(rows):
         trouble.append("runs of the store")
     mirrored = [wandb_steps(path) for path in (whole, killed)]
-    expected = {run: sorted(part["step"].to_list())
-                for (run,), part in frames[0].history.group_by("run")}  # fmt: skip
+    expected = {
+        run: sorted(part["step"].to_list()) for (run,), part in frames[0].history.group_by("run")
+    }
     wrong = {run for run in expected if not expected[run] == mirrored[0][run] == mirrored[1][run]}
     total = sum(len(steps) for steps in mirrored[1].values())
     print(f"W&B: {len(mirrored[1])} runs with {total} rows, {len(wrong)} runs differ")
     trouble += [f"W&B run {run}" for run in sorted(wrong)]
     if mirrored[1].keys() != expected.keys():
         trouble.append("runs of W&B")
-    left = [*killed.rglob("*.partial"), *killed.glob("checkpoints/*"), *killed.rglob("*.damaged"),
-            *killed.glob("wandb-pending/*")]  # fmt: skip
+    left = [
+        *killed.rglob("*.partial"),
+        *killed.glob("checkpoints/*"),
+        *killed.rglob("*.damaged"),
+        *killed.glob("wandb-pending/*"),
+    ]
     print(f"left lying about: {len(left)} files")
     return trouble + [f"left: {file.relative_to(killed)}" for file in left]
 
@@ -147,8 +165,10 @@ def wandb_steps(path: Path) -> dict[str, list[int]]:
     """The steps of each run over all of its offline files."""
     steps: dict[str, list[int]] = {}
     # The sweep's own run, of job type study, has no steps.
-    files = sorted(set(path.glob("wandb/*run-*/run-*.wandb"))
-                   - set(path.glob("wandb/*run-*/run-study-*.wandb")))  # fmt: skip
+    files = sorted(
+        set(path.glob("wandb/*run-*/run-*.wandb"))
+        - set(path.glob("wandb/*run-*/run-study-*.wandb"))
+    )
     with ThreadPoolExecutor(2) as pool:
         for file, found in zip(files, pool.map(rows_of, files), strict=True):
             steps.setdefault(file.stem.removeprefix("run-"), []).extend(found)

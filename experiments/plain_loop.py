@@ -20,9 +20,9 @@ import wandb
 from torch import Tensor, nn
 
 from initstudy.config import geomspace
-from initstudy.data import Batches, Dataset, load
 from initstudy.initializers import Normal, as_policy, initialize
 from initstudy.models import MLP
+from initstudy.tasks.data import Batches, Dataset, load
 
 STDS = [float(std) for std in geomspace(0.001, 4, 14).split(",")]
 SEEDS = (0, 1, 2)
@@ -143,14 +143,25 @@ def train(std: float, seed: int, data: Dataset, epochs: int, run: wandb.Run) -> 
 
 def open_run(std: float, seed: int, out: Path) -> wandb.Run:
     return wandb.init(
-        project="initstudy", group="plain_loop", name=f"std={std:g} seed={seed}", dir=out,
-        config={"init": {"std": std}, "seed": seed}, mode="offline", reinit="create_new",
+        project="initstudy",
+        group="plain_loop",
+        name=f"std={std:g} seed={seed}",
+        dir=out,
+        config={"init": {"std": std}, "seed": seed},
+        mode="offline",
+        reinit="create_new",
         settings=wandb.Settings(
-            x_disable_stats=True, x_disable_meta=True, x_disable_machine_info=True,
-            x_save_requirements=False, disable_git=True, save_code=False, console="off",
-            silent=True, symlink=False,
+            x_disable_stats=True,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+            disable_git=True,
+            save_code=False,
+            console="off",
+            silent=True,
+            symlink=False,
         ),
-    )  # fmt: skip
+    )
 
 
 def main() -> None:
@@ -161,8 +172,15 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     data = load("digits")
     with (arguments.out / "summary.csv").open("w", newline="") as file:
-        columns = ["std", "seed", "train/loss", "train/accuracy", "test/loss", "test/accuracy",
-                   "diverged_step"]  # fmt: skip
+        columns = [
+            "std",
+            "seed",
+            "train/loss",
+            "train/accuracy",
+            "test/loss",
+            "test/accuracy",
+            "diverged_step",
+        ]
         table = csv.DictWriter(file, columns)
         table.writeheader()
         for seed in SEEDS:

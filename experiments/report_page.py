@@ -41,8 +41,13 @@ def measure(values: int, seeds: int) -> dict[str, float]:
         page = write(folder, formats=["html"]).index
         written = time.perf_counter() - begun
         paint, drawn = opened(page)
-        return {"runs": values * seeds, "bytes": page.stat().st_size, "written": written,
-                "paint": paint, "drawn": drawn}  # fmt: skip
+        return {
+            "runs": values * seeds,
+            "bytes": page.stat().st_size,
+            "written": written,
+            "paint": paint,
+            "drawn": drawn,
+        }
 
 
 def make(folder: Path, values: int, seeds: int) -> None:
@@ -56,13 +61,23 @@ def make(folder: Path, values: int, seeds: int) -> None:
             accuracy = float(np.clip(0.95 - 0.2 * abs(np.log10(std / 0.1)) ** 2, 0.1, 1))
             accuracy += 0.01 * rng.standard_normal()
             runs.append(
-                {"run": run, "init._target_": "initstudy.initializers.Normal", "init.std": std,
-                 "seed": seed, "model._target_": "initstudy.models.MLP", "data.name": "digits",
-                 "optimizer.name": "sgd", "optimizer.lr": 0.02, "batch_size": 32,
-                 "train/loss": 2.3 * (1 - accuracy) + 0.01,
-                 "test/loss": 2.4 * (1 - accuracy) + 0.01,
-                 "test/accuracy": accuracy, "diverged_step": None, "diverged_layer": None}
-            )  # fmt: skip
+                {
+                    "run": run,
+                    "init._target_": "initstudy.initializers.Normal",
+                    "init.std": std,
+                    "seed": seed,
+                    "model._target_": "initstudy.models.MLP",
+                    "data.name": "digits",
+                    "optimizer.name": "sgd",
+                    "optimizer.lr": 0.02,
+                    "batch_size": 32,
+                    "train/loss": 2.3 * (1 - accuracy) + 0.01,
+                    "test/loss": 2.4 * (1 - accuracy) + 0.01,
+                    "test/accuracy": accuracy,
+                    "diverged_step": None,
+                    "diverged_layer": None,
+                }
+            )
             for step in STEPS:
                 row = {"run": run, "step": step}
                 row["train/loss"] = 2.3 * float(np.exp(-accuracy * step / 200)) + 0.01

@@ -26,9 +26,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from initstudy.report.frames import prepare
-from initstudy.report.publish import workspace
-from initstudy.report.sources import read
+from initstudy.report.data.sources import read
+from initstudy.report.wandb import workspace
+from initstudy.store.frames import prepare
 
 OUT = Path("docs/pictures")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -37,9 +37,17 @@ STYLE = """
 body { margin: 0; background: #14171a; color: #d6dbe0; padding: 16px; display: inline-block }
 pre span { vertical-align: top; height: 1.25em }
 pre { font: 14px/1.25 'DejaVu Sans Mono', Menlo, monospace; margin: 0 }"""
-NAMED = {"black": "#14171a", "red": "#ff7b72", "green": "#57c777", "brown": "#e0c35c",
-         "blue": "#7cb7ff", "magenta": "#d2a8ff", "cyan": "#76d9e6", "white": "#d6dbe0",
-         "default": ""}  # fmt: skip
+NAMED = {
+    "black": "#14171a",
+    "red": "#ff7b72",
+    "green": "#57c777",
+    "brown": "#e0c35c",
+    "blue": "#7cb7ff",
+    "magenta": "#d2a8ff",
+    "cyan": "#76d9e6",
+    "white": "#d6dbe0",
+    "default": "",
+}
 
 
 def main() -> None:
@@ -49,14 +57,24 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     with browser() as chromium:
         for name, theme, width, height in (
-            ("page", "light", 1280, 900), ("page_dark", "dark", 1280, 900),
-            ("phone", "light", 390, 844), ("phone_dark", "dark", 390, 844),
-        ):  # fmt: skip
+            ("page", "light", 1280, 900),
+            ("page_dark", "dark", 1280, 900),
+            ("phone", "light", 390, 844),
+            ("phone_dark", "dark", 390, 844),
+        ):
             page(chromium, sweep / "report/index.html", OUT / f"{name}.png", theme, width, height)
         progress = terminal(
-            [sys.executable, "-m", "initstudy", "+sweep=std_grid", "tracking=off",
-             "name=pictures_of_progress"], seconds=14, rows=4,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "initstudy",
+                "+sweep=std_grid",
+                "tracking=off",
+                "name=pictures_of_progress",
+            ],
+            seconds=14,
+            rows=4,
+        )
         shot(chromium, progress, OUT / "progress.png")
         leet = Path(sys.executable).with_name("wandb")
         seen = terminal([str(leet.absolute()), "leet", "wandb"], seconds=8, where=sweep)
@@ -95,8 +113,9 @@ def page(chromium: Any, file: Path, out: Path, theme: str, width: int, height: i
         tab.screenshot(path=out)
     else:
         tall = 2300 if width > 640 else 1900
-        tab.screenshot(path=out, full_page=True, clip={"x": 0, "y": 0, "width": width,
-                                                       "height": tall})  # fmt: skip
+        tab.screenshot(
+            path=out, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": tall}
+        )
 
 
 def terminal(
@@ -114,13 +133,21 @@ def terminal(
         parent, child = pty.openpty()
         fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", rows, COLUMNS, 0, 0))
         environment = os.environ | {
-            "TERM": "xterm-256color", "COLORTERM": "truecolor", "PYTHONPATH": os.getcwd(),
+            "TERM": "xterm-256color",
+            "COLORTERM": "truecolor",
+            "PYTHONPATH": os.getcwd(),
             "WANDB_ERROR_REPORTING": "false",
-        }  # fmt: skip
+        }
         process = subprocess.Popen(
-            command, cwd=where or folder, stdin=child, stdout=child, stderr=child, env=environment,
-            close_fds=True, start_new_session=True,
-        )  # fmt: skip
+            command,
+            cwd=where or folder,
+            stdin=child,
+            stdout=child,
+            stderr=child,
+            env=environment,
+            close_fds=True,
+            start_new_session=True,
+        )
         os.close(child)
         until = time.monotonic() + seconds
         while time.monotonic() < until and process.poll() is None:
@@ -156,12 +183,13 @@ def shorten(screen: Any, path: str, shown: str) -> None:
 
 def cell(char: Any) -> str:
     text = html.escape(char.data)
-    colours = [f"color:{_colour(char.fg)}" if _colour(char.fg) else "",
-               f"background:{_colour(char.bg)}" if _colour(char.bg) else "",
-               "font-weight:bold" if char.bold else "",
-               # Of another font, a little wider than the letters.
-               "" if char.data.isascii() else "display:inline-block;width:1ch;overflow:hidden",
-               ]  # fmt: skip
+    colours = [
+        f"color:{_colour(char.fg)}" if _colour(char.fg) else "",
+        f"background:{_colour(char.bg)}" if _colour(char.bg) else "",
+        "font-weight:bold" if char.bold else "",
+        # Of another font, a little wider than the letters.
+        "" if char.data.isascii() else "display:inline-block;width:1ch;overflow:hidden",
+    ]
     style = ";".join(filter(None, colours))
     return f'<span style="{style}">{text}</span>' if style else text
 

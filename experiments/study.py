@@ -10,9 +10,15 @@ import initstudy.__main__
 
 # What a reduced run cuts down whatever it is about.
 REDUCED = [
-    "data=digits", "data.subset=200", "batch_size=16", "max_steps=4", "log_every=2",
-    "eval_every=4", "probes.every=2", "tracking=off",
-]  # fmt: skip
+    "data=digits",
+    "data.subset=200",
+    "batch_size=16",
+    "max_steps=4",
+    "log_every=2",
+    "eval_every=4",
+    "probes.every=2",
+    "tracking=off",
+]
 
 
 def run(name: str, *arguments: str) -> None:

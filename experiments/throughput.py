@@ -28,7 +28,7 @@ from rich.table import Table
 
 from benchmark import measure, mnist, page, scaling, whole
 from contenders.tasks import HIGHEST, LOWEST, MOMENTUM, TASKS, steps_at
-from initstudy.data import load
+from initstudy.tasks.data import load
 
 LIBRARIES = ("torch", "jax", "joblib", "hydra-core", "wandb")
 
@@ -90,13 +90,23 @@ def opening(given: argparse.Namespace) -> dict[str, Any]:
     versions |= {name: version(name) for name in LIBRARIES}
     return {
         "command": shlex.join(["python", "experiments/throughput.py", *sys.argv[1:]]),
-        "machine": "", "versions": versions, "runs": given.stds * given.seeds,
+        "machine": "",
+        "versions": versions,
+        "runs": given.stds * given.seeds,
         "measured": {
-            "runs": given.stds * given.seeds, "stds": given.stds, "seeds": given.seeds,
-            "lowest": LOWEST, "highest": HIGHEST, "momentum": MOMENTUM, "tests": mnist.TEST_IMAGES,
+            "runs": given.stds * given.seeds,
+            "stds": given.stds,
+            "seeds": given.seeds,
+            "lowest": LOWEST,
+            "highest": HIGHEST,
+            "momentum": MOMENTUM,
+            "tests": mnist.TEST_IMAGES,
         },
-        "absent": [], "rows": {}, "whole": None, "scaling": None,
-    }  # fmt: skip
+        "absent": [],
+        "rows": {},
+        "whole": None,
+        "scaling": None,
+    }
 
 
 def missing(task: str, root: Path) -> str | None:
@@ -114,9 +124,13 @@ def row(task: str, size: measure.Size, repeats: int) -> dict[str, Any]:
     results = measure.measure(task, size, repeats)
     runs = size.stds * size.seeds
     return {
-        "title": TASKS[task].title, "steps": steps, "runs": runs, "member_steps": steps * runs,
-        "eval_every": min(steps, TASKS[task].eval_every), "results": results,
-    }  # fmt: skip
+        "title": TASKS[task].title,
+        "steps": steps,
+        "runs": runs,
+        "member_steps": steps * runs,
+        "eval_every": min(steps, TASKS[task].eval_every),
+        "results": results,
+    }
 
 
 def save(record: dict[str, Any], folder: Path) -> None:

@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from initstudy import meanfield as meanfield
     from initstudy.audit import audit as audit
     from initstudy.initializers import Fans as Fans
     from initstudy.initializers import compute_fans as compute_fans
     from initstudy.initializers import initialize as initialize
-    from initstudy.weights import load_weights as load_weights
+    from initstudy.store.weights import load_weights as load_weights
+    from initstudy.theory import meanfield as meanfield
 
 __version__ = "0.1.0"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 
-import initstudy.clock  # noqa: F401  where the system does not tell, time counts from here
-from initstudy.stopping import stoppable
+import initstudy.runtime.clock  # noqa: F401  where the system does not tell, time counts from here
+from initstudy.runtime.signals import stoppable
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     try:
         with stoppable():
             # What it needs takes a second to import, in which a signal is to be heeded as well.
-            from initstudy.entry import enter
+            from initstudy.cli.run import enter
 
             enter()
     finally:

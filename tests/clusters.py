@@ -18,8 +18,14 @@ from polars.testing import assert_frame_equal
 from initstudy import store
 
 ROOT = Path(__file__).parent.parent
-SMALL = ["max_steps=12", "data.subset=200", "tracking=off", "eval_every=12",
-         "probes=full", "probes.every=6"]  # fmt: skip
+SMALL = [
+    "max_steps=12",
+    "data.subset=200",
+    "tracking=off",
+    "eval_every=12",
+    "probes=full",
+    "probes.every=6",
+]
 # Workers wait in their first step while the file `hold` exists, and after some steps while there
 # is `hold-later`; the head never does.
 MINE = """
@@ -67,16 +73,19 @@ class Head:
         # The report has tests of its own, and takes seconds.
         script = textwrap.dedent("""
             import sys
-            import initstudy.__main__, initstudy.command
-            initstudy.command._report = lambda *given: None
+            import initstudy.__main__, initstudy.scheduling.study
+            initstudy.scheduling.study._report = lambda *given: None
             sys.argv[0] = initstudy.__main__.__file__
             initstudy.__main__.main()
         """)
         with self.log.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", script, *arguments], cwd=folder, env=environment(),
-                stdout=out, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                [sys.executable, "-c", script, *arguments],
+                cwd=folder,
+                env=environment(),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
 
     def said(self) -> str:
         return self.log.read_text()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from initstudy.__main__ import main
-from initstudy.cli import CONF
+from initstudy.config.errors import CONF
 from tests.wandb_server import KEY, WandbServer
 
 
@@ -50,7 +50,7 @@ def command(monkeypatch, tmp_path, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     # Pictures take seconds; the tests of the report draw them.
-    monkeypatch.setattr("initstudy.command._report", lambda *_: None)
+    monkeypatch.setattr("initstudy.scheduling.study._report", lambda *_: None)
     # `main` sets this for Hydra; undone after the test.
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 

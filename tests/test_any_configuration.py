@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from initstudy import store
 from initstudy.__main__ import main
-from initstudy.cli import CONF
+from initstudy.config.errors import CONF
 
 SECONDS = 60
 
@@ -87,15 +87,13 @@ def give(arguments):
             signal.signal(signal.SIGALRM, before)
             os.chdir(here)
             sys.argv = argv
-        trained = {
-            run for study in Path(folder).glob("runs/*") for run in store.finished(study)
-        }  # fmt: skip
+        trained = {run for study in Path(folder).glob("runs/*") for run in store.finished(study)}
         return code, out.getvalue(), err.getvalue(), trained
 
 
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch):
-    monkeypatch.setattr("initstudy.command._report", lambda *_: None)
+    monkeypatch.setattr("initstudy.scheduling.study._report", lambda *_: None)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
 
@@ -105,9 +103,11 @@ def _no_report(monkeypatch):
 )
 # The suite tries the same ones each time; with CONFIGURATIONS=1000 it looks further, at random.
 @settings(
-    max_examples=int(os.environ.get("CONFIGURATIONS", "40")), deadline=None,
-    derandomize="CONFIGURATIONS" not in os.environ, suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+    max_examples=int(os.environ.get("CONFIGURATIONS", "40")),
+    deadline=None,
+    derandomize="CONFIGURATIONS" not in os.environ,
+    suppress_health_check=list(HealthCheck),
+)
 def test_a_configuration_trains_three_steps_or_is_refused_with_one_line(chosen, many):
     small = [
         "max_steps=3",

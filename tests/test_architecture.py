@@ -3,48 +3,44 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent / "initstudy"
-GROUND = {
-    "initializers",
-    "models",
-    "data",
-    "meanfield",
-    "ensemble",
-    "store",
-    "config",
-    "cli",
-    "weights",
-}
-FLOORS = {
-    "__main__": 6, "entry": 5, "command": 4, "status": 4, "report": 3, "check": 3, "audit": 3,
-    "tracking": 2, "sweep": 2, "theory": 1, "checkpoints": 1, "locks": 1,
-    **dict.fromkeys(GROUND, 0), "clock": -1, "files": -1, "stopping": -1,
-}  # fmt: skip
+from tests.architecture import DOCUMENT, PACKAGE, ROOMS, document, room_of, rooms_imported
+
+LONGEST_FUNCTION = 60
 
 
-def rooms_imported(file: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        found |= {n.split(".")[1] for n in names if n.startswith("initstudy.")}
-    return found & set(FLOORS)
+def test_every_import_is_an_arrow_of_the_floor_plan():
+    for file in PACKAGE.rglob("*.py"):
+        room = room_of(file)
+        # A door into the commands, wherever it stands.
+        allowed = {"cli"} if file.name == "__main__.py" and file.parent != PACKAGE else None
+        assert room in ROOMS, f"{file}: {room} is not in the floor plan"
+        unlisted = rooms_imported(file) - {room} - (allowed or set(ROOMS[room][1]))
+        assert not unlisted, f"{file}: imports {sorted(unlisted)}"
 
 
-def test_no_room_imports_one_beside_or_above_it():
-    for file in ROOT.rglob("*.py"):
-        room = file.relative_to(ROOT).parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        for other in rooms_imported(file) - {room}:
-            assert FLOORS[other] < FLOORS[room], f"{file.name} imports {other}"
+def test_every_arrow_of_the_floor_plan_goes_down():
+    order = list(ROOMS)
+    for room, (_, imported) in ROOMS.items():
+        for other in imported:
+            assert order.index(other) > order.index(room), f"{room} imports {other}"
 
 
-def test_files_stay_small_enough_to_read():
-    long = {f.name: n for f in ROOT.rglob("*.py") if (n := len(f.read_text().splitlines())) > 300}
-    assert long == {}
+def test_every_arrow_of_the_floor_plan_is_used():
+    used: dict[str, set[str]] = {}
+    for file in PACKAGE.rglob("*.py"):
+        used.setdefault(room_of(file), set()).update(rooms_imported(file))
+    for room, (_, imported) in ROOMS.items():
+        assert set(imported) <= used[room], f"{room}: {set(imported) - used[room]}"
+
+
+def test_the_documented_floor_plan_is_this_one():
+    assert DOCUMENT.read_text() == document(), "run: python -m tests.architecture"
+
+
+def test_functions_fit_on_a_screen():
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                assert lines <= LONGEST_FUNCTION, f"{file}: {node.name} has {lines} lines"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from initstudy.cli import CONF
+from initstudy.config.errors import CONF
 
 FOLDER = CONF.parent / "experiments"
 SCRIPTS = sorted(f for f in FOLDER.glob("*.py") if "from study import" in f.read_text())
@@ -69,10 +69,13 @@ def test_without_a_name_a_script_says_how_it_is_used(monkeypatch):
 def test_a_reduced_sweep_that_is_killed_ends_as_one_that_was_not(tmp_path):
     arguments = ["--kills", "3", "--runs", "6", "--steps", "600", "--seed", "1"]
     done = subprocess.run(
-        [sys.executable, str(FOLDER / "faults.py"), *arguments], cwd=tmp_path,
-        capture_output=True, text=True, check=False,
+        [sys.executable, str(FOLDER / "faults.py"), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"PYTHONPATH": str(CONF.parent), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASS: nothing lost, nothing doubled, nothing different" in done.stdout
     assert "store: 6 runs, 0 lost, 0 doubled" in done.stdout

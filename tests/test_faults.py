@@ -136,15 +136,17 @@ def test_a_damaged_description_is_written_anew(command):
 def test_a_second_sweep_into_one_directory_is_refused_and_a_crash_leaves_no_lock(command):
     holder = textwrap.dedent("""
         import sys, time
-        from initstudy import locks
+        from initstudy.store import locks
         with locks.lock("runs/grid"):
             print("held", flush=True)
             time.sleep(60)
     """)
     process = subprocess.Popen(
-        [sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", holder],
+        stdout=subprocess.PIPE,
+        text=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
-    )  # fmt: skip
+    )
     assert process.stdout
     with process.stdout:
         assert process.stdout.readline() == "held\n"
@@ -165,12 +167,12 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(tmp_path):
     script = textwrap.dedent("""
         import resource, sys
         import altair, polars, scipy.special, torch, torchvision
-        import initstudy.__main__, initstudy.entry, initstudy.command
-        import initstudy.data, initstudy.sweep.execute
-        from initstudy.ensemble import SGD, Stack
-        from initstudy.ensemble.batched import stages
-        from initstudy.ensemble.compiled import program
-        from initstudy.ensemble.stepper import Stepper
+        import initstudy.__main__, initstudy.cli.run, initstudy.scheduling.study
+        import initstudy.tasks.data, initstudy.scheduling.execute
+        from initstudy.engine import SGD, Stack
+        from initstudy.engine.batched import stages
+        from initstudy.engine.compiled import program
+        from initstudy.engine.stepper import Stepper
         torch.set_num_threads(1)
         torch.ones(64, 64) @ torch.ones(64, 64)
         polars.DataFrame({"a": [1]}).write_parquet("warm")
@@ -184,13 +186,17 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(tmp_path):
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         sys.argv = ["x", "-m", "seed=range(4)", "model.width=3000", "planner.pack_size=4",
                     "max_steps=2", "data.subset=64", "tracking=off", "probes=off", "name=grid"]
-        initstudy.command._report = lambda *_: None
+        initstudy.scheduling.study._report = lambda *_: None
         initstudy.__main__.main()
     """)
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert "could not train together" in done.stdout + done.stderr
     assert len(store.load(tmp_path / "runs/grid").runs) == 4

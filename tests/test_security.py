@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from initstudy.cli import CONF
+from initstudy.config.errors import CONF
 from tests.wandb_server import KEY
 
 ROOT = Path(__file__).parent.parent
@@ -34,9 +34,12 @@ def test_a_name_cannot_lead_out_of_the_folder_of_studies(command, tmp_path, name
 def test_the_key_of_wandb_is_in_no_file_and_in_no_output(server, tmp_path):
     arguments = ["-m", "seed=0,1", *SMALL, "tracking=online", "name=grid"]
     done = subprocess.run(
-        [sys.executable, "-m", "initstudy", *arguments], cwd=tmp_path, capture_output=True,
-        check=True, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [sys.executable, "-m", "initstudy", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
     # Two runs, and the sweep's own.
     assert len(server.complete) == 3
     assert KEY.encode() not in done.stdout + done.stderr
@@ -51,7 +54,10 @@ def test_nothing_is_read_from_disk_in_a_form_that_can_hold_code():
 
     But for what a command and its own forks say to each other through a pipe.
     """
-    piped = {ROOT / "initstudy/sweep/forked.py", ROOT / "initstudy/sweep/trainers.py"}
+    piped = {
+        ROOT / "initstudy/scheduling/backends/forked.py",
+        ROOT / "initstudy/scheduling/backends/forks.py",
+    }
     for file in [*(ROOT / "initstudy").rglob("*.py"), *(ROOT / "hydra_plugins").rglob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from initstudy.cli import CONF
-from initstudy.data import Batches, load
+from initstudy.config.errors import CONF
+from initstudy.tasks.data import Batches, load
 
 FOLDER = CONF.parent / "experiments"
 
@@ -90,10 +90,13 @@ def test_a_contender_that_did_other_work_is_marked(verdicts):
 
 def test_verdicts_go_by_medians_and_can_fail(verdicts):
     rates = {
-        "plain loop": [1, 2, 9], "JAX": [16, 16, 16], "initstudy": [40, 20, 1],
-        "initstudy, basic probes": [19], "initstudy, W&B offline": [10],
+        "plain loop": [1, 2, 9],
+        "JAX": [16, 16, 16],
+        "initstudy": [40, 20, 1],
+        "initstudy, basic probes": [19],
+        "initstudy, W&B offline": [10],
         "initstudy, basic probes and W&B offline": [19],
-    }  # fmt: skip
+    }
     found = {name: [{"rate": rate} for rate in values] for name, values in rates.items()}
     said = {v.what: v for v in verdicts.of_row("mlp_digits", "row", found, 0.1)}
     assert said["row: over plain loop"].reached == "10.00×"
@@ -126,8 +129,9 @@ def test_mnist_keeps_its_training_set_and_the_first_test_images(tasks, tmp_path,
         head = np.array([0x801, count], ">i4").tobytes()
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(head + bytes(range(count)))
     whole = load("mnist", tmp_path / "data", download=False)
-    less = load("mnist", mnist.with_small_test_set(tmp_path / "data", tmp_path / "less"),
-                download=False)  # fmt: skip
+    less = load(
+        "mnist", mnist.with_small_test_set(tmp_path / "data", tmp_path / "less"), download=False
+    )
     assert torch.equal(less.train_x, whole.train_x)
     assert torch.equal(less.test_x, whole.test_x[:2])
     assert less.test_y.tolist() == [0, 1]

@@ -72,8 +72,14 @@ class WandbServer:
             run = variables.get("run", "run")
             return {"createRunFiles": {"runID": run, "uploadHeaders": [], "files": files}}
         if "viewer" in query:
-            viewer = {"id": "1", "entity": "team", "username": "me", "flags": "{}",
-                      "teams": {"edges": []}, "apiKeys": {"edges": []}}  # fmt: skip
+            viewer = {
+                "id": "1",
+                "entity": "team",
+                "username": "me",
+                "flags": "{}",
+                "teams": {"edges": []},
+                "apiKeys": {"edges": []},
+            }
             return {"viewer": viewer}
         if "serverInfo" in query:
             return {"serverInfo": {"cliVersionInfo": {}, "latestLocalVersionInfo": None}}
@@ -92,8 +98,14 @@ class WandbServer:
             return {"project": {"allViews": self._views(variables)}}
         if "projects(" in query or "models(" in query:
             page = {"endCursor": None, "hasNextPage": False}
-            node = {"id": "1", "name": "p", "entityName": "team", "user": None,
-                    "createdAt": "2026-01-01T00:00:00", "isBenchmark": False}  # fmt: skip
+            node = {
+                "id": "1",
+                "name": "p",
+                "entityName": "team",
+                "user": None,
+                "createdAt": "2026-01-01T00:00:00",
+                "isBenchmark": False,
+            }
             return {"models": {"edges": [{"node": node, "cursor": "1"}], "pageInfo": page}}
         if "ProjectInternalId" in query:
             return {"project": {"id": "1", "internalId": "1"}}
@@ -117,9 +129,17 @@ class WandbServer:
 
     def _bucket(self, variables: dict[str, Any]) -> dict[str, Any]:
         project = {"name": variables.get("project", "p"), "entity": {"name": "team"}}
-        return {"id": "x", "name": variables.get("name"), "displayName": None, "project": project,
-                "description": "", "config": "{}", "sweepName": None, "summaryMetrics": "{}",
-                "historyLineCount": len(self.history[variables.get("name", "")])}  # fmt: skip
+        return {
+            "id": "x",
+            "name": variables.get("name"),
+            "displayName": None,
+            "project": project,
+            "description": "",
+            "config": "{}",
+            "sweepName": None,
+            "summaryMetrics": "{}",
+            "historyLineCount": len(self.history[variables.get("name", "")]),
+        }
 
     def _artifact(self, wanted: dict[str, Any]) -> dict[str, Any]:
         """Takes an artifact as one whose files it has already."""
@@ -131,15 +151,33 @@ class WandbServer:
 
     def _kept(self, name: str) -> dict[str, Any]:
         wanted = self.artifacts[name]
-        project = {"id": "1", "internalId": "1", "name": wanted["projectName"],
-                   "entity": {"name": "team"}}  # fmt: skip
-        return {"id": name, "artifactSequence": {"name": name, "project": project},
-                "versionIndex": 0, "artifactType": {"name": wanted["artifactTypeName"]},
-                "description": None, "metadata": None, "ttlDurationSeconds": -1,
-                "ttlIsInherited": True, "tags": [], "historyStep": None, "state": "COMMITTED",
-                "size": 1, "digest": wanted["digest"], "digestAlgorithm": "MANIFEST_MD5",
-                "commitHash": "c", "fileCount": 1, "createdAt": "2026-01-01T00:00:00",
-                "updatedAt": None, "aliases": []}  # fmt: skip
+        project = {
+            "id": "1",
+            "internalId": "1",
+            "name": wanted["projectName"],
+            "entity": {"name": "team"},
+        }
+        return {
+            "id": name,
+            "artifactSequence": {"name": name, "project": project},
+            "versionIndex": 0,
+            "artifactType": {"name": wanted["artifactTypeName"]},
+            "description": None,
+            "metadata": None,
+            "ttlDurationSeconds": -1,
+            "ttlIsInherited": True,
+            "tags": [],
+            "historyStep": None,
+            "state": "COMMITTED",
+            "size": 1,
+            "digest": wanted["digest"],
+            "digestAlgorithm": "MANIFEST_MD5",
+            "commitHash": "c",
+            "fileCount": 1,
+            "createdAt": "2026-01-01T00:00:00",
+            "updatedAt": None,
+            "aliases": [],
+        }
 
     def _save_view(self, variables: dict[str, Any]) -> dict[str, Any]:
         known = variables.get("id") or f"view{len(self.views)}"
@@ -152,9 +190,11 @@ class WandbServer:
     def _views(self, variables: dict[str, Any]) -> dict[str, Any]:
         """The views of a type, and of a name where the client gives one."""
         name = variables.get("viewName")
-        found = [view | {"user": None} for view in self.views.values()
-                 if view["type"] == variables.get("viewType", "runs")
-                 and name in (None, view["name"])]  # fmt: skip
+        found = [
+            view | {"user": None}
+            for view in self.views.values()
+            if view["type"] == variables.get("viewType", "runs") and name in (None, view["name"])
+        ]
         page = {"endCursor": None, "hasNextPage": False}
         return {"edges": [{"node": v, "cursor": v["id"]} for v in found], "pageInfo": page}
 
@@ -172,21 +212,38 @@ class WandbServer:
             return None
         edges = [{"node": self._node(run, bucket), "cursor": run} for run, bucket in found.items()]
         page = {"endCursor": None, "hasNextPage": False}
-        return {"internalId": "1", "runCount": len(edges), "readOnly": False,
-                "runs": {"edges": edges, "pageInfo": page}}  # fmt: skip
+        return {
+            "internalId": "1",
+            "runCount": len(edges),
+            "readOnly": False,
+            "runs": {"edges": edges, "pageInfo": page},
+        }
 
     def _node(self, run: str, bucket: dict[str, Any]) -> dict[str, Any]:
         last = max((row["_step"] for row in self.rows(run)), default=-1)
-        return {"id": run, "projectId": "1", "tags": [], "name": run, "displayName": run,
-                "sweepName": None, "state": "finished" if run in self.complete else "running",
-                "config": bucket.get("config", "{}"), "group": bucket.get("groupName"),
-                "jobType": bucket.get("jobType"), "commit": None, "readOnly": False,
-                "createdAt": "2026-01-01T00:00:00Z", "heartbeatAt": "2026-01-01T00:00:00Z",
-                "description": None, "notes": None, "systemMetrics": "{}",
-                "summaryMetrics": json.dumps(self.summary.get(run, {})),
-                "historyLineCount": len(self.history[run]),
-                "user": {"name": "me", "username": "me"},
-                "historyKeys": {"lastStep": last, "keys": {}}}  # fmt: skip
+        return {
+            "id": run,
+            "projectId": "1",
+            "tags": [],
+            "name": run,
+            "displayName": run,
+            "sweepName": None,
+            "state": "finished" if run in self.complete else "running",
+            "config": bucket.get("config", "{}"),
+            "group": bucket.get("groupName"),
+            "jobType": bucket.get("jobType"),
+            "commit": None,
+            "readOnly": False,
+            "createdAt": "2026-01-01T00:00:00Z",
+            "heartbeatAt": "2026-01-01T00:00:00Z",
+            "description": None,
+            "notes": None,
+            "systemMetrics": "{}",
+            "summaryMetrics": json.dumps(self.summary.get(run, {})),
+            "historyLineCount": len(self.history[run]),
+            "user": {"name": "me", "username": "me"},
+            "historyKeys": {"lastStep": last, "keys": {}},
+        }
 
     def _resumed(self, variables: dict[str, Any]) -> dict[str, Any] | None:
         """What a client asks that resumes a run: how far it has come."""
@@ -196,10 +253,14 @@ class WandbServer:
             return None
         rows = self.rows(name)
         bucket = self._bucket(variables) | {
-            "logLineCount": 0, "eventsLineCount": 0, "eventsTail": "[]", "tags": [],
+            "logLineCount": 0,
+            "eventsLineCount": 0,
+            "eventsTail": "[]",
+            "tags": [],
             "historyTail": json.dumps([json.dumps(rows[-1])] if rows else []),
-            "summaryMetrics": json.dumps(self.summary.get(name, {})), "wandbConfig": '{"t": 1}',
-        }  # fmt: skip
+            "summaryMetrics": json.dumps(self.summary.get(name, {})),
+            "wandbConfig": '{"t": 1}',
+        }
         return {"bucket": bucket}
 
     def stream(self, run: str, body: dict[str, Any]) -> None:

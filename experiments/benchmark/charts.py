@@ -10,7 +10,7 @@ import altair as alt
 import vl_convert
 
 from benchmark.measure import CONTENDERS, JAX, OURS, PLAIN, median
-from initstudy.report.style import GREY, Rows, Spec, chart, titled
+from initstudy.report.charts.style import GREY, Rows, Spec, chart, titled
 
 Record = dict[str, Any]
 COLOURS = {"PyTorch scripts": GREY, JAX: "#d95f02", OURS: "#31688e"}
@@ -42,17 +42,28 @@ def rates(record: Record) -> Spec:
             middle = median(results) / plain
             for result in results:
                 if math.isfinite(middle):
-                    rows.append({"row": row["title"], "contender": name, "group": _group(name),
-                                 "ratio": result["rate"] / plain, "middle": middle})  # fmt: skip
+                    rows.append(
+                        {
+                            "row": row["title"],
+                            "contender": name,
+                            "group": _group(name),
+                            "ratio": result["rate"] / plain,
+                            "middle": middle,
+                        }
+                    )
     x = alt.X(
-        "ratio:Q", title="times the plain loop, log scale", axis=alt.Axis(values=RATIOS),
+        "ratio:Q",
+        title="times the plain loop, log scale",
+        axis=alt.Axis(values=RATIOS),
         scale=alt.Scale(type="log", nice=False, padding=8),
-    )  # fmt: skip
+    )
     y = alt.Y("contender:N", title=None, sort=list(CONTENDERS), axis=alt.Axis(labelLimit=240))
     colour = alt.Color(
-        "group:N", title=None, legend=alt.Legend(orient="top"),
+        "group:N",
+        title=None,
+        legend=alt.Legend(orient="top"),
         scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
-    )  # fmt: skip
+    )
     base = chart(rows).encode(y=y, color=colour).properties(width=240, height=190)
     dots = base.mark_point(filled=True, opacity=0.6, size=40).encode(x=x)
     ticks = base.mark_tick(thickness=3, size=14).encode(x="middle:Q")
@@ -61,29 +72,40 @@ def rates(record: Record) -> Spec:
     parts = alt.layer(dots, ticks, data=base.data).facet(facet=facet, columns=2)
     runs = record["runs"]
     return titled(
-        record["machine"], parts, f"How fast {runs} runs train",
+        record["machine"],
+        parts,
+        f"How fast {runs} runs train",
         "A dot a repetition, a bar the median.",
-    )  # fmt: skip
+    )
 
 
 def scaling(record: Record) -> Spec:
     """Seconds of training a run, and memory, against the number of runs."""
     rows = [
-        {"runs": int(count), "seconds": median(results, "a_run"),
-         "gigabytes": median(results, "peak_memory") / 1e9}
+        {
+            "runs": int(count),
+            "seconds": median(results, "a_run"),
+            "gigabytes": median(results, "peak_memory") / 1e9,
+        }
         for count, results in record["scaling"].items()
-    ]  # fmt: skip
-    x = alt.X("runs:Q", title="runs, log scale", scale=alt.Scale(type="log"),
-              axis=alt.Axis(values=[row["runs"] for row in rows], format=","))  # fmt: skip
+    ]
+    x = alt.X(
+        "runs:Q",
+        title="runs, log scale",
+        scale=alt.Scale(type="log"),
+        axis=alt.Axis(values=[row["runs"] for row in rows], format=","),
+    )
     base = chart(rows).mark_line(point={"color": COLOURS[OURS]}, color=COLOURS[OURS]).encode(x=x)
     base = base.properties(width=320, height=240)
     log = alt.Scale(type="log")
     seconds = base.encode(y=alt.Y("seconds:Q", title="seconds of training a run", scale=log))
     memory = base.encode(y=alt.Y("gigabytes:Q", title="peak memory of all processes, GB"))
     return titled(
-        record["machine"], alt.hconcat(seconds, memory), "What a run costs among many",
+        record["machine"],
+        alt.hconcat(seconds, memory),
+        "What a run costs among many",
         "initstudy without probes and W&B, MLP 64-64-64-10 on digits.",
-    )  # fmt: skip
+    )
 
 
 def _group(name: str) -> str:

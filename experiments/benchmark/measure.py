@@ -66,9 +66,13 @@ class Size:
     def arguments(self, task: str) -> list[str]:
         """The arguments that all contenders share."""
         return [
-            task, f"--steps={steps_at(TASKS[task], self.scale)}", f"--stds={self.stds}",
-            f"--seeds={self.seeds}", f"--data={self.data.resolve()}", f"--device={self.device}",
-        ]  # fmt: skip
+            task,
+            f"--steps={steps_at(TASKS[task], self.scale)}",
+            f"--stds={self.stds}",
+            f"--seeds={self.seeds}",
+            f"--data={self.data.resolve()}",
+            f"--device={self.device}",
+        ]
 
 
 def measure(task: str, size: Size, repeats: int) -> dict[str, list[Result]]:

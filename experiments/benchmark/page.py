@@ -74,15 +74,30 @@ def detail(row: Record) -> tuple[list[str], list[list[str]]]:
     for name in CONTENDERS:
         distance = max((r["apart"] for r in results[name] if "apart" in r), default=math.nan)
         same = f"{distance:.1e}" if distance <= TOLERANCE else f"**{distance:.1e}, other work**"
-        lines.append([
-            name, ", ".join(f"{r['rate']:,.0f}" for r in results[name] if "rate" in r),
-            _rate(results[name]), times(verdicts.ratio(results, name, PLAIN)),
-            times(verdicts.ratio(results, name, JAX)), percent(of_peak(row, name)),
-            percent(verdicts.overhead(results, name)) if name.startswith(f"{OURS},") else "",
-            same, f"{median(results[name], 'whole') - median(results[name], 'seconds'):.1f}",
-        ])  # fmt: skip
-    head = ["contender", "member-steps/s, each repetition", "median", "over plain", "over JAX",
-            "of GEMM peak", "overhead", "same losses", "seconds beside training"]  # fmt: skip
+        lines.append(
+            [
+                name,
+                ", ".join(f"{r['rate']:,.0f}" for r in results[name] if "rate" in r),
+                _rate(results[name]),
+                times(verdicts.ratio(results, name, PLAIN)),
+                times(verdicts.ratio(results, name, JAX)),
+                percent(of_peak(row, name)),
+                percent(verdicts.overhead(results, name)) if name.startswith(f"{OURS},") else "",
+                same,
+                f"{median(results[name], 'whole') - median(results[name], 'seconds'):.1f}",
+            ]
+        )
+    head = [
+        "contender",
+        "member-steps/s, each repetition",
+        "median",
+        "over plain",
+        "over JAX",
+        "of GEMM peak",
+        "overhead",
+        "same losses",
+        "seconds beside training",
+    ]
     return head, lines
 
 
@@ -123,8 +138,10 @@ def _row(row: Record) -> str:
     plain, jax = row["results"][PLAIN][0], row["results"][JAX][0]
     packed = (
         f"JAX trains packs of {jax['pack'][0]} by {jax['pack'][1]} runs, compiled in "
-        f"{jax['compilation']:.1f} s" if "pack" in jax else f"JAX is absent: {jax['absent']}"
-    )  # fmt: skip
+        f"{jax['compilation']:.1f} s"
+        if "pack" in jax
+        else f"JAX is absent: {jax['absent']}"
+    )
     said = (
         f"{row['steps']} steps a run, evaluated every {row['eval_every']}; "
         f"{machine['flops_of_a_step']:,} FLOPs a step; GEMM peak "
@@ -138,10 +155,14 @@ def _row(row: Record) -> str:
 def _whole(whole: Record) -> str:
     results = whole["results"]
     lines = [
-        [name, ", ".join(f"{r['seconds']:.1f}" for r in found), f"{median(found, 'seconds'):.1f}",
-         times(median(results[PLAIN], "seconds") / median(found, "seconds"))]
+        [
+            name,
+            ", ".join(f"{r['seconds']:.1f}" for r in found),
+            f"{median(found, 'seconds'):.1f}",
+            times(median(results[PLAIN], "seconds") / median(found, "seconds")),
+        ]
         for name, found in results.items()
-    ]  # fmt: skip
+    ]
     said = (
         f"`+sweep=std_grid epochs={whole['epochs']}` against `experiments/plain_loop.py`: the same "
         "42 runs, statistics at the same steps and an offline W&B run each; start-up, and the "
@@ -153,10 +174,15 @@ def _whole(whole: Record) -> str:
 
 def _scaling(scaling: dict[str, list[Result]]) -> str:
     lines = [
-        [f"{int(count):,}", f"{median(found, 'seconds'):.2f}", f"{median(found, 'a_run'):.4f}",
-         f"{median(found, 'peak_memory') / 1e9:.2f}", f"{median(found, 'whole'):.1f}"]
+        [
+            f"{int(count):,}",
+            f"{median(found, 'seconds'):.2f}",
+            f"{median(found, 'a_run'):.4f}",
+            f"{median(found, 'peak_memory') / 1e9:.2f}",
+            f"{median(found, 'whole'):.1f}",
+        ]
         for count, found in scaling.items()
-    ]  # fmt: skip
+    ]
     head = ["runs", "seconds of training", "a run", "peak memory, GB", "seconds of the command"]
     return (
         "## Many runs\n\nMLP 64-64-64-10 on digits, without probes and W&B.\n\n"

@@ -9,8 +9,14 @@ from benchmark.measure import Result, Size, run, tell
 TASK = "mlp_digits"
 # Standard deviations by seeds, by how many runs that makes.
 GRIDS = {
-    1: (1, 1), 4: (2, 2), 16: (4, 4), 42: (14, 3), 168: (14, 12), 1000: (50, 20), 4200: (100, 42),
-}  # fmt: skip
+    1: (1, 1),
+    4: (2, 2),
+    16: (4, 4),
+    42: (14, 3),
+    168: (14, 12),
+    1000: (50, 20),
+    4200: (100, 42),
+}
 # Of the steps of the task; longer training would hide what a study costs once.
 SCALE = 0.5
 # Larger studies take long enough to be measured once.

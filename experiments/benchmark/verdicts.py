@@ -10,8 +10,12 @@ from benchmark.measure import BASIC, BOTH, JAX, MACHINE, OURS, PLAIN, WANDB, Res
 
 Found = dict[str, list[Result]]
 OVER_PLAIN = {
-    "mlp_digits": 9.0, "mlp_mnist": 5.0, "mlp_mnist_wide": 2.0, "cnn_digits": 2.5, "cnn_mnist": 1.5,
-}  # fmt: skip
+    "mlp_digits": 9.0,
+    "mlp_mnist": 5.0,
+    "mlp_mnist_wide": 2.0,
+    "cnn_digits": 2.5,
+    "cnn_mnist": 1.5,
+}
 OVER_JAX = {"mlp_digits": 1.3, "mlp_mnist": 1.3, "mlp_mnist_wide": 1.3}
 OF_PEAK = {"mlp_mnist_wide": 0.6}
 OVERHEADS = {BASIC: 0.08, WANDB: 0.08, BOTH: 0.12}
@@ -59,8 +63,12 @@ def of_row(task: str, title: str, found: Found, of_peak: float) -> Iterator[Verd
             yield at_least(f"{title}: over {to}", targets[task], ratio(found, OURS, to))
     if task in OF_PEAK:
         wanted = OF_PEAK[task]
-        yield Verdict(f"{title}: of the GEMM peak", f"at least {wanted:.0%}", percent(of_peak),
-                      of_peak >= wanted)  # fmt: skip
+        yield Verdict(
+            f"{title}: of the GEMM peak",
+            f"at least {wanted:.0%}",
+            percent(of_peak),
+            of_peak >= wanted,
+        )
     for name, most in OVERHEADS.items():
         cost = overhead(found, name)
         what = f"{title}: overhead of {name.removeprefix('initstudy, ')}"
@@ -77,9 +85,11 @@ def of_scaling(found: Found) -> Verdict:
     """The verdict on what many runs cost."""
     few, many = (median(found[count], "a_run") for count in COMPARED)
     return Verdict(
-        "A run among 4,200 against one among 42", f"at most {PER_RUN:g}×", times(many / few),
+        "A run among 4,200 against one among 42",
+        f"at most {PER_RUN:g}×",
+        times(many / few),
         many / few <= PER_RUN,
-    )  # fmt: skip
+    )
 
 
 def at_least(what: str, target: float, reached: float) -> Verdict:

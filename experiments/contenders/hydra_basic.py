@@ -33,9 +33,13 @@ def main() -> None:
     ConfigStore.instance().store(name="config", node={"std": 0.1, "seed": 0})
     with tempfile.TemporaryDirectory() as folder:
         sys.argv[1:] = [
-            "-m", f"std={','.join(map(str, work.stds))}", f"seed={','.join(map(str, work.seeds))}",
-            "hydra/launcher=basic", "hydra/sweeper=basic", f"hydra.sweep.dir={folder}",
-        ]  # fmt: skip
+            "-m",
+            f"std={','.join(map(str, work.stds))}",
+            f"seed={','.join(map(str, work.seeds))}",
+            "hydra/launcher=basic",
+            "hydra/sweeper=basic",
+            f"hydra.sweep.dir={folder}",
+        ]
         hydra.main(version_base="1.3", config_path=None, config_name="config")(task)()
     say(work, moments[-1] - moments[0], losses, threads=threads)
 

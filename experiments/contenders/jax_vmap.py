@@ -189,9 +189,13 @@ def main() -> None:
     begun = time.perf_counter()
     losses = packed.train()
     say(
-        work, time.perf_counter() - begun, losses, pack=[seeds, stds],
-        compilation=packed.compiling, backend=backend,
-    )  # fmt: skip
+        work,
+        time.perf_counter() - begun,
+        losses,
+        pack=[seeds, stds],
+        compilation=packed.compiling,
+        backend=backend,
+    )
 
 
 if __name__ == "__main__":

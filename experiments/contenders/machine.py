@@ -80,8 +80,11 @@ if __name__ == "__main__":
         library.enabled = False
     per_step, per_evaluation = flops(work, problem)
     told = {
-        "peak": fastest, "threads": torch.get_num_threads(), "name": name(work.device),
-        "flops_of_a_step": per_step, "flops_of_an_evaluation": per_evaluation,
+        "peak": fastest,
+        "threads": torch.get_num_threads(),
+        "name": name(work.device),
+        "flops_of_a_step": per_step,
+        "flops_of_an_evaluation": per_evaluation,
         "flops_of_a_run": work.steps * per_step + work.evaluations * per_evaluation,
-    }  # fmt: skip
+    }
     print(json.dumps(told))

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from initstudy.config import geomspace
-from initstudy.data import Batches, Dataset, load
 from initstudy.initializers import Normal, as_policy, initialize
 from initstudy.models import CNN, LSTM, MLP
+from initstudy.tasks.data import Batches, Dataset, load
 
 LR, MOMENTUM = 0.01, 0.9
 # No run diverges between these, so everybody does all the work.
@@ -161,18 +161,25 @@ def prepare(work: Work) -> Problem:
     on_device = data.to(work.device)
     order = {seed: _order(data, seed, work).to(work.device) for seed in work.seeds}
     return Problem(
-        data, on_device.normalize(on_device.train_x), on_device.train_y,
-        on_device.normalize(on_device.test_x), on_device.test_y, order,
-    )  # fmt: skip
+        data,
+        on_device.normalize(on_device.train_x),
+        on_device.train_y,
+        on_device.normalize(on_device.test_x),
+        on_device.test_y,
+        order,
+    )
 
 
 def _order(data: Dataset, seed: int, work: Work) -> Tensor:
     """The batches that initstudy trains on, as numbers of examples: labels that number them."""
     count = len(data.train_y)
     numbered = replace(
-        data, train_x=torch.zeros(count, 1, 1, 1, dtype=torch.uint8), train_y=torch.arange(count),
-        mean=torch.zeros(1), std=torch.ones(1),
-    )  # fmt: skip
+        data,
+        train_x=torch.zeros(count, 1, 1, 1, dtype=torch.uint8),
+        train_y=torch.arange(count),
+        mean=torch.zeros(1),
+        std=torch.ones(1),
+    )
     batches = Batches(numbered, [seed], work.task.batch)
     return torch.stack([batches(step)[1][0] for step in range(work.steps)])
 

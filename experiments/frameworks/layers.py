@@ -61,16 +61,27 @@ def _keras_layers() -> Iterator[tuple[str, nn.Module, dict[str, Array]]]:
     (table,) = build(layers.Embedding(500, 100), (None, 4))
     yield "Embedding", nn.Embedding(500, 100), {"weight": table}
     kernel, recurrent, bias = build(layers.LSTM(80), (None, 5, 100))
-    yield "LSTM", nn.LSTM(100, 80), {
-        "weight_ih_l0": kernel, "weight_hh_l0": recurrent, "bias_ih_l0": bias,
-    }  # fmt: skip
+    yield (
+        "LSTM",
+        nn.LSTM(100, 80),
+        {
+            "weight_ih_l0": kernel,
+            "weight_hh_l0": recurrent,
+            "bias_ih_l0": bias,
+        },
+    )
     kernel, recurrent, _ = build(layers.GRU(80), (None, 5, 100))
     yield "GRU", nn.GRU(100, 80), {"weight_ih_l0": kernel, "weight_hh_l0": recurrent}
     attention = layers.MultiHeadAttention(4, 32)
     query, _, _, _, _, _, output, _ = build(attention, (None, 5, 128), (None, 5, 128))
-    yield "MultiHeadAttention", nn.MultiheadAttention(128, 4), {
-        "in_proj_weight": query, "out_proj.weight": output,
-    }  # fmt: skip
+    yield (
+        "MultiHeadAttention",
+        nn.MultiheadAttention(128, 4),
+        {
+            "in_proj_weight": query,
+            "out_proj.weight": output,
+        },
+    )
     scale, offset, *_ = build(layers.BatchNormalization(), (None, 30))
     yield "BatchNormalization", nn.BatchNorm1d(30), {"weight": scale, "bias": offset}
 
@@ -98,9 +109,14 @@ def _flax_layers() -> Iterator[tuple[str, nn.Module, dict[str, Array]]]:
     gates = {side: np.stack([found[f"{side}{g}"]["kernel"] for g in "ifgo"]) for side in "ih"}
     yield "LSTMCell", nn.LSTM(100, 80), {"weight_ih_l0": gates["i"], "weight_hh_l0": gates["h"]}
     found = build(linen.MultiHeadDotProductAttention(4), jnp.ones((1, 5, 128)))
-    yield "MultiHeadDotProductAttention", nn.MultiheadAttention(128, 4), {
-        "in_proj_weight": found["query"]["kernel"], "out_proj.weight": found["out"]["kernel"],
-    }  # fmt: skip
+    yield (
+        "MultiHeadDotProductAttention",
+        nn.MultiheadAttention(128, 4),
+        {
+            "in_proj_weight": found["query"]["kernel"],
+            "out_proj.weight": found["out"]["kernel"],
+        },
+    )
 
 
 def matlab() -> Iterator[tuple[str, float, float]]:
@@ -108,17 +124,29 @@ def matlab() -> Iterator[tuple[str, float, float]]:
     glorot = lambda inputs, outputs: math.sqrt(2 / (inputs + outputs))  # noqa: E731
     lstm, gru = nn.LSTM(100, 80), nn.GRU(100, 80)
     rows = [
-        ("convolution2dLayer 3×3, 40 to 60", nn.Conv2d(40, 60, 3), "weight",
-         glorot(9 * 40, 9 * 60)),
-        ("groupedConvolution2dLayer, 4 groups", nn.Conv2d(40, 60, 3, groups=4), "weight",
-         glorot(9 * 10, 9 * 15)),
-        ("transposedConv2dLayer, 80 to 20", nn.ConvTranspose2d(80, 20, 3), "weight",
-         glorot(9 * 80, 9 * 20)),
+        (
+            "convolution2dLayer 3×3, 40 to 60",
+            nn.Conv2d(40, 60, 3),
+            "weight",
+            glorot(9 * 40, 9 * 60),
+        ),
+        (
+            "groupedConvolution2dLayer, 4 groups",
+            nn.Conv2d(40, 60, 3, groups=4),
+            "weight",
+            glorot(9 * 10, 9 * 15),
+        ),
+        (
+            "transposedConv2dLayer, 80 to 20",
+            nn.ConvTranspose2d(80, 20, 3),
+            "weight",
+            glorot(9 * 80, 9 * 20),
+        ),
         ("fullyConnectedLayer, 400 to 250", nn.Linear(400, 250), "weight", glorot(400, 250)),
         ("lstmLayer, input weights, 100 to 80", lstm, "weight_ih_l0", glorot(100, 4 * 80)),
         ("lstmLayer, recurrent weights", lstm, "weight_hh_l0", math.sqrt(1 / (4 * 80))),
         ("gruLayer, input weights, 100 to 80", gru, "weight_ih_l0", glorot(100, 3 * 80)),
         ("wordEmbeddingLayer", nn.Embedding(500, 100), "weight", 0.01),
-    ]  # fmt: skip
+    ]
     for name, module, key, formula in rows:
         yield name, formula, std(draw(module, ours.matlab(), 0)[key].numpy())

@@ -61,8 +61,8 @@ class InitstudyLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Trains every job that is not finished yet and writes the report."""
-        from initstudy.command import study
-        from initstudy.sweep.compose import compose_jobs
+        from initstudy.config.compose import compose_jobs
+        from initstudy.scheduling.study import study
 
         runs = compose_jobs(self.loader, self.config, job_overrides)
         hydra: Any = self.config.hydra

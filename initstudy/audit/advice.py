@@ -64,9 +64,10 @@ def _no_gradient(parameters: Sequence[ParameterRow], signal: Signal) -> Iterator
     zero = [
         row.name
         for row in parameters
-        if row.distribution in ("zeros", "Constant(value=0.0)") and row.kind in WEIGHTED
+        if row.distribution in ("zeros", "Constant(value=0.0)")
+        and row.kind in WEIGHTED
         and row.role != "bias"
-    ]  # fmt: skip
+    ]
     if without:
         cause = f", since {_few(zero)} is zero" if zero else ""
         yield Warned(
@@ -139,11 +140,19 @@ def _units(signal: Signal) -> Iterator[Warned]:
 
     dead, saturated = over(lambda s: s.dead), over(lambda s: s.saturated)
     if dead:
-        yield Warned("dead", f"more than half the units of {_few(dead)} are zero for the whole "
-                     "batch; check biases and deviations before it", dead)  # fmt: skip
+        yield Warned(
+            "dead",
+            f"more than half the units of {_few(dead)} are zero for the whole "
+            "batch; check biases and deviations before it",
+            dead,
+        )
     if saturated:
-        yield Warned("saturated", f"more than half of {_few(saturated)} is saturated: its gradient "
-                     "is nearly zero; lower the deviation of its weights", saturated)  # fmt: skip
+        yield Warned(
+            "saturated",
+            f"more than half of {_few(saturated)} is saturated: its gradient "
+            "is nearly zero; lower the deviation of its weights",
+            saturated,
+        )
 
 
 def _alike(parameters: Sequence[ParameterRow], signal: Signal) -> Iterator[Warned]:
@@ -151,10 +160,14 @@ def _alike(parameters: Sequence[ParameterRow], signal: Signal) -> Iterator[Warne
     alike = tuple(
         row.name
         for row in parameters
-        if row.kind in WEIGHTED and row.role in ("weight", "recurrent") and len(row.shape) > 1
-        and row.std == 0 and row.shape[0] > 1 and (row.mean != 0 or len(signal.layers) > 1)
+        if row.kind in WEIGHTED
+        and row.role in ("weight", "recurrent")
+        and len(row.shape) > 1
+        and row.std == 0
+        and row.shape[0] > 1
+        and (row.mean != 0 or len(signal.layers) > 1)
         and row.name != f"{last}.weight"
-    )  # fmt: skip
+    )
     if alike:
         yield Warned(
             "symmetric",
@@ -194,9 +207,7 @@ def _wrong_fans(parameters: Sequence[ParameterRow]) -> Iterator[Warned]:
 
 
 def _embeddings(parameters: Sequence[ParameterRow]) -> Iterator[Warned]:
-    wide = tuple(
-        r.name for r in parameters if r.kind == "embedding" and r.std > WIDE_EMBEDDING
-    )  # fmt: skip
+    wide = tuple(r.name for r in parameters if r.kind == "embedding" and r.std > WIDE_EMBEDDING)
     if wide:
         yield Warned(
             "embedding",

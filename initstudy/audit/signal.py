@@ -12,11 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from initstudy.ensemble import find_layers
-from initstudy.ensemble.layers import Layer
-from initstudy.ensemble.probes import dead, rms, saturated
-from initstudy.ensemble.stack import first_tensor
-from initstudy.theory import NotCoveredError, predict, second_moment
+from initstudy.probes.forward import first_tensor
+from initstudy.probes.layers import Layer, find_layers
+from initstudy.probes.statistics import dead, rms, saturated
+from initstudy.theory.predict import NotCoveredError, predict, second_moment
 
 LossFunction = Callable[[Tensor], Tensor]
 
@@ -95,9 +94,11 @@ def measure_signal(
     devices = list({p.device for p in params.values() if p.device.type == "cuda"})
     try:
         model.train()
-        with torch.random.fork_rng(devices=devices), torch.enable_grad(), _reading(
-            model, layers
-        ) as seen:  # fmt: skip
+        with (
+            torch.random.fork_rng(devices=devices),
+            torch.enable_grad(),
+            _reading(model, layers) as seen,
+        ):
             torch.manual_seed(0)
             output = first_tensor(functional_call(model, params | buffers, inputs))
             value, classes, drawn = _objective(output, targets, loss)

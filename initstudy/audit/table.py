@@ -42,10 +42,14 @@ def _parameters(audit: Audit) -> Table:
     for row in audit.parameters:
         fans = "–" if row.fan_in is None else f"{row.fan_in} → {row.fan_out}"
         table.add_row(
-            escape(row.name), "×".join(str(size) for size in row.shape) or "–", fans,
-            escape(row.distribution), _number(row.intended_std), _number(row.std),
+            escape(row.name),
+            "×".join(str(size) for size in row.shape) or "–",
+            fans,
+            escape(row.distribution),
+            _number(row.intended_std),
+            _number(row.std),
             _number(row.pvalue, 2),
-        )  # fmt: skip
+        )
     return table
 
 
@@ -62,10 +66,15 @@ def _layers(audit: Audit) -> Table:
         forward = [_number(layer.expected_activation_rms)] if theory else []
         backward = [_number(layer.expected_gradient_rms)] if theory else []
         table.add_row(
-            escape(layer.name), _number(layer.activation_rms), *forward,
-            _number(layer.gradient_rms), *backward, _number(layer.weight_gradient_rms),
-            f"{layer.dead:.0%}", "–" if layer.saturated is None else f"{layer.saturated:.0%}",
-        )  # fmt: skip
+            escape(layer.name),
+            _number(layer.activation_rms),
+            *forward,
+            _number(layer.gradient_rms),
+            *backward,
+            _number(layer.weight_gradient_rms),
+            f"{layer.dead:.0%}",
+            "–" if layer.saturated is None else f"{layer.saturated:.0%}",
+        )
     return table
 
 

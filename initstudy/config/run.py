@@ -12,13 +12,28 @@ Plain = dict[str, Any]
 
 # Keys that describe the sweep, not the run.
 OF_THE_SWEEP = (
-    "name", "dir", "by", "across", "tune", "criterion", "paper", "claims", "exclude",
-    "save_weights", "checkpoint",
-)  # fmt: skip
+    "name",
+    "dir",
+    "by",
+    "across",
+    "tune",
+    "criterion",
+    "paper",
+    "claims",
+    "exclude",
+    "save_weights",
+    "checkpoint",
+)
 # What cannot change a run's result, and so is no part of its identity.
 WITHOUT_EFFECT = (
-    *OF_THE_SWEEP, "device", "tracking", "executor", "planner", "data.root", "data.download",
-)  # fmt: skip
+    *OF_THE_SWEEP,
+    "device",
+    "tracking",
+    "executor",
+    "planner",
+    "data.root",
+    "data.download",
+)
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,7 @@ def folder(name: str) -> str:
         ValueError: It would lead out of the folder in which studies lie.
     """
     if name.strip(".") == "" or any(c in name for c in "/\\\0"):
-        raise ValueError(f"name={name}: must be a plain name, without slashes; for another place "
-                         "use dir=PATH")  # fmt: skip
+        raise ValueError(
+            f"name={name}: must be a plain name, without slashes; for another place use dir=PATH"
+        )
     return name

@@ -118,9 +118,18 @@ def _validate_executor(config: Plain) -> None:
         key = sorted(unknown)[0]
         raise ConfigError(f"executor.{key}: executor={section['name']} does not have it")
     on_slurm = section["name"] == "slurm"
-    lowest = {"workers": 1, "retries": 0, "requeues": 0, "memory": 1, "time": 1,
-              "notice": 1, "array_size": 1, "array_parallelism": 1, "packs_per_job": 1,
-              **({"cpus": 1, "gpus": 0} if on_slurm else {})}  # fmt: skip
+    lowest = {
+        "workers": 1,
+        "retries": 0,
+        "requeues": 0,
+        "memory": 1,
+        "time": 1,
+        "notice": 1,
+        "array_size": 1,
+        "array_parallelism": 1,
+        "packs_per_job": 1,
+        **({"cpus": 1, "gpus": 0} if on_slurm else {}),
+    }
     for key in section.keys() & lowest.keys():
         if section[key] is not None or key not in ("workers", "memory"):
             _integer(config, f"executor.{key}", low=lowest[key])
@@ -147,9 +156,15 @@ def _require(config: Plain) -> None:
     """Every key of the schema is there; Hydra's `~` can delete one."""
     section = config.get("executor")
     name = str(section.get("name")) if isinstance(section, Mapping) else ""
-    groups = {"data": Data, "optimizer": Optimizer, "probes": Probes, "tracking": Tracking,
-              "executor": EXECUTORS.get(name, Executor), "planner": Planner,
-              "checkpoint": Checkpoint}  # fmt: skip
+    groups = {
+        "data": Data,
+        "optimizer": Optimizer,
+        "probes": Probes,
+        "tracking": Tracking,
+        "executor": EXECUTORS.get(name, Executor),
+        "planner": Planner,
+        "checkpoint": Checkpoint,
+    }
     names = [field.name for field in fields(Config)]
     names += [f"{group}.{f.name}" for group, schema in groups.items() for f in fields(schema)]
     present = flatten(config).keys() | config.keys()

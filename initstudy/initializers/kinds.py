@@ -30,8 +30,14 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
 RECURRENT = ("rnn", "lstm", "gru")
 # Kinds whose weights map a signal, and so are what an initializer is for.
 WEIGHTED = (
-    "linear", "bilinear", "conv", "conv_transpose", "embedding", *RECURRENT, "attention",
-)  # fmt: skip
+    "linear",
+    "bilinear",
+    "conv",
+    "conv_transpose",
+    "embedding",
+    *RECURRENT,
+    "attention",
+)
 ROLES = ("weight", "recurrent", "bias")
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 # How the parameters of torch's own layers are called; a subclass may add others.

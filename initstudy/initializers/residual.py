@@ -19,8 +19,12 @@ from initstudy.initializers.schemes import KaimingNormal
 
 # What ends a residual branch of a transformer: in GPT-2's own names, torch's, torchvision's, ours.
 PROJECTIONS = (
-    "*c_proj.weight", "*out_proj.weight", "*linear2.weight", "*mlp.3.weight", "*mlp2.weight",
-)  # fmt: skip
+    "*c_proj.weight",
+    "*out_proj.weight",
+    "*linear2.weight",
+    "*mlp.3.weight",
+    "*mlp2.weight",
+)
 NUMBERED = re.compile(r"(conv|norm|bn)(\d+)")
 
 

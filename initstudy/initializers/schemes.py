@@ -61,8 +61,11 @@ class VarianceScaling(Initializer):
         std = self.std(fans)
         if self.distribution == "uniform":
             return laws.uniform(std * math.sqrt(3))
-        return (laws.normal(std) if self.distribution == "normal"
-                else TruncatedNormal(std).law(shape, fans))  # fmt: skip
+        return (
+            laws.normal(std)
+            if self.distribution == "normal"
+            else TruncatedNormal(std).law(shape, fans)
+        )
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,12 @@ class Transformer(nn.Module):
         activation: str = "gelu",
     ) -> None:
         super().__init__()
-        for key, value in {"patch_size": patch_size, "width": width, "heads": heads,
-                           "mlp_ratio": mlp_ratio}.items():  # fmt: skip
+        for key, value in {
+            "patch_size": patch_size,
+            "width": width,
+            "heads": heads,
+            "mlp_ratio": mlp_ratio,
+        }.items():
             require_count(key, value)
         require_count("depth", depth, low=0)
         channels, height, columns = input_shape

@@ -10,10 +10,9 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from initstudy.report import claims, html, words
-from initstudy.report.frames import Study
-from initstudy.report.statistics import Interval, mean_interval
-from initstudy.report.style import (
+from initstudy.claims import evaluate as claims
+from initstudy.claims.statistics import Interval, mean_interval
+from initstudy.report.charts.style import (
     GREY,
     HEIGHT,
     WIDTH,
@@ -24,7 +23,9 @@ from initstudy.report.style import (
     titled,
     x_by,
 )
+from initstudy.report.page import html, words
 from initstudy.store import StoreError
+from initstudy.store.frames import Study
 
 METRIC = "test/accuracy"
 # Okabe and Ito's colours, told apart by everyone (https://jfly.uni-koeln.de/color/).
@@ -123,12 +124,16 @@ def table(name: str, study: Study, found: Sequence[Pair]) -> words.Table:
     columns = (study.label, "model", name, "other", "its", "difference", "95% interval")
     rows = tuple(
         (
-            words.short(pair.by), pair.facet, f"{pair.first:.3f}", pair.name, f"{pair.other:.3f}",
+            words.short(pair.by),
+            pair.facet,
+            f"{pair.first:.3f}",
+            pair.name,
+            f"{pair.other:.3f}",
             f"{pair.difference.estimate:+.3f}",
             words.span(pair.difference.low, pair.difference.high) or "one seed",
         )
         for pair in found
-    )  # fmt: skip
+    )
     return words.Table(columns, rows)
 
 
@@ -166,11 +171,16 @@ def _side_by_side(study: Study, facet: str, name: str, found: Sequence[Pair]) ->
     once = {pair.by: pair.first for pair in found}
     rows += [{"by": by, "sweep": name, "accuracy": value} for by, value in once.items()]
     base = chart(rows).encode(
-        x=x_by(study), color=_colour(names),
-        y=alt.Y("accuracy:Q", title="test accuracy", scale=alt.Scale(domain=[0, 1]),
-                axis=alt.Axis(format="%")),
+        x=x_by(study),
+        color=_colour(names),
+        y=alt.Y(
+            "accuracy:Q",
+            title="test accuracy",
+            scale=alt.Scale(domain=[0, 1]),
+            axis=alt.Axis(format="%"),
+        ),
         tooltip=["sweep:N", "by:N", alt.Tooltip("accuracy:Q", format=".3f")],
-    )  # fmt: skip
+    )
     dots = base.mark_point(filled=True, size=45).encode(opacity=emphasis())
     parts = [base.mark_line(strokeWidth=1.6), dots] if study.numeric else [dots]
     drawn = alt.layer(*parts).properties(width=1.5 * WIDTH, height=HEIGHT)
@@ -179,27 +189,36 @@ def _side_by_side(study: Study, facet: str, name: str, found: Sequence[Pair]) ->
 
 def _differences(study: Study, facet: str, name: str, found: Sequence[Pair]) -> Spec:
     rows: Rows = [
-        {"by": p.by, "sweep": p.name, "difference": p.difference.estimate,
-         "low": _or(p.difference.low, p.difference.estimate),
-         "high": _or(p.difference.high, p.difference.estimate)}
+        {
+            "by": p.by,
+            "sweep": p.name,
+            "difference": p.difference.estimate,
+            "low": _or(p.difference.low, p.difference.estimate),
+            "high": _or(p.difference.high, p.difference.estimate),
+        }
         for p in found
-    ]  # fmt: skip
+    ]
     names = list(dict.fromkeys(pair.name for pair in found))
     y = alt.Y("low:Q", title=f"difference to {name}", axis=alt.Axis(format="+.2~f"))
     base = chart(rows).encode(x=x_by(study), color=_colour([name, *names]), opacity=emphasis())
     bars = base.mark_rule(strokeWidth=2.5).encode(y=y, y2="high:Q")
     dots = base.mark_point(filled=True, size=45).encode(
         y=alt.Y("difference:Q", title=""),
-        tooltip=["sweep:N", "by:N", *(alt.Tooltip(f"{k}:Q", format="+.3f")
-                                      for k in ("difference", "low", "high"))],
-    )  # fmt: skip
+        tooltip=[
+            "sweep:N",
+            "by:N",
+            *(alt.Tooltip(f"{k}:Q", format="+.3f") for k in ("difference", "low", "high")),
+        ],
+    )
     zero = chart([{"zero": 0.0}]).mark_rule(color=GREY).encode(y=alt.Y("zero:Q", title=""))
     drawn = alt.layer(zero, bars, dots).properties(width=1.5 * WIDTH, height=HEIGHT)
     how = ", ".join(sorted({pair.difference.method for pair in found}))
     return titled(
-        facet, drawn, f"Difference of test accuracy to {name}",
+        facet,
+        drawn,
+        f"Difference of test accuracy to {name}",
         f"Paired over seeds: runs of one seed start from the same draws. 95% intervals ({how}).",
-    )  # fmt: skip
+    )
 
 
 def _colour(names: Sequence[str]) -> alt.Color:

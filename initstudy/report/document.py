@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from initstudy.report import claims, html, pdf, words
-from initstudy.report.claims import Result
-from initstudy.report.frames import Study, prepare
-from initstudy.report.sources import read
+from initstudy.claims import evaluate as claims
+from initstudy.claims.claim import Result
+from initstudy.report.data.sources import read
+from initstudy.report.page import html, pdf, words
+from initstudy.store.frames import Study, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import polars as pl
 
-    from initstudy.report.charts import Draw
-    from initstudy.report.style import Spec
+    from initstudy.report.charts.catalogue import Draw
+    from initstudy.report.charts.style import Spec
 
 FORMATS = ("html", "markdown", "pdf")
 PNG_SCALE = 2.0
@@ -63,7 +64,7 @@ def write(
     Raises:
         StoreError: There is nothing there to report on, or it cannot be printed.
     """
-    from initstudy.report.charts import ON_PAGES
+    from initstudy.report.charts.catalogue import ON_PAGES
 
     found = read(source)
     study = prepare(found)
@@ -130,8 +131,8 @@ def _draw(
         instead: What to draw in place of some of the study's charts.
         drawn: Charts that need not be drawn again.
     """
-    from initstudy.report.charts import charts_of
-    from initstudy.report.style import NothingToShow
+    from initstudy.report.charts.catalogue import charts_of
+    from initstudy.report.charts.style import NothingToShow
 
     specs, absent = {}, {}
     for name, draw in charts_of(study).items():

@@ -21,7 +21,7 @@ from typing import Any
 
 import polars as pl
 
-from initstudy.ensemble import HISTOGRAM_EDGES
+from initstudy.probes.statistics import HISTOGRAM_EDGES
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings
 
@@ -97,11 +97,17 @@ def _run(to: Destination, run: Mirrored, now: float) -> bytes:
     )
     seconds, nanos = divmod(int(now * 1e9), 10**9)
     entity = to.settings.entity
-    return b"".join((
-        _text(1, run.run), _text(2, entity) if entity else b"", _text(3, to.settings.project),
-        _field(4, b"".join(items)), _text(6, to.group), _text(8, run.name),
-        _field(17, _number(1, seconds) + _number(2, nanos)),
-    ))  # fmt: skip
+    return b"".join(
+        (
+            _text(1, run.run),
+            _text(2, entity) if entity else b"",
+            _text(3, to.settings.project),
+            _field(4, b"".join(items)),
+            _text(6, to.group),
+            _text(8, run.name),
+            _field(17, _number(1, seconds) + _number(2, nanos)),
+        )
+    )
 
 
 class _Rows:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from initstudy.files import write_atomically
+from initstudy.runtime.files import write_atomically
 from initstudy.store import StoreError
 
 FOLDER = "wandb-pending"

@@ -70,9 +70,11 @@ def log_study(opened: Any, record: StudyRecord, *, online: bool) -> None:
     page.add_file(str(record.page), name="index.html")
     opened.log_artifact(page)
     results = wandb.Artifact(
-        f"{_name(opened.group)}-store", type="results", description=record.headline,
+        f"{_name(opened.group)}-store",
+        type="results",
+        description=record.headline,
         metadata={"group": opened.group, "runs": members[:MOST_ROWS]},
-    )  # fmt: skip
+    )
     for file in sorted((record.directory / "store").glob("[!.]*")):
         results.add_file(str(file), name=f"store/{file.name}")
     results.add_file(str(record.directory / "study.json"), name="study.json")
@@ -98,10 +100,13 @@ def _preset(opened: Any, name: str, spec: Mapping[str, Any]) -> str:
     import wandb
 
     return wandb.Api().create_custom_chart(
-        entity=opened.entity, name=f"initstudy-{_name(opened.group)}-{name}".lower(),
-        display_name=f"{opened.group}: {name}", spec_type="vega2", access="private",
+        entity=opened.entity,
+        name=f"initstudy-{_name(opened.group)}-{name}".lower(),
+        display_name=f"{opened.group}: {name}",
+        spec_type="vega2",
+        access="private",
         spec=dict(spec),
-    )  # fmt: skip
+    )
 
 
 def _make_producers(artifact: Any, opened: Any, members: Sequence[str]) -> None:

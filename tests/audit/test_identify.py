@@ -32,8 +32,9 @@ def rows(model, batch):
 
 
 def mlp():
-    return nn.Sequential(nn.Linear(80, 120), nn.ReLU(), nn.Linear(120, 60), nn.ReLU(),
-                         nn.Linear(60, 10))  # fmt: skip
+    return nn.Sequential(
+        nn.Linear(80, 120), nn.ReLU(), nn.Linear(120, 60), nn.ReLU(), nn.Linear(60, 10)
+    )
 
 
 X = torch.randn(16, 80, generator=torch.Generator().manual_seed(0))
@@ -125,8 +126,9 @@ def test_against_a_policy_every_parameter_is_tested():
     with torch.no_grad():
         net[2].weight.mul_(1.3)
         net[4].bias[0] = 1.0
-    warned = [w for w in initstudy.audit(net, X, policy=policy).warnings
-              if w.code == "not-initialized"]  # fmt: skip
+    warned = [
+        w for w in initstudy.audit(net, X, policy=policy).warnings if w.code == "not-initialized"
+    ]
     assert warned[0].where == ("2.weight", "4.bias")
 
 
@@ -140,7 +142,8 @@ def test_what_a_policy_says_nothing_of_is_named():
 
 def test_the_torch_policy_knows_its_own_modules():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 5, 3), nn.Flatten(),
-                        nn.Linear(320, 9))  # fmt: skip
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 5, 3), nn.Flatten(), nn.Linear(320, 9)
+    )
     found = initstudy.audit(net, torch.randn(2, 3, 8, 8), policy=torch_default())
     assert all(row.pvalue > 1e-3 for row in found.parameters)

@@ -51,8 +51,14 @@ def test_rms_dead_and_loss_agree_with_plain_autograd():
 
 
 def test_nothing_is_left_behind():
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.BatchNorm1d(20), nn.Dropout(0.3),
-                        nn.ReLU(inplace=True), nn.Linear(20, 10)).eval()  # fmt: skip
+    net = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(64, 20),
+        nn.BatchNorm1d(20),
+        nn.Dropout(0.3),
+        nn.ReLU(inplace=True),
+        nn.Linear(20, 10),
+    ).eval()
     net[1].weight.grad = torch.ones(20, 64)
     before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     first = initstudy.audit(net, batch(), labels())
@@ -65,8 +71,9 @@ def test_nothing_is_left_behind():
 
 
 def test_normalizations_use_the_batch_as_the_first_step_will():
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 30), nn.BatchNorm1d(30), nn.ReLU(),
-                        nn.Linear(30, 10)).eval()  # fmt: skip
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, 10)
+    ).eval()
     initialize(net, as_policy(Normal(5.0)), seed=0)
     layer = initstudy.audit(net, batch(200), labels(200)).signal.layers[0]
     # Half of a standard normal: the mean square of its positive part is one half.

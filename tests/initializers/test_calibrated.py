@@ -20,9 +20,15 @@ from initstudy.initializers import (
 
 def cnn():
     return nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(6, 4, 3, groups=2), nn.Tanh(),
-        nn.Flatten(), nn.Linear(400, 30), nn.ReLU(), nn.Linear(30, 10, bias=False),
-    )  # fmt: skip
+        nn.Conv2d(1, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(6, 4, 3, groups=2),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(400, 30),
+        nn.ReLU(),
+        nn.Linear(30, 10, bias=False),
+    )
 
 
 def batch(count=64):
@@ -59,10 +65,12 @@ def test_within_layer_gives_every_channel_zero_mean_and_unit_variance():
     *first, last = outputs(net, batch())
     for output in first:
         channels = output.movedim(-1 if output.dim() == 2 else 1, 0).flatten(1)
-        torch.testing.assert_close(channels.mean(1), torch.full((len(channels),), 0.5), atol=1e-4,
-                                   rtol=0)  # fmt: skip
-        torch.testing.assert_close(channels.var(1, correction=0), torch.ones(len(channels)),
-                                   atol=1e-3, rtol=0)  # fmt: skip
+        torch.testing.assert_close(
+            channels.mean(1), torch.full((len(channels),), 0.5), atol=1e-4, rtol=0
+        )
+        torch.testing.assert_close(
+            channels.var(1, correction=0), torch.ones(len(channels)), atol=1e-3, rtol=0
+        )
     torch.testing.assert_close(last.var(0, correction=0), torch.ones(10), atol=1e-3, rtol=0)
 
 

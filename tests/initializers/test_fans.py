@@ -35,8 +35,11 @@ def connections(module: nn.Module, x: torch.Tensor) -> tuple[int, int]:
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from([nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d]),
-    st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.sampled_from([1, 3]),
-)  # fmt: skip
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.sampled_from([1, 3]),
+)
 def test_fans_are_the_connections_of_the_layer(kind, groups, inputs, outputs, kernel):
     layer = kind(groups * inputs, groups * outputs, kernel, padding=kernel // 2, groups=groups)
     spatial = (7,) * (1 if "1d" in kind.__name__ else 2)
@@ -49,13 +52,19 @@ def test_fans_are_the_connections_of_the_layer(kind, groups, inputs, outputs, ke
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Linear(7, 3), nn.Bilinear(4, 5, 6), nn.Conv2d(4, 6, 3, groups=2),
-        nn.ConvTranspose2d(4, 6, 3), nn.ConvTranspose3d(4, 6, 3, groups=2), nn.Embedding(9, 4),
-        nn.LSTM(5, 7, proj_size=3), nn.GRU(5, 7), nn.MultiheadAttention(8, 2),
+        nn.Linear(7, 3),
+        nn.Bilinear(4, 5, 6),
+        nn.Conv2d(4, 6, 3, groups=2),
+        nn.ConvTranspose2d(4, 6, 3),
+        nn.ConvTranspose3d(4, 6, 3, groups=2),
+        nn.Embedding(9, 4),
+        nn.LSTM(5, 7, proj_size=3),
+        nn.GRU(5, 7),
+        nn.MultiheadAttention(8, 2),
         nn.MultiheadAttention(8, 2, kdim=5, vdim=3),
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_torchs_convention_is_what_torch_calculates(layer):
     for name, parameter in layer.named_parameters(recurse=False):
         if parameter.dim() > 1:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-from initstudy.cli import CONF
+from initstudy.config.errors import CONF
 from initstudy.initializers import (
     PRESETS,
     Constant,
@@ -25,9 +25,13 @@ from initstudy.initializers import (
 
 def model():
     return nn.Sequential(
-        nn.Embedding(9, 6, padding_idx=2), nn.LayerNorm(6), nn.Linear(6, 6), nn.Conv1d(6, 4, 3),
-        nn.BatchNorm1d(4), nn.ConvTranspose1d(4, 4, 3),
-    )  # fmt: skip
+        nn.Embedding(9, 6, padding_idx=2),
+        nn.LayerNorm(6),
+        nn.Linear(6, 6),
+        nn.Conv1d(6, 4, 3),
+        nn.BatchNorm1d(4),
+        nn.ConvTranspose1d(4, 4, 3),
+    )
 
 
 def test_the_articles_rules():
@@ -63,8 +67,14 @@ def test_the_first_rule_that_matches_fills():
     )
     values = draw(nn.Sequential(nn.Linear(2, 2), nn.Conv1d(2, 2, 1), nn.Linear(2, 2)), policy, 0)
     found = {name: value.unique().tolist() for name, value in values.items()}
-    assert found == {"0.weight": [2], "0.bias": [2], "1.weight": [1], "1.bias": [0],
-                     "2.weight": [3], "2.bias": [3]}  # fmt: skip
+    assert found == {
+        "0.weight": [2],
+        "0.bias": [2],
+        "1.weight": [1],
+        "1.bias": [0],
+        "2.weight": [3],
+        "2.bias": [3],
+    }
 
 
 def test_kinds_roles_and_names_may_be_several():
@@ -78,8 +88,16 @@ def test_kinds_roles_and_names_may_be_several():
     )
     values = draw(nn.Sequential(nn.LSTM(2, 2), nn.LayerNorm(2), nn.Linear(2, 2)), policy, 0)
     found = {name: value.unique().item() for name, value in values.items()}
-    assert found == {"0.weight_ih_l0": 5, "0.weight_hh_l0": 4, "0.bias_ih_l0": 5, "0.bias_hh_l0": 3,
-                     "1.weight": 3, "1.bias": 5, "2.weight": 2, "2.bias": 2}  # fmt: skip
+    assert found == {
+        "0.weight_ih_l0": 5,
+        "0.weight_hh_l0": 4,
+        "0.bias_ih_l0": 5,
+        "0.bias_hh_l0": 3,
+        "1.weight": 3,
+        "1.bias": 5,
+        "2.weight": 2,
+        "2.bias": 2,
+    }
 
 
 def test_a_parameter_that_a_subclass_adds_is_filled_by_name():
@@ -177,8 +195,10 @@ def test_parametrized_weights_are_filled_as_wholes():
     initialize(normed, Normal(0.3), seed=1)
     torch.testing.assert_close(normed.weight, plain.weight)
     assert set(dict(normed.named_parameters())) == {
-        "bias", "parametrizations.weight.original0", "parametrizations.weight.original1",
-    }  # fmt: skip
+        "bias",
+        "parametrizations.weight.original0",
+        "parametrizations.weight.original1",
+    }
     nested = nn.Sequential(parametrizations.weight_norm(nn.Conv2d(3, 4, 3)))
     initialize(nested, Normal(0.3), seed=1)
     expected = draw(nn.Sequential(nn.Conv2d(3, 4, 3)), as_policy(Normal(0.3)), 1)["0.weight"]

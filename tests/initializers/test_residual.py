@@ -38,9 +38,12 @@ class Block(nn.Module):
 
 def residual(blocks, width=16):
     return nn.Sequential(
-        nn.Conv2d(1, width, 3, padding=1), *[Block(width) for _ in range(blocks)],
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, width, 3, padding=1),
+        *[Block(width) for _ in range(blocks)],
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, 10),
+    )
 
 
 def test_fixup_scales_branches_by_their_number_and_starts_as_the_identity():
@@ -58,8 +61,9 @@ def test_fixup_scales_branches_by_their_number_and_starts_as_the_identity():
 
 def test_the_branches_of_torchvisions_resnets_start_at_zero():
     for build, last, count in (
-        (torchvision.models.resnet18, "bn2", 8), (torchvision.models.resnet50, "bn3", 16),
-    ):  # fmt: skip
+        (torchvision.models.resnet18, "bn2", 8),
+        (torchvision.models.resnet50, "bn3", 16),
+    ):
         values = draw(build(), ZeroResidual(), 0)
         zero = [n for n, v in values.items() if n.endswith("weight") and not v.any()]
         assert len(zero) == count
@@ -70,8 +74,13 @@ def test_the_branches_of_torchvisions_resnets_start_at_zero():
 
 def test_mup_shrinks_the_output_with_width_and_the_rest_as_he():
     for width in (128, 512):
-        net = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
-                            nn.Linear(width, 50))  # fmt: skip
+        net = nn.Sequential(
+            nn.Linear(64, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, 50),
+        )
         values = draw(net, MuP(base_width=128), 0)
         assert values["0.weight"].std() == pytest.approx(math.sqrt(2 / 64), rel=0.05)
         assert values["2.weight"].std() == pytest.approx(math.sqrt(2 / width), rel=0.05)

@@ -45,9 +45,7 @@ def is_orthogonal(matrix, gain):
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(
-    hyp.integers(1, 60), hyp.integers(1, 60), hyp.floats(0.1, 2.0), hyp.integers(0, 2**62)
-)  # fmt: skip
+@given(hyp.integers(1, 60), hyp.integers(1, 60), hyp.floats(0.1, 2.0), hyp.integers(0, 2**62))
 def test_orthogonal_matrices_are(rows, columns, gain, seed):
     layer = fill(Orthogonal(gain), nn.Linear(columns, rows), seed=seed)
     is_orthogonal(layer.weight.detach(), gain)

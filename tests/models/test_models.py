@@ -8,8 +8,14 @@ from torch import nn
 from initstudy.models import CNN, MLP, DeepCNN
 from initstudy.models.activations import ACTIVATIONS
 
-FUNCTIONS = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "gelu": F.gelu,
-             "selu": F.selu, "linear": lambda x: x}  # fmt: skip
+FUNCTIONS = {
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "gelu": F.gelu,
+    "selu": F.selu,
+    "linear": lambda x: x,
+}
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -56,9 +62,13 @@ def test_a_deep_cnn_wraps_around():
     torch.testing.assert_close(maps(x.roll((2, -4), (2, 3))), maps(x).roll((1, -2), (2, 3)))
 
 
-@pytest.mark.parametrize("make", [
-    lambda: MLP((1, 8, 8), 10, layer_norm=True), lambda: CNN((1, 8, 8), 10, batch_norm=True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MLP((1, 8, 8), 10, layer_norm=True),
+        lambda: CNN((1, 8, 8), 10, batch_norm=True),
+    ],
+)
 def test_stacked_members_are_the_members(make):
     members = [make().eval() for _ in range(3)]
     params, buffers = torch.func.stack_module_state(members)

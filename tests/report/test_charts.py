@@ -12,10 +12,10 @@ import pytest
 
 from initstudy import store as stores
 from initstudy.report import write
-from initstudy.report.charts import CHARTS
-from initstudy.report.frames import prepare
-from initstudy.report.style import NothingToShow
-from tests.report.synthetic import STDS, save, sweep
+from initstudy.report.charts.catalogue import CHARTS
+from initstudy.report.charts.style import NothingToShow
+from initstudy.store.frames import prepare
+from tests.synthetic import STDS, save, sweep
 
 # What needs probes=full.
 FULL = ("weight_histograms", "activation_histograms")
@@ -78,9 +78,13 @@ def test_diverged_runs_are_on_the_accuracy_chart():
 def test_the_report_command_draws_again_and_refuses_what_is_no_sweep(tmp_path):
     def command(*arguments):
         return subprocess.run(
-            [sys.executable, "-m", "initstudy.report", *arguments], cwd=tmp_path, text=True,
-            capture_output=True, check=False, env=os.environ | {"PYTHONPATH": os.getcwd()},
-        )  # fmt: skip
+            [sys.executable, "-m", "initstudy.report", *arguments],
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": os.getcwd()},
+        )
 
     refused = command("nowhere")
     assert refused.returncode == 2

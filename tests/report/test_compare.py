@@ -7,12 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from initstudy.report import compare_sweeps, pdf, write
+from initstudy.report import compare_sweeps, write
 from initstudy.report.compare import pairs
-from initstudy.report.frames import prepare
-from initstudy.report.pdf import BROWSERS
+from initstudy.report.page import pdf
+from initstudy.report.page.pdf import BROWSERS
 from initstudy.store import StoreError
-from tests.report.synthetic import STDS, save, sweep
+from initstudy.store.frames import prepare
+from tests.synthetic import STDS, save, sweep
 
 HAS_BROWSER = any(map(shutil.which, BROWSERS))
 

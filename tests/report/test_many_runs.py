@@ -11,13 +11,13 @@ import pytest
 import vl_convert
 from PIL import Image
 
-from initstudy.report import statistics
-from initstudy.report.charts import CHARTS
+from initstudy.claims import statistics
+from initstudy.claims.statistics import mean_interval
+from initstudy.report.charts.catalogue import CHARTS
+from initstudy.report.charts.style import MOST_MARKS, thin
 from initstudy.report.document import OPACITY, without_layers
-from initstudy.report.frames import prepare
-from initstudy.report.statistics import mean_interval
-from initstudy.report.style import MOST_MARKS, thin
-from tests.report.synthetic import sweep
+from initstudy.store.frames import prepare
+from tests.synthetic import sweep
 
 
 @pytest.fixture(scope="module")

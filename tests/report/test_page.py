@@ -10,15 +10,18 @@ from itertools import pairwise
 import pytest
 
 from initstudy.report import write
-from initstudy.report.charts import CHARTS
-from initstudy.report.runs import text
-from tests.report.synthetic import STDS, save, sweep
+from initstudy.report.charts.catalogue import CHARTS
+from initstudy.report.data.runs import text
+from tests.synthetic import STDS, save, sweep
 
 CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome")
-     if (found := shutil.which(name))),
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
     None,
-)  # fmt: skip
+)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 FAINT = """id => [...document.querySelectorAll(`#${id} .mark-symbol path, #${id} .mark-line path,
     #${id} .mark-rect path`)].map(p => Number(p.getAttribute('opacity') ?? 1))
@@ -36,9 +39,15 @@ def browser():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
-                  "--disable-background-networking", "--disable-component-update"],
-        )  # fmt: skip
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-sync",
+                "--disable-background-networking",
+                "--disable-component-update",
+            ],
+        )
         yield browser
         browser.close()
 
@@ -204,8 +213,11 @@ def test_axe_finds_no_serious_barrier(grid, opened, scheme):
 
     page = opened(grid, color_scheme=scheme)
     found = Axe().run(page).response["violations"]
-    serious = [(v["id"], [n["html"][:90] for n in v["nodes"]][:3]) for v in found
-               if v["impact"] in ("serious", "critical")]  # fmt: skip
+    serious = [
+        (v["id"], [n["html"][:90] for n in v["nodes"]][:3])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
     assert serious == []
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from initstudy.report.charts import CHARTS
-from initstudy.report.frames import prepare
+from initstudy.report.charts.catalogue import CHARTS
 from initstudy.store import Store
-from tests.report.synthetic import LAYERS, sweep
+from initstudy.store.frames import prepare
+from tests.synthetic import LAYERS, sweep
 
 
 def with_theory(factor):

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from initstudy.report.publish import publish
+from initstudy.report.wandb import publish
 from initstudy.store import StoreError
-from tests.report.synthetic import LAYERS, save, sweep
+from tests.synthetic import LAYERS, save, sweep
 
 SECTIONS = ["Loss", "Accuracy", "Activations", "Gradients", "Weights"]
 
@@ -18,11 +18,17 @@ def study(tmp_path):
     store = sweep()
     kind = {"init._target_": "initstudy.initializers.Normal"}
     runs = [row | kind | {"tracking.project": "p"} for row in store.runs.to_dicts()]
-    history = [row | {f"weight/{name}/rms": 1.0 for name in LAYERS}
-               for row in store.history.to_dicts()]  # fmt: skip
-    return save(type(store)(type(store.runs)(runs, infer_schema_length=None),
-                            type(store.history)(history, infer_schema_length=None),
-                            store.study), tmp_path)  # fmt: skip
+    history = [
+        row | {f"weight/{name}/rms": 1.0 for name in LAYERS} for row in store.history.to_dicts()
+    ]
+    return save(
+        type(store)(
+            type(store.runs)(runs, infer_schema_length=None),
+            type(store.history)(history, infer_schema_length=None),
+            store.study,
+        ),
+        tmp_path,
+    )
 
 
 def sent(server, kind):
@@ -60,9 +66,15 @@ def test_the_report_has_the_articles_structure(server, study):
         block["children"][0]["text"] for block in spec["blocks"] if block["type"] == "heading"
     ]
     assert headings == [
-        "What is covered", "The initialization", "The experiment", "What came of it", "Claims",
-        "Layer by layer", "Activations", "Gradients",
-    ]  # fmt: skip
+        "What is covered",
+        "The initialization",
+        "The experiment",
+        "What came of it",
+        "Claims",
+        "Layer by layer",
+        "Activations",
+        "Gradients",
+    ]
     said = texts(spec)
     assert "class Normal" in said
     assert "python -m initstudy +sweep=x" in said

@@ -7,19 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from initstudy.report.charts import ON_PAGES, charts_of
-from initstudy.report.claims import evaluate
-from initstudy.report.frames import prepare
-from initstudy.report.sources import read
-from initstudy.report.sources.mirrored import Mirrored, as_store
-from initstudy.report.style import NothingToShow
+from initstudy.claims.claim import evaluate
+from initstudy.report.charts.catalogue import ON_PAGES, charts_of
+from initstudy.report.charts.style import NothingToShow
+from initstudy.report.data.sources import read
+from initstudy.report.data.sources.mirrored import Mirrored, as_store
 from initstudy.store import StoreError
+from initstudy.store.frames import prepare
 
 SWEEP = [
-    "-m", "init.std=0.05,0.2,40", "seed=0,1", "model=mlp,cnn", "max_steps=4",
-    "data.subset=64", "log_every=2", "probes=full", "probes.every=2", "by=init.std",
-    "+claims.hurts={_target_: initstudy.report.claims.WorseThanBest, statement: s, count: 1}",
-]  # fmt: skip
+    "-m",
+    "init.std=0.05,0.2,40",
+    "seed=0,1",
+    "model=mlp,cnn",
+    "max_steps=4",
+    "data.subset=64",
+    "log_every=2",
+    "probes=full",
+    "probes.every=2",
+    "by=init.std",
+    "+claims.hurts={_target_: initstudy.claims.WorseThanBest, statement: s, count: 1}",
+]
 
 
 def charts_data(source):
@@ -83,19 +91,22 @@ def test_a_folder_without_a_finished_run_is_one_line(tmp_path):
     "claim",
     [
         {"_target_": "os.system", "command": "touch ran"},
-        {"_target_": "initstudy.report.pdf.write", "page": "a", "out": "ran"},
-        {"_target_": "initstudy.report.claims.WorseThanBest",
-         "statement": {"_target_": "os.system", "command": "touch ran"}},
+        {"_target_": "initstudy.report.page.pdf.write", "page": "a", "out": "ran"},
+        {
+            "_target_": "initstudy.claims.WorseThanBest",
+            "statement": {"_target_": "os.system", "command": "touch ran"},
+        },
     ],
     ids=["elsewhere", "no-claim", "nested"],
-)  # fmt: skip
+)
 def test_a_claim_from_a_server_runs_no_code_from_elsewhere(claim, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    ours = {"_target_": "initstudy.report.claims.WorseThanBest", "statement": "s"}
+    ours = {"_target_": "initstudy.claims.WorseThanBest", "statement": "s"}
     config = {
-        "model": {"_target_": "initstudy.models.MLP"}, "seed": 0,
+        "model": {"_target_": "initstudy.models.MLP"},
+        "seed": 0,
         "claims": {"theirs": claim, "ours": ours},
-    }  # fmt: skip
+    }
     run = Mirrored("a", "g", config, {"test/accuracy": 0.5}, [{"step": 0}])
     study = as_store([run], "command").study
     assert study["claims"] == {"ours": ours}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from initstudy.report.frames import prepare
-from initstudy.report.heat import contours
-from initstudy.report.steps import MOST_STEPS, at_step, chosen_steps, few, over_steps
-from initstudy.report.steps import measured as measured_in
-from tests.report.synthetic import LAYERS, STDS, sweep
+from initstudy.report.charts.heat import contours
+from initstudy.report.data.steps import MOST_STEPS, at_step, chosen_steps, few, over_steps
+from initstudy.report.data.steps import measured as measured_in
+from initstudy.store.frames import prepare
+from tests.synthetic import LAYERS, STDS, sweep
 
 
 def test_a_run_that_diverged_stays_at_its_own_last_measurement():
@@ -53,7 +53,9 @@ def test_contours_are_where_a_power_law_crosses_a_level():
     found = contours(rows, list(LAYERS), [1.0, 10.0], logarithmic=True)
     assert len(found) == 2 * len(LAYERS)
     for k, layer in enumerate(LAYERS, 1):
-        one, ten = (next(r["by"] for r in found if (r["layer"], r["level"]) == (layer, level))
-                    for level in (1.0, 10.0))  # fmt: skip
+        one, ten = (
+            next(r["by"] for r in found if (r["layer"], r["level"]) == (layer, level))
+            for level in (1.0, 10.0)
+        )
         assert one == pytest.approx(0.25)
         assert ten == pytest.approx(10 ** (1 / k) / 4)

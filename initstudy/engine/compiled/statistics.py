@@ -1,0 +1,139 @@
+"""The statistics of the basic probes, of one member's layer.
+
+What each of them means is in `initstudy.probes.statistics`, whose definitions these follow: sums in
+float64, and what holds NaN or infinities is itself not finite.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray as Array
+
+from initstudy.engine.compiled.jit import part, part_with_sums
+
+# As they are logged, and the places in which they stand.
+NAMES = (
+    "activation/{}/mean",
+    "activation/{}/std",
+    "activation/{}/rms",
+    "activation/{}/absmax",
+    "activation/{}/zero",
+    "activation/{}/dead",
+    "activation/{}/nonfinite",
+    "gradient/{}/rms",
+    "gradient/{}/weight_rms",
+    "gradient/{}/nonfinite",
+    "weight/{}/rms",
+    "weight/{}/update_ratio",
+)
+(
+    MEAN,
+    STD,
+    RMS,
+    ABSMAX,
+    ZERO,
+    DEAD,
+    NONFINITE,
+    GRADIENT_RMS,
+    WEIGHT_GRADIENT_RMS,
+    GRADIENT_NONFINITE,
+    WEIGHT_RMS,
+    UPDATE_RATIO,
+) = range(len(NAMES))
+
+
+@part
+def of_activation(values: Float[Array, "units batch"], into: Float[Array, " statistics"]) -> None:
+    """Those of a layer's activation."""
+    units, count = len(values), values.size
+    mean = _sum(values.reshape(count)) / count
+    squares = _mean_square(values.reshape(count))
+    largest, zeros, dead = np.float32(0), 0, 0
+    for unit in range(units):
+        size, nothing = _largest_and_zeros(values[unit])
+        largest = max(largest, size)
+        zeros += nothing
+        dead += nothing == values.shape[1]
+    into[MEAN] = mean
+    into[STD] = np.sqrt(max(squares - mean * mean, 0.0)) if np.isfinite(squares) else np.nan
+    into[RMS] = np.sqrt(squares)
+    into[ABSMAX] = largest if np.isfinite(squares) else np.sqrt(squares)
+    into[ZERO] = zeros / count
+    into[DEAD] = dead / units
+    into[NONFINITE] = _nonfinite(values.reshape(count), squares)
+
+
+@part
+def of_gradient(values: Float[Array, " values"], into: Float[Array, " statistics"]) -> None:
+    """Those of the gradient by its activation."""
+    squares = _mean_square(values)
+    into[GRADIENT_RMS] = np.sqrt(squares)
+    into[GRADIENT_NONFINITE] = _nonfinite(values, squares)
+
+
+@part
+def of_weight(
+    weight: Float[Array, " values"],
+    gradient: Float[Array, " values"],
+    into: Float[Array, " statistics"],
+) -> None:
+    """Those of a layer's weights, and of the gradient by them; after `of_gradient`."""
+    squares = _mean_square(gradient)
+    into[WEIGHT_GRADIENT_RMS] = np.sqrt(squares)
+    into[GRADIENT_NONFINITE] += _nonfinite(gradient, squares)
+    into[WEIGHT_RMS] = np.sqrt(_mean_square(weight))
+    into[UPDATE_RATIO] = 0.0
+
+
+@part
+def of_update(
+    before: Float[Array, " values"],
+    after: Float[Array, " values"],
+    into: Float[Array, " statistics"],
+) -> None:
+    """How large an update was, relative to the weights; after `of_weight`.
+
+    Overwrites `before`.
+    """
+    for i in range(len(before)):
+        before[i] = after[i] - before[i]
+    into[UPDATE_RATIO] = np.sqrt(_mean_square(before)) / into[WEIGHT_RMS]
+
+
+@part_with_sums
+def _sum(values: Float[Array, " values"]) -> float:
+    total = 0.0
+    for i in range(len(values)):
+        total += np.float64(values[i])
+    return total
+
+
+@part_with_sums
+def _mean_square(values: Float[Array, " values"]) -> float:
+    total = 0.0
+    for i in range(len(values)):
+        total += np.float64(values[i]) * np.float64(values[i])
+    return total / len(values)
+
+
+@part
+def _largest_and_zeros(values: Float[Array, " values"]) -> tuple[np.float32, np.int32]:
+    """The largest magnitude, leaving out what is no number, and how many are zero."""
+    largest, zeros = np.float32(0), np.int32(0)
+    for i in range(len(values)):
+        size = abs(values[i])
+        largest = size if size > largest else largest
+        zeros += np.int32(size == np.float32(0))
+    return largest, zeros
+
+
+@part
+def _nonfinite(values: Float[Array, " values"], squares: float) -> int:
+    """How many are NaN or infinite; none where the sum of their squares is finite."""
+    if np.isfinite(squares):
+        return 0
+    count = 0
+    for i in range(len(values)):
+        count += not np.isfinite(values[i])
+    return count

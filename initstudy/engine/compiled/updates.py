@@ -1,0 +1,93 @@
+"""One update of one of a member's parameters, as the pages of torch.optim define it.
+
+Reference: https://docs.pytorch.org/docs/stable/optim.html, SGD, Adam and AdamW.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray as Array
+
+from initstudy.engine.compiled.arrays import ADAMW, PLAIN, Members, Rule
+from initstudy.engine.compiled.jit import part
+
+_ZERO = np.float32(0)
+_ONE = np.float32(1)
+
+
+@part
+def update(
+    place: int,
+    grad: Float[Array, " values"],
+    scale: np.float32,
+    member: int,
+    rule: Rule,
+    members: Members,
+) -> None:
+    """Updates one of a member's parameters."""
+    size = len(grad)
+    param = at(members.params, place, member, size)
+    lr, decay = members.lr[member] * scale, members.decay[member]
+    if rule.algorithm != PLAIN:
+        first = at(members.first, place, member, size)
+        second = at(members.second, place, member, size)
+        _adam(param, grad, first, second, members.updates[member], lr, decay, rule)
+    elif len(members.first):
+        momentum = members.momentum[member]
+        _sgd(param, grad, at(members.first, place, member, size), lr, decay, momentum, rule)
+    else:
+        for i in range(size):
+            param[i] -= lr * (grad[i] + decay * param[i])
+
+
+@part
+def _sgd(
+    param: Float[Array, " values"],
+    grad: Float[Array, " values"],
+    momenta: Float[Array, " values"],
+    lr: np.float32,
+    decay: np.float32,
+    momentum: np.float32,
+    rule: Rule,
+) -> None:
+    for i in range(len(param)):
+        change = grad[i] + decay * param[i]
+        momenta[i] = momentum * momenta[i] + change
+        change = change + momentum * momenta[i] if rule.nesterov else momenta[i]
+        param[i] -= lr * change
+
+
+@part
+def _adam(
+    param: Float[Array, " values"],
+    grad: Float[Array, " values"],
+    means: Float[Array, " values"],
+    squares: Float[Array, " values"],
+    updates: float,
+    lr: np.float32,
+    decay: np.float32,
+    rule: Rule,
+) -> None:
+    beta1, beta2 = np.float32(rule.beta1), np.float32(rule.beta2)
+    rest1, rest2 = np.float32(1 - rule.beta1), np.float32(1 - rule.beta2)
+    rate = np.float32(lr / (1 - rule.beta1**updates))
+    correction = np.float32(np.sqrt(1 - rule.beta2**updates))
+    eps = np.float32(rule.eps)
+    decoupled = rule.algorithm == ADAMW
+    shrink = _ONE - lr * decay if decoupled else _ONE
+    coupled = _ZERO if decoupled else decay
+    for i in range(len(param)):
+        change = grad[i] + coupled * param[i]
+        means[i] = beta1 * means[i] + rest1 * change
+        squares[i] = beta2 * squares[i] + rest2 * change * change
+        size = np.sqrt(squares[i]) / correction + eps
+        param[i] = shrink * param[i] - rate * means[i] / size
+
+
+@part
+def at(
+    values: Float[Array, " values"], place: int, member: int, size: int
+) -> Float[Array, " size"]:
+    """A member's values of a parameter."""
+    return values[place + member * size : place + (member + 1) * size]

@@ -1,5 +1,0 @@
-"""Steps of dense chains on a CPU, compiled to machine code."""
-
-from initstudy.ensemble.compiled.program import Program, program
-
-__all__ = ["Program", "program"]

@@ -1,0 +1,1 @@
+"""What is measured in a layer: which modules are layers, and their statistics."""

@@ -1,0 +1,251 @@
+"""Per-layer statistics of stacked tensors, taken on the device.
+
+Every function takes a stacked tensor `[members, ...]` and returns one number a member. What each
+statistic means is in the table of the README; a statistic of a tensor that holds NaN or infinities
+is itself not finite, and their count stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from initstudy.probes.forward import Tensors
+from initstudy.probes.layers import Layer, Limits
+
+PRESETS = ("off", "basic", "full")
+LOWEST_OCTAVE, HIGHEST_OCTAVE = -40, 40
+FLOAT32_MAX = float(torch.finfo(torch.float32).max)
+# One bin an octave of |value|; below and above stand one bin each, so nothing falls outside.
+HISTOGRAM_EDGES: tuple[float, ...] = (
+    0.0,
+    *(2.0**k for k in range(LOWEST_OCTAVE, HIGHEST_OCTAVE + 1)),
+    FLOAT32_MAX,
+)
+SATURATION_MARGIN = 0.01
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What is measured, and how often.
+
+    Args:
+        preset: "off", "basic" or "full" (adds histograms and the largest singular values).
+        every: Steps between two measurements.
+    """
+
+    preset: str = "basic"
+    every: int = 20
+
+    def due(self, step: int, last: bool) -> bool:
+        """Whether the state after `step` updates is measured; the last one always is."""
+        return self.preset != "off" and (last or step % self.every == 0)
+
+
+def measure(
+    layers: Sequence[Layer],
+    outputs: Tensors,
+    output_grads: Tensors,
+    params: Tensors,
+    param_grads: Tensors,
+    *,
+    full: bool,
+) -> Tensors:
+    """All statistics of one step but the update ratios, keyed as they are logged.
+
+    Args:
+        layers: The model's layers.
+        outputs: The layers' activations `[members, batch, ...]`, by module name.
+        output_grads: Gradients of each member's mean loss by them.
+        params: The stacked parameters by name.
+        param_grads: Gradients of each member's mean loss by them.
+        full: Whether to add histograms and the largest singular values.
+    """
+    rows: Tensors = {}
+    for layer in layers:
+        activation, gradient = outputs[layer.output], output_grads[layer.output]
+        weight = flat(params, layer.weights)
+        weight_grad = flat(param_grads, layer.weights)
+        rows |= _prefixed(
+            f"activation/{layer.name}",
+            activation_statistics(activation, layer.limits, layer.units),
+        )
+        by_output, by_weight = rms(gradient), rms(weight_grad)
+        rows |= _prefixed(
+            f"gradient/{layer.name}",
+            {
+                "rms": by_output,
+                "weight_rms": by_weight,
+                "nonfinite": nonfinite(gradient, by_output) + nonfinite(weight_grad, by_weight),
+            },
+        )
+        rows[f"weight/{layer.name}/rms"] = rms(weight)
+        if full:
+            rows[f"activation/{layer.name}/histogram"] = histogram(activation)
+            rows[f"gradient/{layer.name}/histogram"] = histogram(gradient)
+            rows[f"weight/{layer.name}/histogram"] = histogram(weight)
+            rows[f"weight/{layer.name}/spectral_norm"] = spectral_norm(
+                [params[name] for name in layer.weights]
+            )
+    return rows
+
+
+def activation_statistics(
+    activation: Float[Tensor, "members batch ..."], limits: Limits | None, units: int = -1
+) -> Tensors:
+    """The statistics of one layer's activations, one number a member each."""
+    values = entries(activation)
+    count = values.shape[1]
+    mean = values.sum(1, dtype=torch.float64) / count
+    # In float64 neither the squares of float32 nor their difference lose anything.
+    size = _norm(values) / count**0.5
+    std = (size.square() - mean.square()).clamp_min(0).sqrt()
+    largest = _largest(activation, units)
+    # As numbers rather than truth values, which a CPU adds up several times as slowly.
+    other_than_zero = torch.ne(values, 0, out=torch.empty_like(values))
+    rows = {
+        "mean": mean.to(values.dtype),
+        "std": std.to(values.dtype),
+        "rms": size.to(values.dtype),
+        "absmax": largest.amax(1),
+        "zero": 1 - other_than_zero.sum(1) / count,
+        "dead": _share_of_zeros(largest),
+        "nonfinite": nonfinite(values, size),
+    }
+    if limits is not None:
+        rows["saturated"] = saturated(values, limits)
+    return rows
+
+
+def update_ratios(
+    layers: Sequence[Layer], before: Tensors, after: Tensors, measured: Tensors
+) -> Tensors:
+    """Root mean square of each layer's weight update over that of its weights.
+
+    Args:
+        layers: The model's layers.
+        before: The parameters before the update.
+        after: Those after it.
+        measured: What `measure` gave of those before.
+    """
+    return {
+        f"weight/{layer.name}/update_ratio": rms(
+            flat(after, layer.weights) - flat(before, layer.weights)
+        )
+        / measured[f"weight/{layer.name}/rms"]
+        for layer in layers
+    }
+
+
+def entries(values: Float[Tensor, "members ..."]) -> Float[Tensor, "members entries"]:
+    """Each member's entries in the order in which they lie in memory, where that saves a copy."""
+    strides = values.stride()
+    order = sorted(range(1, values.dim()), key=lambda axis: -strides[axis])
+    return values.permute(0, *order).flatten(1)
+
+
+def rms(values: Float[Tensor, "members ..."]) -> Float[Tensor, " members"]:
+    """Root mean square, summed in float64, where squares neither over- nor underflow."""
+    values = entries(values)
+    return (_norm(values) / values.shape[1] ** 0.5).to(values.dtype)
+
+
+def nonfinite(
+    values: Float[Tensor, "members ..."], size: Float[Tensor, " members"] | None = None
+) -> Float[Tensor, " members"]:
+    """How many entries are NaN or infinite.
+
+    Args:
+        values: The entries.
+        size: A norm of them, which is finite where all of them are. On the CPU that saves counting.
+    """
+    if size is not None and size.device.type == "cpu" and bool(torch.isfinite(size).all()):
+        return values.new_zeros(len(values))
+    return (~torch.isfinite(values)).flatten(1).sum(1).to(values.dtype)
+
+
+def dead(
+    activation: Float[Tensor, "members batch ..."], units: int = -1
+) -> Float[Tensor, " members"]:
+    """Fraction of units that are zero for every example of the batch.
+
+    Args:
+        activation: The stacked activations.
+        units: The axis of the units: 2, the channels, of a convolution; the last one of features.
+    """
+    return _share_of_zeros(_largest(activation, units))
+
+
+def _share_of_zeros(largest: Float[Tensor, "members units"]) -> Float[Tensor, " members"]:
+    return (largest == 0).float().mean(1)
+
+
+def _norm(values: Float[Tensor, "members entries"]) -> Float[Tensor, " members"]:
+    return torch.linalg.vector_norm(values, dim=1, dtype=torch.float64)
+
+
+def _largest(
+    activation: Float[Tensor, "members batch ..."], units: int
+) -> Float[Tensor, "members units"]:
+    """The largest magnitude of each unit."""
+    axes = {axis % activation.dim() for axis in range(1, activation.dim())}
+    return activation.abs().amax(tuple(axes - {units % activation.dim()}))
+
+
+def saturated(
+    activation: Float[Tensor, "members batch ..."], limits: Limits
+) -> Float[Tensor, " members"]:
+    """Fraction of entries within 1% of the activation's range of one of its limits.
+
+    An activation with one limit (SELU, ELU) counts within 1% of that limit's size.
+    """
+    low, high = limits
+    bounded = torch.isfinite(torch.tensor(limits)).all()
+    margin = SATURATION_MARGIN * ((high - low) if bounded else abs(low))
+    near = (activation <= low + margin) | (activation >= high - margin)
+    return near.flatten(1).float().mean(1)
+
+
+def histogram(values: Float[Tensor, "members ..."]) -> Int[Tensor, "members bins"]:
+    """Counts of |value| in the bins between `HISTOGRAM_EDGES`.
+
+    Values that are not finite are left out, and counted by `nonfinite`.
+    """
+    values = values.flatten(1)
+    bins = len(HISTOGRAM_EDGES) - 1
+    # Inner edges only: whatever lies beyond the first or the last falls into the end bins.
+    inner = torch.tensor(HISTOGRAM_EDGES[1:-1], device=values.device, dtype=values.dtype)
+    indices = torch.bucketize(values.abs().contiguous(), inner, right=True)
+    counts = torch.zeros(len(values), bins, dtype=torch.int64, device=values.device)
+    return counts.scatter_add_(1, indices, torch.isfinite(values).long())
+
+
+def spectral_norm(weights: Sequence[Float[Tensor, "members out ..."]]) -> Float[Tensor, " members"]:
+    """The largest singular value over a layer's weights, each flattened to `[out, rest]`.
+
+    NaN for a member whose weights are not finite.
+    """
+    return torch.stack([_largest_singular_value(weight) for weight in weights]).amax(0)
+
+
+def _largest_singular_value(weight: Tensor) -> Tensor:
+    matrices = weight.flatten(2)
+    finite = torch.isfinite(matrices).flatten(1).all(1)
+    # LAPACK refuses non-finite input for the whole batch; only that member's norm is unknown.
+    safe = torch.where(finite[:, None, None], matrices, 0.0)
+    return torch.where(finite, torch.linalg.matrix_norm(safe, ord=2), torch.nan)
+
+
+def flat(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Float[Tensor, "members entries"]:
+    """A layer's weight matrices, side by side."""
+    if len(names) == 1:
+        return tensors[names[0]].flatten(1)
+    return torch.cat([tensors[name].flatten(1) for name in names], dim=1)
+
+
+def _prefixed(prefix: str, values: Tensors) -> Tensors:
+    return {f"{prefix}/{name}": value for name, value in values.items()}

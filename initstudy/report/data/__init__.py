@@ -1,0 +1,1 @@
+"""What a report reads, prepared for its charts and tables."""

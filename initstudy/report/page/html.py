@@ -1,0 +1,162 @@
+"""The report as a page: one file that holds its charts, its data and the scripts that draw them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from initstudy.claims.claim import Result
+from initstudy.report.charts.style import Spec
+from initstudy.report.data.runs import run_table, text
+from initstudy.report.data.steps import few
+from initstudy.report.page import words
+from initstudy.store.frames import Study
+
+MOST_CHOICES = 200
+FOOTER = "Written by initstudy from the results beside it; the same command draws it again."
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart's place in a page.
+
+    Attributes:
+        id: Of the element, and of the files that are saved from it.
+        title: What it shows.
+        subtitle: What its marks mean.
+        absent: The sentence that stands in its place, where there is nothing to show.
+        wide: Whether it takes a whole row.
+    """
+
+    id: str
+    title: str
+    subtitle: str = ""
+    absent: str | None = None
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page shows, from top to bottom.
+
+    Attributes:
+        title: Of the study.
+        headline: The verdict in words.
+        paragraphs: What was run.
+        command: That runs it again.
+        claims: A mapping a claim: the fields of `Result` and its `numbers` as text.
+        charts: In their order.
+        specs: Their Vega-Lite specifications, by id.
+        tables: What came of each value: a title and a table each.
+        label: The studied variable.
+        choices: Its values, as a script writes them (`text`) and as people read them (`shown`).
+        runs: The table of runs, as `run_table` gives it.
+        paper: Headings and texts on the paper whose claims are checked.
+    """
+
+    title: str
+    headline: str
+    paragraphs: Sequence[str]
+    command: str
+    claims: Sequence[Mapping[str, Any]]
+    charts: Sequence[Chart]
+    specs: Mapping[str, Spec]
+    tables: Sequence[Mapping[str, Any]]
+    label: str = ""
+    choices: Sequence[Mapping[str, str]] = ()
+    runs: Mapping[str, Any] | None = None
+    paper: Sequence[tuple[str, str]] = field(default=())
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that any of the charts can show."""
+        found = {
+            step for s in self.specs.values() for step in s.get("usermeta", {}).get("steps", [])
+        }
+        return sorted(found)
+
+
+def scripts() -> str:
+    """Vega, Vega-Lite and Vega-Embed, to stand inside a script element."""
+    import vl_convert
+
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    return bundle.replace("</script", "<\\/script")
+
+
+def page_of(
+    study: Study, results: list[Result], specs: Mapping[str, Spec], absent: Mapping[str, str]
+) -> Page:
+    """The page of one sweep.
+
+    Args:
+        study: The sweep.
+        results: Of its claims.
+        specs: Its charts.
+        absent: Why others are not there.
+    """
+    return Page(
+        title=study.about.get("name", "study"),
+        headline=words.headline(study, results),
+        paragraphs=[words.paragraph(study)],
+        command=study.about.get("command", ""),
+        claims=[asdict(r) | {"numbers": words.numbers(r)} for r in results],
+        charts=places(specs, absent),
+        specs=specs,
+        tables=[{"title": "Values", **asdict(words.table(study))}],
+        label=study.label,
+        choices=choices(study),
+        runs=run_table(study),
+        paper=words.paper(study),
+    )
+
+
+def choices(study: Study) -> list[dict[str, str]]:
+    """The values that a reader may choose from."""
+    values = [] if study.by is None else few(study.values(), MOST_CHOICES)
+    return [{"text": str(text(value)), "shown": words.short(value)} for value in values]
+
+
+def places(specs: Mapping[str, Spec], absent: Mapping[str, str]) -> list[Chart]:
+    """A place for every chart that is drawn, and for every one that is not."""
+    drawn = [
+        Chart(name, spec["title"]["text"], " ".join(spec["title"]["subtitle"]), wide=_is_wide(spec))
+        for name, spec in specs.items()
+    ]
+    missing = [Chart(name, words.spoken(name), absent=why) for name, why in absent.items()]
+    return [*drawn, *missing]
+
+
+def render(page: Page, bundle: str) -> str:
+    """The page as HTML; `bundle` is what `scripts` returns."""
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("initstudy.report", "template"),
+        autoescape=select_autoescape(("html", "j2")),
+        trim_blocks=True,
+    )
+    data = {"specs": page.specs, "runs": page.runs, "steps": page.steps}
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        css=_asset("page.css"),
+        script=_asset("page.js"),
+        # Inside a script element "</" would end it, and "<!--" change it, whatever the text is.
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c"),
+        bundle=bundle,
+        footer=FOOTER,
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("initstudy.report").joinpath("template", name).read_text(encoding="utf-8")
+
+
+def _is_wide(spec: Spec) -> bool:
+    panels: list[Spec] = spec.get("hconcat") or spec.get("concat") or []
+    return len(panels) > 1 or "least" in spec.get("usermeta", {})

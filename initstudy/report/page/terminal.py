@@ -1,0 +1,39 @@
+"""The report in a terminal: the table, the claims, and where the page lies."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from initstudy.report import Report
+from initstudy.report.page import words
+from initstudy.report.page.words import numbers
+
+STYLES = {"PASS": "bold green", "FAIL": "bold red", "UNDECIDED": "yellow"}
+
+
+def show_table(console: Console, values: words.Table) -> None:
+    """Prints a table of values."""
+    table = Table(*values.columns, box=None, header_style="bold")
+    for row in values.rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def show(console: Console, report: Report) -> None:
+    """Prints it."""
+    show_table(console, report.table)
+    for result in report.results:
+        style = STYLES[result.verdict]
+        console.print(
+            f"\n[{style}]{result.verdict}[/] {escape(result.statement)} ({escape(result.facet)})",
+            highlight=False,
+        )
+        console.print(f"     {escape(result.detail)}", highlight=False)
+        if numbers(result) != "–":
+            console.print(
+                f"     {escape(f'{numbers(result)} {result.unit}; {result.method}')}",
+                highlight=False,
+            )
+    console.print(f"\nreport: {report.index}", highlight=False, soft_wrap=True)

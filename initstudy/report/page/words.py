@@ -1,0 +1,228 @@
+"""The report in words: headline, paragraph, table of values; as a README and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from initstudy.claims.claim import FAIL, PASS, Result
+from initstudy.claims.statistics import mean_interval
+from initstudy.store.cells import points
+from initstudy.store.frames import Study
+
+
+@dataclass(frozen=True)
+class Table:
+    """What came of each value of the studied variable."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def table(study: Study) -> Table:
+    """A row a value and facet: accuracy with its interval over seeds, final loss, diverged.
+
+    Of a study of two keys a row a value, and a column a value of the second one.
+    """
+    if study.across is not None:
+        return _plane(study)
+    several = len(study.facets) > 1
+    columns = (
+        study.label,
+        *(["model"] if several else []),
+        "runs",
+        "test accuracy",
+        "95% interval",
+        "final training loss",
+        "diverged",
+    )
+    rows = []
+    order = [(facet, value) for facet in study.facets for value in study.values(facet) or [None]]
+    groups = dict(study.runs.group_by("facet", "by", maintain_order=True))
+    for facet, value in order:
+        runs = groups[facet, value]
+        accuracy = mean_interval(runs["test/accuracy"].fill_nan(0.0).fill_null(0.0).to_list())
+        loss = runs["train/loss"].cast(pl.Float64)
+        finite = loss.filter(loss.is_finite())
+        rows.append(
+            (
+                _value(value, runs, study),
+                *([str(facet)] if several else []),
+                str(len(runs)),
+                f"{accuracy.estimate:.3f}",
+                # A fraction cannot lie outside, whatever Student's t thinks.
+                span(*np.clip([accuracy.low, accuracy.high], 0, 1)),
+                "–" if finite.is_empty() else f"{np.mean(finite.to_numpy()):.3g}",
+                str(int(runs["diverged"].sum()) or "–"),
+            )
+        )
+    return Table(columns, tuple(rows))
+
+
+def _plane(study: Study) -> Table:
+    several = len(study.facets) > 1
+    across = study.runs["across"].unique(maintain_order=True).sort().to_list()
+    named = f"{study.label}, by {study.across}: mean test accuracy"
+    columns = (named, *(["model"] if several else []), *(short(value) for value in across))
+    rows = []
+    for facet in study.facets:
+        found = points(study, facet, "test/accuracy")
+        for value in study.values(facet):
+            seeds = [found[value].get(a, {}).values() for a in across]
+            shown = [f"{sum(values) / len(values):.3f}" if values else "–" for values in seeds]
+            rows.append((short(value), *([facet] if several else []), *shown))
+    return Table(columns, tuple(rows))
+
+
+def headline(study: Study, results: list[Result]) -> str:
+    """The verdict in words."""
+    decided = [r for r in results if r.verdict in (PASS, FAIL)]
+    if study.runs["diverged"].all():
+        return f"Every run diverged: {len(study.runs)} of {len(study.runs)}"
+    if not decided:
+        count = len(study.runs)
+        return f"{count} run{'s' if count > 1 else ''} of {study.about.get('name', 'a study')}"
+    passed = sum(r.verdict == PASS for r in decided)
+    failed = [r for r in decided if r.verdict == FAIL]
+    text = f"{passed} of {len(decided)} claims hold on {'; '.join(study.facets)}"
+    if failed:
+        return f"{text}; not so: {failed[0].statement.rstrip('.')} ({failed[0].facet})"
+    return text
+
+
+def paragraph(study: Study) -> str:
+    """What was run, in one paragraph."""
+    first = study.runs.row(0, named=True)
+    runs = study.runs
+    seeds = runs["seed"].n_unique() if "seed" in runs.columns else 1
+    values = study.values()
+    what = "one configuration"
+    if len(values) > 1 and study.numeric:
+        between = f"from {short(values[0])} to {short(values[-1])}"
+        what = f"{len(values)} values of {study.label} {between}"
+    elif len(values) > 1:
+        what = f"{len(values)} choices of {study.label}"
+    versions = ", ".join(f"{k} {v}" for k, v in study.about.get("versions", {}).items())
+    steps = int(study.history["step"].max() or 0)  # type: ignore[arg-type]
+    diverged = int(runs["diverged"].sum())
+    failed = len(study.about.get("failed", {}))
+    missing = f"{failed} more could not be trained. " if failed else ""
+    return (
+        f"{len(runs)} runs: {what}, {seeds} seed{'s' if seeds > 1 else ''}, "
+        f"model {'; '.join(study.facets)}, on {first.get('data.name')}; "
+        f"{first.get('optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}, batches "
+        f"of {_each(runs, 'batch_size')}, {steps:,} steps; {diverged or 'none'} diverged. "
+        f"{missing}Trained on {study.about.get('device', 'an unknown device')} ({versions})."
+    )
+
+
+PAPER = {
+    "source": "The paper",
+    "used": "What it used",
+    "here": "What is smaller here, and why",
+    "discussion": "Discussion",
+}
+
+
+def paper(study: Study) -> list[tuple[str, str]]:
+    """What the sweep says of the paper whose claims it checks: headings and their texts."""
+    said = study.about.get("paper") or {}
+    return [(name, str(said[key])) for key, name in PAPER.items() if said.get(key)]
+
+
+def markdown(study: Study, results: list[Result], charts: list[str], absent: dict[str, str]) -> str:
+    """The report for a code host: pictures, claims and the command."""
+    lines = [
+        f"# {headline(study, results)}",
+        "",
+        paragraph(study),
+        "",
+        "```sh",
+        study.about.get("command", ""),
+        "```",
+        "",
+    ]
+    lines += [line for name, text in paper(study) for line in (f"**{name}.** {text}", "")]
+    if results:
+        told = any(r.paper for r in results)
+        heads = ["verdict", "claim", *(["the paper"] if told else []), "finding", "95% interval"]
+        lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+        for r in results:
+            cells = [
+                f"**{r.verdict}**",
+                f"{r.statement} ({r.facet})",
+                *([r.paper] if told else []),
+                r.detail,
+                f"{numbers(r)} {r.unit}; {r.method}",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    lines += [f"![{spoken(name)}](charts/{name}.png)\n" for name in charts]
+    lines += [f"*{spoken(name)}*: {why}\n" for name, why in absent.items()]
+    values = table(study)
+    lines += ["| " + " | ".join(values.columns) + " |", "|" + " --- |" * len(values.columns)]
+    lines += ["| " + " | ".join(row) + " |" for row in values.rows]
+    return "\n".join(lines) + "\n"
+
+
+def machine_readable(study: Study, results: list[Result]) -> str:
+    """The claims as JSON, with how many runs decided them and how long those trained."""
+    seconds = study.runs["seconds"].sum() if "seconds" in study.runs.columns else None
+    described = {
+        "name": study.about.get("name"),
+        "command": study.about.get("command"),
+        "headline": headline(study, results),
+        "runs": len(study.runs),
+        "seconds": None if seconds is None else round(float(seconds), 1),
+        "claims": [{k: _number(v) for k, v in asdict(result).items()} for result in results],
+    }
+    return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+
+
+def numbers(result: Result) -> str:
+    """Estimate and interval as people read them."""
+    if math.isnan(result.estimate):
+        return "–"
+    return f"{result.estimate:.3g} {span(result.low, result.high)}".strip()
+
+
+def span(low: float, high: float) -> str:
+    """An interval, or nothing where there is none."""
+    return "" if math.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+
+
+def spoken(name: str) -> str:
+    """A chart's name in words."""
+    return name.replace("_", " ")
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a text file in a folder that may not exist yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _value(value: Any, runs: pl.DataFrame, study: Study) -> str:
+    return str(runs["run"][0]) if study.by is None else short(value)
+
+
+def short(value: Any) -> str:
+    """A value of the studied variable as people read it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value).rsplit(".", 1)[-1]
+
+
+def _each(runs: pl.DataFrame, column: str) -> str:
+    if column not in runs.columns:
+        return "–"
+    return ", ".join(short(v) for v in runs[column].unique().sort().to_list())

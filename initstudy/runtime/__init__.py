@@ -1,0 +1,1 @@
+"""The process: signals, clock and memory."""

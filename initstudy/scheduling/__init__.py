@@ -1,0 +1,1 @@
+"""From a grid to trained runs: what trains together, where, and what happens on failure."""

@@ -1,0 +1,33 @@
+"""What a study has trained so far, on disk: results, weights, locks."""
+
+from initstudy.store.results import (
+    Store,
+    StoreError,
+    ensure_writable,
+    failures,
+    finished,
+    load,
+    packs,
+    read_pack,
+    read_study,
+    set_aside_damaged,
+    write_failure,
+    write_pack,
+    write_study,
+)
+
+__all__ = [
+    "Store",
+    "StoreError",
+    "ensure_writable",
+    "failures",
+    "finished",
+    "load",
+    "packs",
+    "read_pack",
+    "read_study",
+    "set_aside_damaged",
+    "write_failure",
+    "write_pack",
+    "write_study",
+]

@@ -1,0 +1,52 @@
+"""One process at a time in a sweep's directory, held by the operating system."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from initstudy.runtime.files import remove_leftovers
+from initstudy.store import StoreError
+
+
+@contextmanager
+def lock(path: str | Path) -> Iterator[None]:
+    """Holds a sweep's directory, which may not exist yet, for this process alone.
+
+    The operating system holds the lock, so that a process that dies leaves none behind.
+
+    Raises:
+        StoreError: Another process holds it, or the directory cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    file = Path(path) / ".lock"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(file).acquire(timeout=0)
+    except Timeout as error:
+        raise StoreError(
+            f"dir={path}: another sweep is writing there; wait for it, or choose another name="
+        ) from error
+    except OSError as error:
+        raise StoreError(f"dir={path}: cannot be written: {error.strerror}") from error
+    with held:
+        folders = (Path(path), *(Path(path) / name for name in ("store", "jobs", "wandb-pending")))
+        remove_leftovers(itertools.chain(folders, (Path(path) / "runs").glob("*")))
+        yield
+
+
+def is_locked(path: str | Path) -> bool:
+    """Whether a process holds a sweep's directory."""
+    from filelock import FileLock, Timeout
+
+    file = Path(path) / ".lock"
+    if not file.exists():
+        return False
+    try:
+        with FileLock(file).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True

@@ -1,0 +1,1 @@
+"""Mean-field theory, and what it predicts for a given model."""

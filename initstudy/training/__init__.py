@@ -1,0 +1,1 @@
+"""From a configuration to objects, and one pack of runs as rows."""

@@ -1,0 +1,111 @@
+"""Claims along a second key, on sweeps whose truth is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from initstudy.claims.across import (
+    BestAcross,
+    BetterAt,
+    BetterAtBest,
+    Narrows,
+    StillWorse,
+    Trend,
+    Within,
+)
+from tests.planes import plane
+
+INIT, DEPTH = ("init", ["fast", "slow"]), ("model.depth", [4, 8, 16, 32, 64])
+STDS, RATES = ("init.std", [0.001, 0.01, 0.1, 1.0, 10.0]), ("optimizer.lr", [0.001, 0.01, 0.1])
+
+
+def times(exponents, **more):
+    """Each choice learns in 20·(depth/4)^exponent steps."""
+    law = lambda b, a, t: 20 * (a / 4) ** exponents[b]  # noqa: E731
+    return plane(INIT, DEPTH, time=law, criterion=0.8, noise=0.02, **more)
+
+
+def test_a_trend_is_the_exponent_of_its_power_law():
+    study = times({"fast": 0.0, "slow": 1.0})
+    verdict, interval, unit, _ = Trend("x", "slow", low=0.5).check(study, "MLP")
+    assert verdict == "PASS"
+    assert interval.estimate == pytest.approx(1.0, abs=0.05)
+    assert unit == "exponent of learning_time in model.depth"
+    assert Trend("x", "fast", low=-0.2, high=0.2).check(study, "MLP")[0] == "PASS"
+    assert Trend("x", "fast", low=0.5).check(study, "MLP")[0] == "FAIL"
+    assert Trend("x", "slow", high=0.2).check(study, "MLP")[0] == "FAIL"
+    assert Trend("x", "gone").check(study, "MLP")[0] == "UNDECIDED"
+
+
+def test_better_at_the_deepest_is_a_ratio_of_times():
+    study = times({"fast": 0.0, "slow": 1.0})
+    verdict, interval, _, detail = BetterAt("x", "fast", "slow").check(study, "MLP")
+    assert verdict == "PASS"
+    assert interval.estimate == pytest.approx(2.77, abs=0.15)  # ln(64/4)
+    assert "at model.depth 64" in detail
+    assert BetterAt("x", "slow", "fast").check(study, "MLP")[0] == "FAIL"
+    assert BetterAt("x", "fast", "slow", at=4).check(study, "MLP")[0] == "FAIL"
+    assert BetterAt("x", "fast", "gone").check(study, "MLP")[0] == "UNDECIDED"
+
+
+def test_a_choice_lies_within_limits():
+    study = plane(INIT, DEPTH, accuracy=lambda b, a, t: 0.9 - a / 100, noise=0.01)
+    assert Within("x", "fast", low=0.2, high=0.3).check(study, "MLP")[0] == "PASS"
+    assert Within("x", "fast", low=0.8, at=4).check(study, "MLP")[0] == "PASS"
+    assert Within("x", "fast", low=0.8).check(study, "MLP")[0] == "FAIL"
+
+
+@pytest.mark.parametrize(("rescued", "verdict"), [(False, "PASS"), (True, "FAIL")])
+def test_a_smaller_step_rescues_a_large_value_or_does_not(rescued, verdict):
+    def accuracy(std, lr, _):
+        return 0.95 if std * lr <= 0.01 and (std < 1 or rescued) else 0.2
+
+    study = plane(STDS, RATES, accuracy=accuracy, noise=0.01)
+    assert StillWorse("x", count=2).check(study, "MLP")[0] == verdict
+
+
+def test_each_choice_is_judged_at_what_suits_it_best():
+    """At any one rate the loser looks better somewhere; at its own best it loses."""
+    best = {"fast": 0.001, "slow": 0.1}
+
+    def accuracy(choice, lr, _):
+        return (0.9 if choice == "fast" else 0.8) * (lr == best[choice])
+
+    study = plane(INIT, RATES, accuracy=accuracy, noise=0.01)
+    verdict, interval, _, detail = BetterAtBest("x", "fast", ["slow"]).check(study, "MLP")
+    assert verdict == "PASS"
+    assert interval.estimate == pytest.approx(0.1, abs=0.02)
+    assert "fast 0.90" in detail
+    assert BetterAtBest("x", "slow", ["fast"]).check(study, "MLP")[0] == "FAIL"
+
+
+def test_the_range_that_trains_narrows():
+    def accuracy(std, depth, _):
+        return 0.95 if abs(std - 0.1) < 0.001 or depth < 16 else 0.2
+
+    study = plane(STDS, DEPTH, accuracy=accuracy, noise=0.001)
+    verdict, interval, _, detail = Narrows("x", limit=0.9).check(study, "MLP")
+    assert verdict == "PASS"
+    assert interval.above_zero is False
+    assert "4 at 4" in detail
+    constant = plane(STDS, DEPTH, accuracy=lambda b, a, t: 0.95, noise=0.001)
+    assert Narrows("x", limit=0.9).check(constant, "MLP")[0] == "FAIL"
+    nothing = Narrows("x", limit=0.99).check(constant, "MLP")
+    assert nothing[0] == "UNDECIDED"
+    assert "the grid holds none that trains" in nothing[3]
+
+
+@pytest.mark.parametrize("exponent", [0.0, -1.0])
+def test_the_best_rate_moves_with_width_as_it_does(exponent):
+    rates = [2.0**k for k in range(-6, 3)]
+    widths = [16, 32, 64, 128]
+
+    def accuracy(width, rate, _):
+        from math import log2
+
+        return 0.9 - 0.05 * abs(log2(rate) - exponent * log2(width / 16))
+
+    study = plane(("model.width", widths), ("optimizer.lr", rates), accuracy=accuracy)
+    verdict, interval, _, _ = BestAcross("x", -0.25, 0.25).check(study, "MLP")
+    assert interval.estimate == pytest.approx(exponent)
+    assert verdict == ("PASS" if exponent == 0 else "FAIL")

@@ -1,0 +1,88 @@
+"""`python -m initstudy.audit` as a user gives it."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import pytest
+
+from initstudy.cli.audit import main
+from tests.users_own import MINE
+
+
+@pytest.fixture
+def audited(tmp_path, monkeypatch, capsys):
+    """Runs the command in a scratch folder; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "mine_audited.py").write_text(textwrap.dedent(MINE))
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(*arguments):
+        code = main(list(arguments))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_the_tables_name_every_parameter_and_layer(audited):
+    code, out, _ = audited("model=cnn", "init=torch_default")
+    assert code == 0
+    for name in ("conv1.weight", "conv2.bias", "head.weight", "U(±0.333)", "72 → 144"):
+        assert name in out
+    assert "guessing gives ln(classes) = 2.303" in out
+    assert "no warnings" in out
+
+
+def test_json_holds_the_same(audited):
+    code, out, _ = audited("model=cnn", "init=kaiming_normal", "--json")
+    assert code == 0
+    found = json.loads(out)
+    rows = {row["name"]: row for row in found["parameters"]}
+    assert rows["conv2.weight"]["fan_in"] == 72
+    assert rows["conv2.weight"]["intended_std"] == pytest.approx((2 / 72) ** 0.5)
+    assert [layer["name"] for layer in found["signal"]["layers"]] == ["conv1", "conv2", "head"]
+
+
+def test_strict_fails_on_warnings_alone(audited):
+    bad = ["model.depth=12", "init.std=0.3"]
+    assert audited(*bad)[0] == 0
+    code, out, _ = audited(*bad, "--strict")
+    assert code == 1
+    assert "warning signal: signal grows" in out
+    assert audited("init=kaiming_normal", "--strict")[0] == 0
+
+
+def test_a_users_own_model_and_data_dependent_initializations(audited):
+    assert "body.weight" in audited("model._target_=mine_audited.Net", "init=lsuv")[1]
+    assert audited("model=transformer", "init=gpt2", "--strict")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--josn"], "--josn: unknown flag; choose from --json, --strict"),
+        (["model=mpl"], "mpl"),
+        (["init.std=-1"], "init.std=-1: a standard deviation"),
+        (["init=gpt2"], "no parameter of the model has such a name"),
+        (["init=orthogonal", "init.gain=-2"], "init.gain=-2"),
+        (["init=sparse", "init.sparsity=1.2"], "init.sparsity=1.2"),
+        (["init=lsuv", "init.initializer._target_=initstudy.initializers.Constant"], "LSUV cannot"),
+        (["model._target_=mine_audited.Scaled"], "init leaves scale"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line_and_exit_code_2(audited, arguments, said):
+    code, out, err = audited(*arguments)
+    assert code == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("initstudy: ")
+    assert said in err
+
+
+def test_help_says_how(audited):
+    code, out, _ = audited("--help")
+    assert code == 0
+    assert "python -m initstudy.audit model=cnn" in out

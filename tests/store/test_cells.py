@@ -1,0 +1,56 @@
+"""What counts for each point of two keys."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from initstudy.store.cells import cells, points
+from tests.planes import plane
+
+INIT, DEPTH, LR = ("init", ["a", "b"]), ("model.depth", [4, 16, 64]), ("optimizer.lr", [0.1, 1.0])
+
+
+def test_both_keys_and_the_tuned_one_make_no_facets():
+    study = plane(INIT, DEPTH, tune=LR)
+    assert study.facets == ["MLP"]
+    assert (study.by, study.across, study.tune) == ("init", "model.depth", "optimizer.lr")
+
+
+def test_the_learning_time_is_the_first_step_at_the_criterion():
+    study = plane(INIT, DEPTH, time=lambda b, a, t: a * 10, criterion=0.8)
+    found = points(study, "MLP", "learning_time")
+    assert {a: set(v.values()) for a, v in found["a"].items()} == {4: {40}, 16: {160}, 64: {640}}
+    # Never reached within 1,000 steps: all of them, as a lower bound.
+    late = plane(INIT, DEPTH, time=lambda b, a, t: a * 100, criterion=0.8)
+    assert late.runs.filter(pl.col("across") == 64)["learning_time"].null_count() == 6
+    assert set(points(late, "MLP", "learning_time")["a"][64].values()) == {1000}
+
+
+def test_a_seed_takes_what_is_best_for_the_others():
+    """One seed is lucky at the worse rate: it may not choose that rate for itself."""
+    study = plane(INIT, DEPTH, accuracy=lambda b, a, t: 0.6 if t == 1.0 else 0.4, tune=LR)
+    lucky = (pl.col("tune") == 0.1) & (pl.col("seed") == 0) & (pl.col("by") == "a")
+    runs = study.runs.with_columns(
+        pl.when(lucky).then(0.99).otherwise("test/accuracy").alias("test/accuracy")
+    )
+    found = cells(study.__class__(**{**vars(study), "runs": runs}), "MLP", "test/accuracy")
+    seed0 = found.filter((pl.col("by") == "a") & (pl.col("seed") == 0))
+    assert seed0["tuned"].to_list() == [1.0] * 3
+    assert seed0["value"].to_list() == pytest.approx([0.6] * 3)
+    # The others are led astray by it, and pay for that.
+    others = found.filter((pl.col("by") == "a") & (pl.col("seed") > 0))
+    assert set(others["tuned"]) == {0.1}
+
+
+def test_what_is_not_finite_counts_as_the_worst():
+    study = plane(INIT, DEPTH, accuracy=lambda b, a, t: 0.25 * (1 + (b == "a")))
+    hit = (pl.col("by") == "b") & (pl.col("across") == 64)
+    runs = study.runs.with_columns(
+        pl.when(hit).then(float(np.nan)).otherwise(name).alias(name)
+        for name in ("test/accuracy", "train/loss")
+    )
+    broken = study.__class__(**{**vars(study), "runs": runs})
+    assert set(points(broken, "MLP", "test/accuracy")["b"][64].values()) == {0.0}
+    assert set(points(broken, "MLP", "train/loss")["b"][64].values()) == {0.75}
