@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # torch takes seconds to import; who only wants the version or the store need not wait for it.
-MODULES = ("audit", "meanfield")
+MODULES = {"audit": "audit", "meanfield": "theory.meanfield"}
 FUNCTIONS = {
     "Fans": "initializers",
     "compute_fans": "initializers",
     "initialize": "initializers",
-    "load_weights": "weights",
+    "load_weights": "store.weights",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in MODULES:
-        return import_module(f"initstudy.{name}")
+        return import_module(f"initstudy.{MODULES[name]}")
     if name in FUNCTIONS:
         return getattr(import_module(f"initstudy.{FUNCTIONS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

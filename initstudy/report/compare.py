@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from initstudy.claims import evaluate as claims
+from initstudy import claims
 from initstudy.claims.statistics import Interval, mean_interval
 from initstudy.report.charts.style import (
     GREY,

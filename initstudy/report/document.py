@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from initstudy.claims import evaluate as claims
+from initstudy import claims
 from initstudy.claims.claim import Result
 from initstudy.report.data.sources import read
 from initstudy.report.page import html, pdf, words

@@ -136,7 +136,7 @@ def render(page: Page, bundle: str) -> str:
     from jinja2 import Environment, PackageLoader, select_autoescape
 
     environment = Environment(
-        loader=PackageLoader("initstudy.report", "template"),
+        loader=PackageLoader("initstudy.report.page", "template"),
         autoescape=select_autoescape(("html", "j2")),
         trim_blocks=True,
     )
@@ -154,7 +154,7 @@ def render(page: Page, bundle: str) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return files("initstudy.report").joinpath("template", name).read_text(encoding="utf-8")
+    return files("initstudy.report.page").joinpath("template", name).read_text(encoding="utf-8")
 
 
 def _is_wide(spec: Spec) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from initstudy.claims import evaluate as claims
+from initstudy import claims
 from initstudy.store.frames import Study, prepare
 from initstudy.report.data.sources import read
 from initstudy.store import StoreError

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.utils import get_class
 
-OURS = "initstudy.report."
+OURS = "initstudy.claims."
 
 
 def own_claims(claims: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
