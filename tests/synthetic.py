@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from initstudy import store as stores
-from initstudy.probes.statistics import HISTOGRAM_EDGES
+from initstudy.columns import HISTOGRAM_EDGES
 from initstudy.store import Store
 
 STDS = np.geomspace(0.001, 4, 14)

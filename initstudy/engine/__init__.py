@@ -6,12 +6,10 @@ from initstudy.engine.stack import Stack, not_vectorizable
 from initstudy.engine.state import State
 from initstudy.engine.train import Row, Summary, train
 from initstudy.probes.layers import Layer, find_layers
-from initstudy.probes.statistics import HISTOGRAM_EDGES, PRESETS, Probes
+from initstudy.probes.statistics import Probes
 
 __all__ = [
-    "HISTOGRAM_EDGES",
     "OPTIMIZERS",
-    "PRESETS",
     "SGD",
     "Adam",
     "AdamW",

@@ -1,7 +1,7 @@
 """Per-layer statistics of stacked tensors, taken on the device.
 
 Every function takes a stacked tensor `[members, ...]` and returns one number a member. What each
-statistic means is in the table of the README; a statistic of a tensor that holds NaN or infinities
+statistic means is in `initstudy.columns`; a statistic of a tensor that holds NaN or infinities
 is itself not finite, and their count stands beside it.
 """
 
@@ -14,18 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from initstudy.columns import HISTOGRAM_EDGES
 from initstudy.probes.forward import Tensors
 from initstudy.probes.layers import Layer, Limits
 
-PRESETS = ("off", "basic", "full")
-LOWEST_OCTAVE, HIGHEST_OCTAVE = -40, 40
-FLOAT32_MAX = float(torch.finfo(torch.float32).max)
-# One bin an octave of |value|; below and above stand one bin each, so nothing falls outside.
-HISTOGRAM_EDGES: tuple[float, ...] = (
-    0.0,
-    *(2.0**k for k in range(LOWEST_OCTAVE, HIGHEST_OCTAVE + 1)),
-    FLOAT32_MAX,
-)
 SATURATION_MARGIN = 0.01
 
 

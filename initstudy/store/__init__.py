@@ -1,8 +1,8 @@
 """What a study has trained so far, on disk: results, weights, locks."""
 
+from initstudy.store.errors import StoreError, writing
 from initstudy.store.results import (
     Store,
-    StoreError,
     ensure_writable,
     failures,
     finished,
@@ -30,4 +30,5 @@ __all__ = [
     "write_failure",
     "write_pack",
     "write_study",
+    "writing",
 ]

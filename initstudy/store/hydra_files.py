@@ -10,7 +10,7 @@ import yaml
 from omegaconf._utils import OmegaConfDumper
 
 from initstudy.config import Run
-from initstudy.store import StoreError
+from initstudy.store.errors import writing
 
 
 class Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
@@ -33,12 +33,10 @@ def write(directory: Path, runs: Sequence[Run]) -> None:
     """
     for run in runs:
         folder = directory / "runs" / run.id / ".hydra"
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.yaml").write_text(as_yaml(run.config), encoding="utf-8")
             (folder / "overrides.yaml").write_text(as_yaml([*run.overrides]), encoding="utf-8")
-        except OSError as error:
-            raise StoreError(f"dir={folder}: cannot be written: {error.strerror}") from error
 
 
 def as_yaml(values: Any) -> str:

@@ -1,50 +1,62 @@
-"""The results of a sweep on disk: Parquet, a pair of files a pack, and the study's description.
+"""The results of a study on disk: two Parquet files per pack, and the study's description.
 
-    DIR/study.json               what was asked: name, command, claims, versions; and the seconds
-                                 from the start of the process to the first step, of the training
-                                 from there on, and of the report
-    DIR/store/PACK.runs.parquet      a row a run; it is written last, so a pack counts as a whole
-    DIR/store/PACK.history.parquet   a row a run and step
-    DIR/store/PACK.sha256            of both, in the form that `sha256sum -c` reads
-    DIR/store/PACK.timing.json       what it took; apart, since no two trainings take the same time
+    DIR/study.json                   what was asked: name, command, claims, versions; and the
+                                     seconds that it took until the first step, in training and
+                                     for the report
+    DIR/store/PACK.runs.parquet      summaries, one row per run; it is written last, so that a pack
+                                     is there as a whole or not at all
+    DIR/store/PACK.history.parquet   one row per run and step
+    DIR/store/PACK.sha256            the checksums of both, in the form that `sha256sum -c` reads
+    DIR/store/PACK.timing.json       how long the pack trained; apart from the results, because no
+                                     two trainings take the same time
     DIR/store/RUN.failed.json        a run that could not be trained: why, and its configuration
 
-A file appears under its name only when it is complete (written beside it, synced, renamed), so a
-kill at any moment leaves a store that can be read. A file that is damaged all the same is set aside
-under the name NAME.damaged, and its runs count as not trained.
+A column has the same type in every file (`initstudy.store.tables`), so that any Parquet reader
+takes `DIR/store/*.runs.parquet` as one table. docs/columns.md says what the columns mean.
+
+A file appears under its name only when it is complete: it is written beside its final path, synced
+and renamed. A kill at any moment therefore leaves a store that can be read. A file that is damaged
+all the same is renamed to NAME.damaged, and its runs count as not trained.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from initstudy.columns import SECONDS
 from initstudy.runtime.files import first_changed, sums, write_atomically
+from initstudy.store.errors import StoreError, writing
+from initstudy.store.tables import (
+    FORMAT,
+    FORMAT_KEY,
+    Rows,
+    as_parquet,
+    history_table,
+    runs_table,
+    with_whole_numbers,
+    without_empty,
+)
 
 RUNS, HISTORY, FAILED = ".runs.parquet", ".history.parquet", ".failed.json"
 SUMS, TIMING = ".sha256", ".timing.json"
 STUDY = "study.json"
 
 
-class StoreError(ValueError):
-    """The store cannot be read or written; the message is one line."""
-
-
 @dataclass(frozen=True)
 class Store:
-    """What a sweep has trained so far.
+    """What a study has trained so far.
 
     Attributes:
-        runs: A row a run: `run`, the configuration as dotted columns, the summary.
-        history: `run`, `step`, and a column a metric. NaN is a value that was measured and is not
-            a number; null was not measured.
+        runs: One row per run: `run`, the configuration under dotted keys, the summary.
+        history: One row per run and step: `run`, `step`, and one column per metric. NaN is a value
+            that was measured and is not a number; null was not measured.
         study: The study's description.
     """
 
@@ -54,27 +66,33 @@ class Store:
 
 
 def load(path: str | Path) -> Store:
-    """Reads a sweep's directory.
+    """Reads the results in a study's directory.
 
     Raises:
-        StoreError: There is no such directory, or no complete run in it, or a file is damaged.
+        StoreError: There is no such directory, it holds no finished run, a file is damaged, or
+            another version has written it.
     """
     path = Path(path)
     if not path.is_dir():
-        raise StoreError(f"{path}: no such directory; give one that a sweep has written")
-    files = sorted((path / "store").glob(f"*{RUNS}"))
+        raise StoreError(f"{path}: no such directory; name one that a study has written")
+    files = _runs_files(path)
     if not files:
         raise StoreError(f"{path}: holds no finished run")
-    runs = _read(files, _with_timing)
-    history = _read([_beside(file, HISTORY) for file in files])
+    runs = _concatenated([_with_timing(file, _read_runs(file)) for file in files])
+    history = _concatenated([_read_parquet(_beside(file, HISTORY)) for file in files])
     study = read_study(path)
     if failed := failures(path):
         study["failed"] = failed
-    return Store(runs.unique("run", keep="last", maintain_order=True), history, study)
+    runs = with_whole_numbers(runs.unique("run", keep="last", maintain_order=True))
+    return Store(without_empty(runs), without_empty(history), study)
 
 
 def read_study(path: str | Path) -> dict[str, Any]:
-    """The study's description; empty where there is none yet."""
+    """Reads the study's description, which is empty before the study has written one.
+
+    Raises:
+        StoreError: The file is damaged.
+    """
     file = Path(path) / STUDY
     try:
         return json.loads(file.read_text())
@@ -85,22 +103,36 @@ def read_study(path: str | Path) -> dict[str, Any]:
 
 
 def packs(path: str | Path) -> dict[str, list[str]]:
-    """The runs of each complete pack, in their order, in a directory that may not exist yet."""
-    files = sorted((Path(path) / "store").glob(f"*{RUNS}"))
-    columns = {file: _read_parquet(file, columns=["run"]) for file in files}
-    return {file.name.removesuffix(RUNS): ids["run"].to_list() for file, ids in columns.items()}
+    """Lists the complete packs of a directory, which may not exist yet.
+
+    Returns:
+        The ids of each pack's runs, in the order of its members, by the pack's id.
+
+    Raises:
+        StoreError: A file is damaged, or another version has written it.
+    """
+    ids = {file: _read_runs(file, ["run"])["run"].to_list() for file in _runs_files(path)}
+    return {file.name.removesuffix(RUNS): runs for file, runs in ids.items()}
 
 
 def finished(path: str | Path) -> set[str]:
-    """The ids of the runs that are complete in a sweep's directory, which may not exist yet."""
+    """The ids of the complete runs of a directory, which may not exist yet.
+
+    Raises:
+        StoreError: A file is damaged, or another version has written it.
+    """
     return {run for runs in packs(path).values() for run in runs}
 
 
 def set_aside_damaged(path: str | Path) -> list[str]:
-    """Renames files of a sweep that cannot be read; gives a line for each pack so lost."""
+    """Renames the files of a study that are damaged.
+
+    Returns:
+        One line for each pack that is lost by that, and for the description if it is damaged.
+    """
     path = Path(path)
     lines = []
-    for file in sorted((path / "store").glob(f"*{RUNS}")):
+    for file in _runs_files(path):
         if damaged := _damaged(file):
             lines.append(f"{damaged}: damaged, set aside; its runs are trained again")
             for part in (file, _beside(file, HISTORY), _beside(file, SUMS)):
@@ -124,7 +156,7 @@ def write_failure(path: str | Path, run: str, reason: str, config: Mapping[str, 
 
 
 def failures(path: str | Path) -> dict[str, str]:
-    """Why runs could not be trained, by id; those trained since are not among them."""
+    """Why runs could not be trained, by the run's id; those trained since are left out."""
     files = sorted((Path(path) / "store").glob(f"*{FAILED}"))
     done = finished(path) if files else set()
     records = [_read_failure(file) for file in files]
@@ -134,24 +166,27 @@ def failures(path: str | Path) -> dict[str, str]:
 def write_pack(
     path: str | Path,
     pack: str,
-    runs: Sequence[Mapping[str, Any]],
-    history: Sequence[Mapping[str, Any]],
+    runs: Rows,
+    history: Rows,
     seconds: float | None = None,
 ) -> None:
-    """Adds the complete runs of one pack.
+    """Adds the runs of one pack, all of which are complete.
 
     Args:
-        path: The sweep's directory.
+        path: The study's directory.
         pack: The pack's id.
-        runs: A row a run.
-        history: A row a run and step.
-        seconds: What each run's share of the training took.
+        runs: One mapping per run: `run`, the configuration under dotted keys, the summary.
+        history: One mapping per run and step: `run`, `step`, and what was measured then.
+        seconds: Each run's share of the time that the pack took to train.
 
     Raises:
         StoreError: The directory cannot be written.
     """
     folder = Path(path) / "store"
-    contents = {f"{pack}{HISTORY}": _as_parquet(history), f"{pack}{RUNS}": _as_parquet(runs)}
+    contents = {
+        f"{pack}{HISTORY}": as_parquet(history_table(history)),
+        f"{pack}{RUNS}": as_parquet(runs_table(runs)),
+    }
     if seconds is not None:
         _write(folder / f"{pack}{TIMING}", json.dumps({"seconds": seconds}).encode())
     _write(folder / f"{pack}{SUMS}", sums(contents).encode())
@@ -160,13 +195,15 @@ def write_pack(
 
 
 def read_pack(path: str | Path, pack: str) -> tuple[pl.DataFrame, pl.DataFrame] | None:
-    """The runs and the history of one pack; None where it is not complete.
+    """Reads the summaries and the histories of one pack, or None if it is not complete.
 
     Raises:
-        StoreError: A file is damaged.
+        StoreError: A file is damaged, or another version has written it.
     """
     file = Path(path) / "store" / f"{pack}{RUNS}"
-    return (_read_parquet(file), _read_parquet(_beside(file, HISTORY))) if file.exists() else None
+    if not file.exists():
+        return None
+    return without_empty(_read_runs(file)), without_empty(_read_parquet(_beside(file, HISTORY)))
 
 
 def write_study(path: str | Path, study: Mapping[str, Any]) -> None:
@@ -180,7 +217,7 @@ def write_study(path: str | Path, study: Mapping[str, Any]) -> None:
 
 
 def ensure_writable(path: str | Path) -> None:
-    """Makes a sweep's directory and tries to write there.
+    """Creates a study's directory and tries to write there.
 
     Raises:
         StoreError: It cannot be written.
@@ -191,39 +228,30 @@ def ensure_writable(path: str | Path) -> None:
 
 
 def _write(file: Path, content: bytes) -> None:
-    try:
+    with writing(file.parent):
         write_atomically(file, lambda partial: partial.write_bytes(content))
-    except OSError as error:
-        raise StoreError(f"dir={file.parent}: cannot be written: {error.strerror}") from error
 
 
-def _as_parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    buffer = io.BytesIO()
-    pl.DataFrame(rows, infer_schema_length=None).write_parquet(buffer)
-    return buffer.getvalue()
+def _runs_files(path: str | Path) -> list[Path]:
+    return sorted((Path(path) / "store").glob(f"*{RUNS}"))
 
 
 def _beside(runs: Path, kind: str) -> Path:
-    """A file of the same pack."""
+    """Another file of the same pack."""
     return runs.with_name(runs.name.removesuffix(RUNS) + kind)
 
 
-def _read(
-    files: Sequence[Path], complete: Callable[[Path, pl.DataFrame], pl.DataFrame] | None = None
-) -> pl.DataFrame:
-    frames = [_read_parquet(file) for file in files]
-    if complete:
-        frames = [complete(file, frame) for file, frame in zip(files, frames, strict=True)]
-    # Packs of different models have different columns, and a column that was null throughout
-    # one pack has no type there.
+def _concatenated(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    # Packs of different models have different columns. Relaxed, because an argument of a user's
+    # model may be a number in one pack and text in another.
     return pl.concat(frames, how="diagonal_relaxed")
 
 
 def _with_timing(file: Path, runs: pl.DataFrame) -> pl.DataFrame:
-    """The runs of a pack with what they took, where that can be read: no result rests on it."""
+    """Adds the time that each run took, if it can be read: no result depends on it."""
     try:
-        seconds = json.loads(_beside(file, TIMING).read_text())["seconds"]
-        return runs.with_columns(pl.lit(float(seconds)).alias("seconds"))
+        seconds = float(json.loads(_beside(file, TIMING).read_text())["seconds"])
+        return runs.with_columns(pl.lit(seconds).alias(SECONDS.name))
     except (OSError, ValueError, KeyError, TypeError):
         return runs
 
@@ -243,9 +271,10 @@ def _read_failure(file: Path) -> tuple[str, str]:
 
 
 def _damaged(runs: Path) -> Path | None:
-    """The first file of a pack that is not as it was written.
+    """The first file of a pack that is not as it was written, or None if both are.
 
-    Sums see every changed bit. Packs without them are decoded, which sees what no longer decodes.
+    Checksums notice every changed bit. Packs without them are decoded, which notices only what can
+    no longer be decoded.
     """
     pair = (runs, _beside(runs, HISTORY))
     if _beside(runs, SUMS).exists():
@@ -261,12 +290,23 @@ def _decodes(file: Path) -> bool:
     return True
 
 
+def _read_runs(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """Reads the summaries of a pack that this version's format can hold."""
+    table = _read_parquet(file, columns)
+    if pl.read_parquet_metadata(file).get(FORMAT_KEY) != FORMAT:
+        raise StoreError(
+            f"dir={file.parent.parent}: written by another version of initstudy, whose files this "
+            "one does not read; train it again under another name="
+        )
+    return table
+
+
 def _read_parquet(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
     try:
         return pl.read_parquet(file, columns=columns)
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise StoreError(
-            f"{file}: cannot be read: {reason}; the same sweep sets it aside and trains its runs "
+            f"{file}: cannot be read: {reason}; the same command sets it aside and trains its runs "
             "again"
         ) from error

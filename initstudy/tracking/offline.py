@@ -21,7 +21,7 @@ from typing import Any
 
 import polars as pl
 
-from initstudy.probes.statistics import HISTOGRAM_EDGES
+from initstudy.columns import HISTOGRAM_EDGES
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings
 

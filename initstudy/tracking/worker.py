@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from initstudy import store
-from initstudy.probes.statistics import HISTOGRAM_EDGES
+from initstudy.columns import HISTOGRAM_EDGES
 from initstudy.tracking import offline, pending
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings

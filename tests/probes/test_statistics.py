@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from initstudy.columns import HISTOGRAM_EDGES
 from initstudy.engine.batched import stages
 from initstudy.engine.optimizers import SGD
 from initstudy.engine.schedule import Schedule
@@ -20,7 +21,7 @@ from initstudy.engine.stack import Stack
 from initstudy.engine.train import train
 from initstudy.probes import statistics as statistics
 from initstudy.probes.layers import find_layers
-from initstudy.probes.statistics import HISTOGRAM_EDGES, Probes
+from initstudy.probes.statistics import Probes
 
 MEMBERS, BATCH = 3, 16
 

@@ -7,7 +7,7 @@ import math
 import polars as pl
 import pytest
 
-from initstudy.probes.statistics import HISTOGRAM_EDGES
+from initstudy.columns import HISTOGRAM_EDGES
 from initstudy.tracking import Settings
 from initstudy.tracking.offline import BLOCK, Destination, write_run
 from initstudy.tracking.pending import Mirrored

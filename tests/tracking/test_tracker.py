@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from initstudy import store
+from initstudy.columns import HISTOGRAM_EDGES
 from initstudy.config import Run
-from initstudy.probes.statistics import HISTOGRAM_EDGES
 from initstudy.tracking import Settings, Tracker, check, worker
 from tests.wandb_server import KEY, WandbServer
 

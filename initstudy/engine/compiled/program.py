@@ -49,7 +49,7 @@ class Program:
         from initstudy.engine.compiled import kernels, statistics
 
         self.kernels = kernels
-        self.statistics = statistics.NAMES
+        self.statistics = statistics.COLUMNS
         self.stepper = stepper
         self.layers = layers_of(stepper)
         self.rule = rule_of(stepper.optimizer)
@@ -95,9 +95,9 @@ class Program:
         found = torch.zeros(size, len(layers), len(self.statistics), dtype=torch.float64)
         losses, hits = self._run(x, y, found, updating=updating)
         measured = {
-            name.format(layer.name): found[:, at, place].float()
+            column.of(layer.name): found[:, at, place].float()
             for at, layer in enumerate(layers)
-            for place, name in enumerate(self.statistics)
+            for place, column in enumerate(self.statistics)
         }
         return losses, hits, measured
 

@@ -10,22 +10,23 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray as Array
 
+from initstudy import columns
 from initstudy.engine.compiled.jit import part, part_with_sums
 
-# As they are logged, and the places in which they stand.
-NAMES = (
-    "activation/{}/mean",
-    "activation/{}/std",
-    "activation/{}/rms",
-    "activation/{}/absmax",
-    "activation/{}/zero",
-    "activation/{}/dead",
-    "activation/{}/nonfinite",
-    "gradient/{}/rms",
-    "gradient/{}/weight_rms",
-    "gradient/{}/nonfinite",
-    "weight/{}/rms",
-    "weight/{}/update_ratio",
+# The columns that are measured, in the order of the indices below.
+COLUMNS = (
+    columns.ACTIVATION_MEAN,
+    columns.ACTIVATION_STD,
+    columns.ACTIVATION_RMS,
+    columns.ACTIVATION_ABSMAX,
+    columns.ACTIVATION_ZERO,
+    columns.ACTIVATION_DEAD,
+    columns.ACTIVATION_NONFINITE,
+    columns.GRADIENT_RMS,
+    columns.GRADIENT_WEIGHT_RMS,
+    columns.GRADIENT_NONFINITE,
+    columns.WEIGHT_RMS,
+    columns.WEIGHT_UPDATE_RATIO,
 )
 (
     MEAN,
@@ -40,7 +41,7 @@ NAMES = (
     GRADIENT_NONFINITE,
     WEIGHT_RMS,
     UPDATE_RATIO,
-) = range(len(NAMES))
+) = range(len(COLUMNS))
 
 
 @part

@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from initstudy.probes.statistics import HISTOGRAM_EDGES
+from initstudy.columns import HISTOGRAM_EDGES
 from initstudy.report.charts.style import (
     HEIGHT,
     WIDTH,
