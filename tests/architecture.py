@@ -38,7 +38,6 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
             "engine",
             "claims",
             "store",
-            "probes",
             "tasks",
             "config",
             "runtime",

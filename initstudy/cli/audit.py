@@ -15,7 +15,8 @@ from initstudy.audit import Audit, audit, show
 from initstudy.config import ConfigError, make_run, register
 from initstudy.config.errors import CONF, refuse
 from initstudy.tasks.data import Batches
-from initstudy.training import factory as build
+from initstudy.training import factory
+from initstudy.training.config import TrainingConfig
 
 USAGE = """\
 What a model starts from, parameter by parameter, and what that does to signal and gradient.
@@ -44,14 +45,15 @@ def run(overrides: list[str]) -> Audit:
     with open_dict(cfg):
         cfg.name = "audit"
     configured = make_run(cfg, overrides)
-    config = configured.config
-    data = build.dataset(config)
-    device = build.device(config["device"])
-    model = build.model(config, data)
-    values, _ = build.draw(configured, model, data)
+    plain, config = configured.config, TrainingConfig.of(configured.config)
+    data = factory.dataset(config.data)
+    factory.check_batch_size(config, data)
+    device = factory.device(plain["device"])
+    model = factory.model(config.model, data)
+    values, _ = factory.draw(configured, model, data)
     model.load_state_dict(values, strict=False)
-    x, y = Batches(data, [config["seed"]], config["batch_size"])(0)
-    policy = build.policy(config)
+    x, y = Batches(data, [plain["seed"]], config.batch_size)(0)
+    policy = factory.policy(plain["init"])
     return audit(model.to(device), x[0].to(device), y[0].to(device), policy=policy)
 
 

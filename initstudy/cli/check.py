@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from initstudy import store
 from initstudy.config import ConfigError, Run, identity
 from initstudy.engine.train import Row, Summary
-from initstudy.scheduling import packing as plan
-from initstudy.training import factory as build
+from initstudy.training import factory
+from initstudy.training.group import Pack, prepare
 from initstudy.training.pack import train_pack
 
 DIFFERENT = 1
@@ -66,9 +66,9 @@ def compare(
     """
     while chosen:
         members = next(ids for ids in store.packs(path).values() if chosen[0] in ids)
-        pack = plan.together([_run(path, run) for run in members], [members])[0]
         row = results.runs.row(by_predicate=pl.col("run") == chosen[0], named=True)
-        history, ends = _retrain(pack, build.device(row["device"]))
+        retrained = [_run(path, run) for run in members]
+        history, ends = _retrain(retrained, factory.device(row["device"]))
         for run in [run for run in chosen if run in members]:
             stored = results.runs.filter(run=run).to_dicts()[0]
             rows = results.history.filter(run=run).sort("step").to_dicts()
@@ -88,9 +88,10 @@ def _run(path: Path, run: str) -> Run:
 
 
 def _retrain(
-    pack: plan.Pack, device: torch.device
+    runs: Sequence[Run], device: torch.device
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
-    plan.check(pack.runs)
+    (group,) = prepare(runs, device)
+    pack = Pack(group, tuple(runs))
     history: dict[str, list[dict[str, Any]]] = {run.id: [] for run in pack.runs}
     ends: dict[str, dict[str, Any]] = {}
     for item in train_pack(pack, device):

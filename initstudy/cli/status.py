@@ -82,7 +82,7 @@ def show(console: Console, found: dict[str, Any]) -> None:
 
 def _jobs(path: Path) -> dict[str, int]:
     """Packs that other processes hold, which go on where no command is watching them."""
-    packs = {task.pack.id for task in jobs.tasks(path)}
+    packs = {task.pack for task in jobs.tasks(path)}
     begun, done = (len(packs & heard) for heard in jobs.heard(path))
     return {"packs": len(packs), "begun": begun, "done": done}
 

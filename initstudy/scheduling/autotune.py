@@ -1,49 +1,212 @@
-"""How many runs go into a pack, and how many packs train side by side: measured, and remembered."""
+"""How many runs go into a pack, and how many packs train side by side: measured, and remembered.
+
+For each group of runs an `Autotuner` decides by trials of the real model (`choose`), unless the
+configuration or an earlier command of the same study has decided, or the training is too short to
+be worth a trial. What was measured is remembered for the next study on the same machine.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from initstudy import __version__
+from initstudy.config import Plain
+from initstudy.runtime import memory
 from initstudy.runtime.files import cache, write_atomically
+from initstudy.scheduling.packing import split, suited
+from initstudy.tasks.data import batches_apart
+from initstudy.training.config import seeds
+from initstudy.training.group import Pack, RunGroup, Size
+from initstudy.training.pack import speed, warm_up
 
-# Seconds of training from which on a better plan is worth a measurement, and the part of them that
-# measurements may take.
+log = logging.getLogger(__name__)
+
+# The seconds of training from which on a better plan is worth a trial, and the fraction of the
+# training that trials may take.
 WORTH_MEASURING = 2.0
 SHARE_FOR_MEASURING = 0.1
 # What a pack costs before its first step and after its last: models, kernels, files.
-SECONDS_A_PACK = 0.05
-# What another plan has to gain, so that noise does not choose.
+SECONDS_PER_PACK = 0.05
+# The factor by which another plan has to be faster, so that noise does not choose.
 NOTICEABLE = 1.05
 
-# A pack size and a number of workers, and their speed together; 0.0 where they cannot train.
+# A training takes roughly this long, which says whether it is worth a trial: floating-point
+# operations per second, seconds per float of activations, and seconds per step.
+OPERATIONS = 2e10
+SECONDS_PER_FLOAT = 5e-9
+SECONDS_PER_STEP = 1e-4
+# Of an activation there are its input, its output and their gradients at once; of a parameter its
+# gradient, the optimizer's two, and a copy of them all.
+COPIES_OF_ACTIVATIONS, COPIES_OF_PARAMETERS = 6, 8
+SHARE_OF_MEMORY = 0.5
+
+# A pack size and a number of workers; and their speed together, 0.0 if they cannot train.
 Shape = tuple[int, int]
 Rate = Callable[[int, int], float]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A plan for runs of one model.
+class Plan:
+    """How the runs of one group are spread.
 
     Attributes:
-        pack_size: Runs a pack, at most.
-        workers: Packs that train side by side, each on one thread; 1 for one on all of them.
-        rates: Member-steps a second that were measured, by "WORKERSxPACK_SIZE".
+        pack_size: The most runs per pack.
+        workers: How many packs train side by side, each on one thread; with 1, a pack has them all.
+        rates: The measured member-steps per second, by "WORKERSxPACK_SIZE".
     """
 
     pack_size: int
     workers: int
     rates: Mapping[str, float] = field(default_factory=dict)
+
+
+class Pool(Protocol):
+    """Processes that train side by side.
+
+    Attributes:
+        can_fork: Whether there can be several on this system.
+    """
+
+    can_fork: bool
+
+    def speed(self, pack: Pack, count: int) -> float:
+        """Member-steps per second of `count` processes that all train such a pack."""
+        ...
+
+
+class Autotuner:
+    """Chooses a plan for each group of runs.
+
+    Args:
+        section: The configuration's section `planner`.
+        device: The device on which packs will train.
+        pool: Processes that may train side by side; None if this process alone trains, or others.
+        workers: How many packs will train at the same time, if that is settled.
+        recorded: What an earlier command chose for the same study, by the key of the group.
+    """
+
+    def __init__(
+        self,
+        section: Plain,
+        device: torch.device,
+        pool: Pool | None,
+        workers: int,
+        recorded: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self.asked_size: int | None = section["pack_size"]
+        self.asked_workers: int | None = section["workers"]
+        if self.asked_workers and pool is not None and not pool.can_fork:
+            self.asked_workers = 1
+        self.timing = section["timing"]
+        self.device = device
+        self.pool = pool
+        self.workers = workers
+        self.settled = pool is None
+        self.recorded = recorded
+        self.plans: dict[str, Plan] = {}
+
+    def plan(self, groups: Iterable[RunGroup]) -> None:
+        """Chooses for each group; first for the one that takes longest, whose workers all get."""
+        groups = list(groups)
+        if self.pool is not None and self.device.type == "cpu":
+            # One group is enough, since the same code serves all that have it.
+            any(warm_up(group) for group in groups)
+        for group in sorted(groups, key=rough_seconds, reverse=True):
+            plan = self._choose(group)
+            self.workers, self.settled = plan.workers, True
+            self.plans[group.key] = plan
+
+    def pack_size(self, group: RunGroup) -> int:
+        """The most runs per pack of a group that has a plan."""
+        return self.plans[group.key].pack_size
+
+    def record(self) -> dict[str, Any]:
+        """What was chosen and measured, for the store."""
+        return {**self.recorded, **{key: asdict(plan) for key, plan in self.plans.items()}}
+
+    def _choose(self, group: RunGroup) -> Plan:
+        workers = self.workers if self.settled else self.asked_workers
+        most = self._most(group.size)
+        guess = min(suited(group.size, self.device), most)
+        before = self.recorded.get(group.key)
+        if before and self.asked_size is None and self.asked_workers is None:
+            settled = self.workers if self.settled else before["workers"]
+            return Plan(before["pack_size"], settled, before["rates"])
+        if self.asked_size and workers:
+            return Plan(self.asked_size, workers)
+        if not self._worth_measuring(group):
+            share = -(-len(group.runs) // (workers or 1))
+            return Plan(self.asked_size or max(1, min(share, guess)), workers or 1)
+        timings = Timings(decisive(group), self.device)
+        known = {} if self.timing == "anew" else timings.recall()
+        plan = choose(
+            len(group.runs),
+            group.schedule.steps,
+            self._rate(group, known),
+            guess=guess,
+            most=most,
+            cores=self._cores(),
+            pack_size=self.asked_size,
+            workers=workers,
+        )
+        timings.remember(plan.rates)
+        return plan
+
+    def _worth_measuring(self, group: RunGroup) -> bool:
+        possible = self.timing != "off" and self.pool is not None
+        return possible and len(group.runs) > 1 and rough_seconds(group) >= WORTH_MEASURING
+
+    def _rate(self, group: RunGroup, known: Mapping[str, float]) -> Rate:
+        """What measures a pack size and a number of workers, or remembers them."""
+
+        def rate(size: int, workers: int) -> float:
+            if f"{workers}x{size}" in known:
+                return known[f"{workers}x{size}"]
+            # The pack that takes longest decides when all are done: the one with the most batches.
+            part = max(split(group.runs, size), key=lambda part: batches_apart(seeds(part)))
+            pack = Pack(group, tuple(part))
+            try:
+                if workers == 1:
+                    return speed(pack, self.device)
+                assert self.pool is not None
+                return self.pool.speed(pack, workers)
+            except Exception as error:
+                # A plan that cannot be tried, for lack of memory perhaps, is not chosen.
+                log.info("%d runs on %d workers cannot train: %s", size, workers, error)
+                return 0.0
+
+        return rate
+
+    def _cores(self) -> int:
+        side_by_side = self.device.type == "cpu" and self.pool is not None and self.pool.can_fork
+        return torch.get_num_threads() if side_by_side else 1
+
+    def _most(self, size: Size) -> int:
+        """How many runs the memory holds, beside as many of each other worker."""
+        floats = COPIES_OF_PARAMETERS * size.parameters + COPIES_OF_ACTIVATIONS * size.activations
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+        else:
+            free = memory.available() // (self.asked_workers or self._cores())
+        return max(1, int(SHARE_OF_MEMORY * free / (4 * floats)))
+
+
+def rough_seconds(group: RunGroup) -> float:
+    """What the training of a group takes on one core, as far as its size alone tells."""
+    operations = 6 * group.config.batch_size * group.size.parameters
+    step = operations / OPERATIONS + SECONDS_PER_FLOAT * group.size.activations
+    return len(group.runs) * group.schedule.steps * (step + SECONDS_PER_STEP)
 
 
 def choose(
@@ -57,70 +220,112 @@ def choose(
     pack_size: int | None = None,
     workers: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> Choice:
+) -> Plan:
     """The plan that trains soonest, as far as looking for it is worth the time.
 
     Starts from the guess and from packs of one, which train as a plain loop does, and goes on to
-    larger and smaller packs while that helps, on all threads and with a worker for each core.
+    larger and smaller packs while that helps, on all threads and with one worker per core.
 
     Args:
         runs: How many runs there are.
-        steps: Of each.
-        rate: Measures a pack size and a number of workers, in member-steps a second.
+        steps: How many steps each of them takes.
+        rate: Measures a pack size and a number of workers, in member-steps per second.
         guess: The pack size to begin with.
         most: The largest pack that the memory holds.
-        cores: Workers that can train side by side.
-        pack_size: Where it is not to be chosen.
-        workers: Likewise.
-        clock: Seconds, for what the measurements take.
+        cores: How many workers can train side by side.
+        pack_size: The pack size, if it is not to be chosen.
+        workers: The number of workers, if it is not to be chosen.
+        clock: Gives the seconds by which the cost of the measurements is counted.
     """
-    begun = clock()
-    rates: dict[Shape, float] = {}
-
-    def seconds(shape: Shape) -> float:
-        size, side_by_side = shape
-        if shape not in rates:
-            rates[shape] = rate(size, side_by_side)
-        if not rates[shape]:
-            return math.inf
-        rounds = -(-runs // (size * side_by_side))
-        return rounds * (size * side_by_side * steps / rates[shape] + SECONDS_A_PACK)
-
-    def better(one: Shape, other: Shape) -> bool:
-        return seconds(one) * NOTICEABLE < seconds(other)
-
-    def climb(side_by_side: int, start: int) -> Shape:
-        ladder = sizes(runs, side_by_side, most)
-        at = min(range(len(ladder)), key=lambda i: abs(ladder[i] - start))
-        best = ladder[at], side_by_side
-        for way in (1, -1):
-            place = at + way
-            while 0 <= place < len(ladder):
-                candidate = ladder[place], side_by_side
-                if SHARE_FOR_MEASURING * seconds(best) < clock() - begun:
-                    return best
-                if not better(candidate, best):
-                    break
-                best, place = candidate, place + way
-        return best
-
+    trials = _Trials(runs, steps, most, rate, clock)
     # First side by side, where all that surrounds the steps is shared out as well.
     widths = [workers] if workers else sorted({1, min(cores, runs)}, reverse=True)
     if pack_size is not None:
         plans = [(min(pack_size, runs), width) for width in widths]
     else:
-        plans = [climb(width, max(1, min(guess, -(-runs // width), most))) for width in widths]
-        plans.append((1, widths[0]))
-    if len(set(plans)) > 1 and clock() - begun < SHARE_FOR_MEASURING * min(map(seconds, plans)):
+        starts = {width: max(1, min(guess, -(-runs // width), most)) for width in widths}
+        plans = [*(trials.climb(width, starts[width]) for width in widths), (1, widths[0])]
+    if len(set(plans)) > 1 and trials.worth_another(min(map(trials.seconds, plans))):
         # Once more each, since what disturbs a trial only ever makes it slower.
         for plan in set(plans):
-            rates[plan] = max(rates[plan], rate(*plan))
+            trials.rates[plan] = max(trials.rates[plan], rate(*plan))
     best = plans[0]
     for plan in plans[1:]:
-        best = plan if better(plan, best) else best
-    # What could not be tried, for lack of memory say, may be possible another time.
-    found = {f"{width}x{size}": value for (size, width), value in rates.items() if value}
-    return Choice(*best, found)
+        best = plan if trials.better(plan, best) else best
+    # What could not be tried, for lack of memory perhaps, may be possible another time.
+    rates = {f"{width}x{size}": value for (size, width), value in trials.rates.items() if value}
+    return Plan(*best, rates)
+
+
+class _Trials:
+    """The plans that were tried, as far as that is worth the time.
+
+    Args:
+        runs: How many runs there are.
+        steps: How many steps each of them takes.
+        most: The largest pack that the memory holds.
+        rate: Measures a plan.
+        clock: Gives the seconds by which the cost of the measurements is counted.
+
+    Attributes:
+        rates: What was measured.
+    """
+
+    def __init__(
+        self, runs: int, steps: int, most: int, rate: Rate, clock: Callable[[], float]
+    ) -> None:
+        self.runs, self.steps, self.most, self.rate, self.clock = runs, steps, most, rate, clock
+        self.begun = clock()
+        self.rates: dict[Shape, float] = {}
+
+    def seconds(self, plan: Shape) -> float:
+        """What training takes by a plan, which is tried at the first call."""
+        if plan not in self.rates:
+            self.rates[plan] = self.rate(*plan)
+        return expected_seconds(self.runs, self.steps, plan, self.rates[plan])
+
+    def better(self, one: Shape, other: Shape) -> bool:
+        """Whether one plan is noticeably faster than the other."""
+        return self.seconds(one) * NOTICEABLE < self.seconds(other)
+
+    def worth_another(self, seconds: float) -> bool:
+        """Whether another trial is worth its time if the training takes so long."""
+        return self.clock() - self.begun < SHARE_FOR_MEASURING * seconds
+
+    def climb(self, workers: int, start: int) -> Shape:
+        """The best plan that neighbouring pack sizes lead to from a start, for so many workers."""
+        ladder = sizes(self.runs, workers, self.most)
+        nearest = min(range(len(ladder)), key=lambda i: abs(ladder[i] - start))
+        best = ladder[nearest], workers
+        for direction in (1, -1):
+            index = nearest + direction
+            while 0 <= index < len(ladder):
+                candidate = ladder[index], workers
+                if not self.worth_another(self.seconds(best)):
+                    return best
+                if not self.better(candidate, best):
+                    break
+                best, index = candidate, index + direction
+        return best
+
+
+def expected_seconds(runs: int, steps: int, shape: Shape, rate: float) -> float:
+    """What the training of some runs takes.
+
+    Args:
+        runs: How many runs there are.
+        steps: How many steps each of them takes.
+        shape: The pack size and the number of workers.
+        rate: Their member-steps per second together.
+
+    Returns:
+        Seconds, with the work before and after the steps of each pack; infinite at rate 0.
+    """
+    if not rate:
+        return math.inf
+    size, workers = shape
+    rounds = -(-runs // (size * workers))
+    return rounds * (size * workers * steps / rate + SECONDS_PER_PACK)
 
 
 def sizes(runs: int, workers: int, most: int) -> list[int]:
@@ -135,12 +340,23 @@ def sizes(runs: int, workers: int, most: int) -> list[int]:
     return sorted(found)
 
 
-class Memory:
+def decisive(group: RunGroup) -> dict[str, object]:
+    """What decides the speed of a group's steps, as far as it is not the machine's."""
+    return {
+        "model": group.config.model,
+        "input": group.data.shape,
+        "classes": group.data.classes,
+        "batch": group.config.batch_size,
+        "optimizer": group.config.optimizer.name,
+    }
+
+
+class Timings:
     """What was measured on this machine before.
 
     Args:
-        model: What the speed of a step depends on: the model, its input, the batch, the optimizer.
-        device: Where it trains.
+        model: What decides the speed of a step: the model, its input, the batch, the optimizer.
+        device: The device on which it trains.
     """
 
     def __init__(self, model: Mapping[str, object], device: torch.device) -> None:
@@ -158,12 +374,12 @@ class Memory:
 
     def recall(self) -> dict[str, float]:
         """The rates by "WORKERSxPACK_SIZE"."""
-        found = self._all().get(self.key)
-        rates = found.items() if isinstance(found, dict) else ()
+        known = self._all().get(self.key)
+        rates = known.items() if isinstance(known, dict) else ()
         return {name: rate for name, rate in rates if isinstance(rate, float) and rate > 0}
 
     def remember(self, rates: Mapping[str, float]) -> None:
-        """Adds rates. A cache that cannot be written is none, and no error."""
+        """Adds rates. A cache that cannot be written is no error; it stays as it was."""
         known = self._all()
         known[self.key] = {**self.recall(), **rates}
         text = json.dumps(known, indent=1)

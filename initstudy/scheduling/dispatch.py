@@ -140,7 +140,7 @@ class Dispatch:
                 attempt = self.attempts.get(pack.id, 0)
                 submission = jobs.Submission(self.executor.name, name, index, None, attempt)
                 jobs.clear_signs(self.directory, pack.id)
-                jobs.write_task(self.directory, replace(self.task, pack=pack))
+                jobs.write_task(self.directory, replace(self.task, pack=pack.id, runs=pack.runs))
                 jobs.write_submission(self.directory, pack.id, submission)
                 self.out[pack.id] = (pack, submission)
         ids = self.executor.submit(

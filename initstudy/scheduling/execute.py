@@ -26,7 +26,6 @@ from initstudy.scheduling.packing import halves
 from initstudy.scheduling.progress import Counter
 from initstudy.store import hydra_files
 from initstudy.store.weights import save_weights
-from initstudy.training import factory as build
 from initstudy.training.checkpoints import Checkpoint, Partway
 from initstudy.training.group import Pack
 from initstudy.training.pack import Resumption, Start
@@ -156,10 +155,10 @@ class _Work:
             return self.waiting.pop() if self.waiting else None
 
     def _checkpoint(self, pack: Pack) -> Checkpoint:
-        config = pack.runs[0].config
+        config = pack.group.config
         ids = [run.id for run in pack.runs]
-        every = config["checkpoint"]["every"]
-        return Checkpoint(self.directory, pack.id, ids, every, alike(config, self.device))
+        like = resume_fingerprint(config.save_weights, self.device)
+        return Checkpoint(self.directory, pack.id, ids, config.checkpoint_every, like)
 
     def _lose(self, pack: Pack, reason: str) -> None:
         """Its process has ended: it is tried again from where it was, a few times."""
@@ -248,10 +247,9 @@ class _Work:
                 _save(self.directory, run, "final", item.weights)
 
 
-def alike(config: Plain, device: torch.device) -> dict[str, Any]:
-    """What two trainings of a pack have in common where one goes on from the other's state."""
-    kept = config["save_weights"]
-    return {"torch": torch.__version__, "device": device.type, "save_weights": kept}
+def resume_fingerprint(save_weights: str, device: torch.device) -> dict[str, Any]:
+    """What two trainings of a pack have to share for one to go on from the other's state."""
+    return {"torch": torch.__version__, "device": device.type, "save_weights": save_weights}
 
 
 def _arithmetic(device: torch.device) -> dict[str, str]:
@@ -262,7 +260,7 @@ def _arithmetic(device: torch.device) -> dict[str, str]:
 
 def describe(pack: Pack) -> dict[str, Plain]:
     """Each run's configuration, with what a report needs besides to be drawn from W&B alone."""
-    layers = build.layer_names(pack.runs[0].config)
+    layers = [layer.name for layer in pack.group.layers]
     return {
         run.id: {**run.config, "choices": dict(run.choices), "layers": layers} for run in pack.runs
     }

@@ -1,4 +1,4 @@
-"""What the command does with composed configurations: check, train what is missing, report."""
+"""What the command does with a composed grid: groups, packs, training, and the report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,44 @@ from rich.console import Console
 
 from initstudy import __version__, store, tracking
 from initstudy.config import ConfigError, Plain, Run
-from initstudy.runtime import signals as stopping
+from initstudy.runtime import signals
 from initstudy.runtime.clock import seconds_running
-from initstudy.scheduling import packing as plan
-from initstudy.scheduling.backends import choose as executors
+from initstudy.scheduling.autotune import Autotuner
+from initstudy.scheduling.backends import choose as backends
+from initstudy.scheduling.backends.choose import Place
 from initstudy.scheduling.backends.forks import Pool
-from initstudy.scheduling.execute import alike
-from initstudy.scheduling.planner import Planner
+from initstudy.scheduling.execute import resume_fingerprint
+from initstudy.scheduling.packing import ids_when_halved, pack_runs, packs_of, unfinished
 from initstudy.scheduling.progress import Progress
 from initstudy.store import locks
 from initstudy.training import checkpoints
-from initstudy.training import factory as build
-from initstudy.training.pack import steps
+from initstudy.training.group import Pack, RunGroup, check_draws, prepare
 
 RUNS_FAILED = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is left of a study.
+
+    Attributes:
+        todo: The runs that are not finished.
+        groups: The groups of those runs.
+        under_way: The packs that an earlier command has handed over to a cluster.
+        packs: The packs that are still to be handed over, those with a checkpoint first.
+        tuner: What has chosen their sizes, and how many of them train side by side.
+    """
+
+    todo: list[Run]
+    groups: list[RunGroup]
+    under_way: list[Pack]
+    packs: list[Pack]
+    tuner: Autotuner
+
+    @property
+    def all_packs(self) -> list[Pack]:
+        """All packs that are waited for, in the order in which they are trained."""
+        return [*self.under_way, *self.packs]
 
 
 def study(
@@ -41,21 +65,23 @@ def study(
     directory: Path,
     overrides: list[str],
     *,
+    command: str | None = None,
     report: bool = True,
 ) -> None:
     """Trains the runs that are not finished in `directory` and writes the report.
 
     Args:
         runs: The grid.
-        config: The composed configuration of the sweep as a whole: claims, the studied key.
-        directory: Of the sweep.
-        overrides: What the user gave, to say how to do it again.
-        report: Whether to draw it; a launcher that hands over one run at a time would do so for
-            each of them.
+        config: The composed configuration of the study as a whole: its claims, the studied key.
+        directory: The study's directory.
+        overrides: What the user gave.
+        command: The command line that does this again; made of the overrides by default.
+        report: Whether to draw the report; a launcher that hands over one run at a time would do so
+            for each of them.
 
     Raises:
         ConfigError: Something is wrong; nothing has trained.
-        StoreError: The directory cannot be written, or another sweep is writing there.
+        StoreError: The directory cannot be written, or another study is writing there.
         SystemExit: With code 3, runs failed; the others are trained and reported.
     """
     console = Console()
@@ -63,83 +89,93 @@ def study(
         directory = directory.relative_to(Path.cwd())
     if not runs:
         raise ConfigError("the sweep is empty: it has no run")
-    first = runs[0].config
-    stopping.advise(f"to continue: {_to_continue(config, directory, overrides)}")
-    place = executors.choose(first)
-    settings = _tracking(first["tracking"])
-    _check_claims(first["claims"])
+    command = command or shlex.join(["python", "-m", "initstudy", *_arguments(overrides)])
+    signals.advise(f"to continue: {_to_continue(config, directory, command)}")
+    place = backends.choose(runs[0].config)
+    settings = _tracking(runs[0].config["tracking"])
+    _check_claims(runs[0].config["claims"])
     store.ensure_writable(directory)
     with locks.lock(directory), Pool() as pool:
         for line in store.set_aside_damaged(directory):
-            console.print(line, highlight=False, soft_wrap=True)
-        under_way = executors.under_way(place, directory)
-        todo, packs, planner = _plan(runs, directory, place, under_way, pool)
+            _say(console, line)
+        work = _left_to_do(runs, directory, place, pool)
         if place.forks:
-            place = replace(place, workers=planner.workers)
-        _write_study(config, directory, overrides, place, packs, len(runs), planner.record())
-        packs = under_way + packs
-        opening = _opening(runs, todo, packs, directory, place)
-        console.print(opening, highlight=False, soft_wrap=True)
-        failed: dict[str, str] = {}
+            place = replace(place, workers=work.tuner.workers)
+        _write_study(config, directory, command, place, work, len(runs))
+        _say(console, _opening(runs, work, directory, place))
         # W&B finishes while the report is drawn.
         with tracking.Tracker(settings, directory, group=directory.name) as tracker:
-            if packs:
-                handed = [run for pack in packs for run in pack.runs]
-                total = sum(steps(run.config) for run in handed)
-                _collect_garbage()
-                with Progress(console, directory, len(handed), total, len(packs)) as progress:
-                    failed = executors.train(place, packs, directory, tracker, progress, pool)
-                if progress.to_first_step is not None:
-                    _note_seconds(
-                        directory,
-                        to_first_step=progress.to_first_step,
-                        training=seconds_running() - progress.to_first_step,
-                    )
-            if todo:
-                trained = f"trained {len(todo) - len(failed)} runs at"
-                console.print(f"{trained} {progress.speed:,.0f} member-steps/s", highlight=False)
+            failed = _train(console, work, directory, place, tracker, pool)
             if not report:
-                said = f"its report: python -m initstudy.report {directory}"
-                console.print(said, highlight=False)
+                _say(console, f"its report: python -m initstudy.report {directory}")
             elif store.finished(directory):
                 _report(console, directory, tracker if len(runs) > 1 else None)
     if failed:
         _say_failed(failed)
 
 
-def _plan(
-    runs: Sequence[Run],
-    directory: Path,
-    place: executors.Place,
-    under_way: Sequence[plan.Pack],
-    pool: Pool,
-) -> tuple[list[Run], list[plan.Pack], Planner]:
-    """The runs that are missing, the packs of those that are not under way, and who chose them.
-
-    Packs come first that can go on where they were.
-    """
+def _left_to_do(runs: Sequence[Run], directory: Path, place: Place, pool: Pool) -> Work:
+    """From the grid to groups, and from groups to packs."""
     config = runs[0].config
+    tasks = backends.under_way(place, directory)
+    held = {run.id: run for task in tasks for run in task.runs}
     finished = store.finished(directory)
-    todo = plan.unfinished(runs, finished)
-    held = {run.id for pack in under_way for run in pack.runs}
-    new = plan.unfinished(todo, held)
+    known = {run.id for run in runs}
+    grid = [*runs, *(run for run in held.values() if run.id not in known)]
+    groups = prepare(grid, place.device, finished - held.keys())
+    under_way = packs_of(groups, [[run.id for run in task.runs] for task in tasks])
+    todo = unfinished(runs, finished)
+    missing = [run.id for run in unfinished(todo, held)]
+    for group in groups:
+        check_draws(group, finished | held.keys())
     # A job that has a pack may be writing its checkpoint now.
-    taken = {name for pack in under_way for name in plan.ids_when_halved(pack)}
-    missing = [run.id for run in new]
-    like = alike(config, place.device)
+    taken = {name for pack in under_way for name in ids_when_halved(pack)}
+    like = resume_fingerprint(config["save_weights"], place.device)
     resumed = checkpoints.find(directory, missing, finished, like, taken)
-    done = finished | held | {run for pack in resumed for run in pack}
-    sizes = plan.check(new)
-    planner = Planner(
+    done = finished | held.keys() | {run for pack in resumed for run in pack}
+    tuner = Autotuner(
         config["planner"],
         place.device,
         pool if place.forks else None,
         place.workers,
         store.read_study(directory).get("planner", {}),
     )
-    planner.plan(runs, {run: size for run, size in sizes.items() if run not in done})
-    fresh = plan.plan(runs, planner.pack_size, done)
-    return todo, [*plan.together(new, resumed), *fresh], planner
+    tuner.plan(group for group in groups if unfinished(group.runs, done))
+    packs = [*packs_of(groups, resumed), *pack_runs(groups, tuner.pack_size, done)]
+    return Work(todo, groups, under_way, packs, tuner)
+
+
+def _train(
+    console: Console,
+    work: Work,
+    directory: Path,
+    place: Place,
+    tracker: tracking.Tracker,
+    pool: Pool,
+) -> dict[str, str]:
+    """Trains all packs; returns why runs failed, by their labels."""
+    packs = work.all_packs
+    if not packs:
+        return {}
+    runs = sum(len(pack.runs) for pack in packs)
+    steps = sum(len(pack.runs) * pack.group.schedule.steps for pack in packs)
+    _collect_garbage()
+    with Progress(console, directory, runs, steps, len(packs)) as progress:
+        failed = backends.train(place, packs, directory, tracker, progress, pool)
+    if progress.to_first_step is not None:
+        _note_seconds(
+            directory,
+            to_first_step=progress.to_first_step,
+            training=seconds_running() - progress.to_first_step,
+        )
+    if work.todo:
+        trained = len(work.todo) - len(failed)
+        _say(console, f"trained {trained} runs at {progress.speed:,.0f} member-steps/s")
+    return failed
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _collect_garbage() -> None:
@@ -169,47 +205,36 @@ def _check_claims(claims: Plain) -> None:
         check(claims)
 
 
-def _opening(
-    runs: Sequence[Run],
-    todo: Sequence[Run],
-    packs: Sequence[plan.Pack],
-    directory: Path,
-    place: executors.Place,
-) -> str:
-    done = f"{len(runs) - len(todo)} of {len(runs)} complete"
+def _opening(runs: Sequence[Run], work: Work, directory: Path, place: Place) -> str:
+    todo, packs = len(work.todo), len(work.all_packs)
+    done = f"{len(runs) - todo} of {len(runs)} complete"
     if not todo:
         return f"{directory}: {done}"
-    plural = "s" if len(packs) > 1 else ""
-    return f"{directory}: {done}; training {len(todo)} in {len(packs)} pack{plural} on {place}"
+    plural = "s" if packs > 1 else ""
+    return f"{directory}: {done}; training {todo} in {packs} pack{plural} on {place}"
 
 
 def _write_study(
-    config: DictConfig,
-    directory: Path,
-    overrides: list[str],
-    place: executors.Place,
-    packs: Sequence[plan.Pack],
-    runs: int,
-    planned: Plain,
+    config: DictConfig, directory: Path, command: str, place: Place, work: Work, runs: int
 ) -> None:
-    """The study's description; what an earlier call has trained stays described."""
+    """Writes the study's description; what an earlier command has trained stays described."""
     previous = store.read_study(directory)
     layers = dict(previous.get("layers", {}))
-    for pack in packs:
-        shared = pack.runs[0].config
-        layers[shared["model"]["_target_"].rsplit(".", 1)[-1]] = build.layer_names(shared)
+    for group in work.groups:
+        target = group.config.model["_target_"].rsplit(".", 1)[-1]
+        layers[target] = [layer.name for layer in group.layers]
     claims: Plain = OmegaConf.to_container(config.claims, resolve=True)  # type: ignore[assignment]
     described: dict[str, Any] = {
         "name": directory.name,
-        "command": shlex.join(["python", "-m", "initstudy", *_arguments(overrides)]),
+        "command": command,
         **{key: config[key] for key in ("by", "across", "tune", "criterion")},
         "paper": OmegaConf.to_container(config.paper, resolve=True),
         "claims": claims,
         "layers": layers,
         "runs": runs,
-        "planner": planned,
+        "planner": work.tuner.record(),
     }
-    if packs:
+    if work.all_packs:
         described |= {
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "device": _device_name(place),
@@ -235,17 +260,16 @@ def _arguments(overrides: list[str]) -> list[str]:
     return sys.argv[1:] if given else overrides
 
 
-def _to_continue(config: DictConfig, directory: Path, overrides: list[str]) -> str:
-    """The command line, with the study's name where it would get another one by the clock."""
-    command = ["python", "-m", "initstudy", *_arguments(overrides)]
+def _to_continue(config: DictConfig, directory: Path, command: str) -> str:
+    """The command line, with the study's name if it would get another one by the clock."""
     written = OmegaConf.to_container(config, resolve=False)
     assert isinstance(written, dict)
     if "${now:" in str(written["name"]) and "${name}" in str(written["dir"]):
-        command.append(f"name={directory.name}")
-    return shlex.join(command)
+        return f"{command} {shlex.quote(f'name={directory.name}')}"
+    return command
 
 
-def _device_name(place: executors.Place) -> str:
+def _device_name(place: Place) -> str:
     device = place.device
     if place.elsewhere:
         return f"{place}, {device}"

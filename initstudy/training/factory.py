@@ -1,16 +1,17 @@
-"""From a run's configuration to the objects it names; every failure is one line."""
+"""From a configuration to the objects that it names; whatever fails is told in one line."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import json
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from initstudy.config import ConfigError, Plain, Run, accepted_arguments
 from initstudy.initializers import (
@@ -22,14 +23,19 @@ from initstudy.initializers import (
     mup_learning_rates,
 )
 from initstudy.initializers import draw as draw_parameters
-from initstudy.probes.layers import find_layers
 from initstudy.tasks.data import Batches, Dataset, load
+from initstudy.training.config import OptimizerConfig, TrainingConfig
 
-Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, Tensor]
+
+# Examples on which a model is tried before it is trained.
+EXAMPLES = 2
+# A model's own random values are those of this seed, so that every process builds the same one.
+MODEL_SEED = 0
 
 
 def device(name: str) -> torch.device:
-    """The device to train on; "auto" is a GPU where there is one.
+    """The device to train on; "auto" is a GPU if there is one.
 
     Raises:
         ConfigError: There is no such device here.
@@ -45,58 +51,78 @@ def device(name: str) -> torch.device:
     return chosen
 
 
-def dataset(config: Plain) -> Dataset:
-    """The data of a run, on the CPU.
+def dataset(section: Mapping[str, Any]) -> Dataset:
+    """The data that the configuration's section `data` names, on the CPU.
 
     Raises:
-        ConfigError: It is missing, damaged, or too small for one batch.
+        ConfigError: It is missing or damaged.
     """
     try:
-        data = _load(**config["data"])
+        return load(**section)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if config["batch_size"] > len(data.train_y):
-        raise ConfigError(
-            f"batch_size={config['batch_size']}: must be at most the number of training images, "
-            f"{len(data.train_y)}"
-        )
-    return data
 
 
-def model(config: Plain, data: Dataset) -> nn.Module:
-    """The architecture of a run. `input_shape` and `classes` go to a target that takes them.
+def check_batch_size(config: TrainingConfig, data: Dataset) -> None:
+    """Makes sure that the data fill at least one batch.
 
     Raises:
-        ConfigError: It cannot be built, or its output does not fit the classes.
+        ConfigError: They do not.
     """
-    section = config["model"]
+    if config.batch_size > len(data.train_y):
+        raise ConfigError(
+            f"batch_size={config.batch_size}: must be at most the number of training images, "
+            f"{len(data.train_y)}"
+        )
+
+
+def example(data: Dataset) -> Float[Tensor, "examples channels height width"]:
+    """The first inputs of the training data, on which a model is tried before it is trained."""
+    return data.normalize(data.train_x[:EXAMPLES])
+
+
+def model(section: Plain, data: Dataset) -> nn.Module:
+    """The model that the configuration's section `model` names.
+
+    Its target is given `input_shape` and `classes` if it takes them. The global random state stays
+    as it was.
+
+    Raises:
+        ConfigError: The model cannot be built, or its output does not fit the classes.
+    """
     accepted = accepted_arguments("model", section["_target_"])
     offered = {"input_shape": data.shape, "classes": data.classes}
     extra = {k: v for k, v in offered.items() if accepted is None or k in accepted}
-    built = _instantiate("model", section | extra)
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would seed GPUs as well.
+        torch.default_generator.manual_seed(MODEL_SEED)
+        built = _instantiate("model", section | extra)
     if not isinstance(built, nn.Module):
         raise ConfigError(f"model._target_={section['_target_']}: builds no torch.nn.Module")
     _check_output(built, section["_target_"], data)
+    if not sum(parameter.numel() for parameter in built.parameters()):
+        raise ConfigError(f"model._target_={section['_target_']}: has no parameters")
     return built
 
 
-def layer_names(config: Plain) -> list[str]:
-    """The names of the layers of a run's model, in the order in which they run.
+def copy_of(built: nn.Module, section: Plain, data: Dataset) -> nn.Module:
+    """A copy of a model, so that what a training leaves in it reaches no other training.
 
-    Raises:
-        ConfigError: The model cannot be built.
+    A model that cannot be copied (one that holds a `torch.Generator`, for example) is built again.
     """
-    shape = {key: config[key] for key in ("model", "data", "batch_size")}
-    return list(_layer_names(json.dumps(shape, default=str)))
+    try:
+        return copy.deepcopy(built)
+    except Exception:
+        # A user's module may raise anything when it is copied.
+        return model(section, data)
 
 
-def policy(config: Plain) -> Policy | ModelPolicy | Calibrated:
-    """The initialization of a run.
+def policy(section: Plain) -> Policy | ModelPolicy | Calibrated:
+    """The initialization that the configuration's section `init` names.
 
     Raises:
         ConfigError: It cannot be built.
     """
-    section = dict(config["init"])
     built = _instantiate("init", {k: v for k, v in section.items() if k not in ("bias", "rest")})
     try:
         if isinstance(built, Calibrated):
@@ -110,16 +136,24 @@ def policy(config: Plain) -> Policy | ModelPolicy | Calibrated:
 
 
 def draw(run: Run, architecture: nn.Module, data: Dataset) -> tuple[Tensors, Plain]:
-    """A run's initial parameters by name, and what they cost beyond the draw.
+    """Samples a run's initial parameters.
 
-    An initialization that looks at data sees the first batch of the run's training, as
-    `init/examples` of them in `init/passes` forward passes.
+    An initialization that looks at data sees the first batch of the run's training.
+
+    Args:
+        run: The run, whose seed and `init` decide the values.
+        architecture: The run's model; its own values are not read.
+        data: The run's data.
+
+    Returns:
+        The parameters by name, and what they cost beyond sampling, as columns of the summary:
+        `init/examples` that were looked at in `init/passes` forward passes.
 
     Raises:
         ConfigError: The policy leaves a parameter unfilled, or an initializer cannot fill one.
     """
-    chosen = policy(run.config)
-    seed = run.config["seed"]
+    section, seed = run.config["init"], run.config["seed"]
+    chosen = policy(section)
     try:
         if not isinstance(chosen, Calibrated):
             return draw_parameters(architecture, chosen, seed), {}
@@ -127,36 +161,22 @@ def draw(run: Run, architecture: nn.Module, data: Dataset) -> tuple[Tensors, Pla
         x, _ = Batches(data, [seed], run.config["batch_size"])(0)
         values, cost = calibrate(architecture, chosen, start, x[0])
     except (TypeError, ValueError) as error:
-        raise ConfigError(_keyed("init", run.config["init"], error)) from error
+        raise ConfigError(_keyed("init", section, error)) from error
     return values, {"init/examples": cost.examples, "init/passes": cost.passes}
 
 
-def learning_rates(config: Plain, architecture: nn.Module) -> dict[str, float]:
-    """Factors of the learning rate by parameter, where the optimizer has a base width; else none.
+def learning_rates(config: OptimizerConfig, architecture: nn.Module) -> dict[str, float]:
+    """Factors of the learning rate by parameter; empty if the optimizer has no base width.
 
     Raises:
-        ConfigError: muP says nothing of such a model.
+        ConfigError: muP has no rule for such a model.
     """
-    base_width = config["optimizer"].get("base_width")
-    if base_width is None:
+    if config.base_width is None:
         return {}
     try:
-        return mup_learning_rates(architecture, config["optimizer"]["name"], base_width)
+        return mup_learning_rates(architecture, config.name, config.base_width)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-
-
-@lru_cache(maxsize=4)
-def _load(**section: Any) -> Dataset:
-    return load(**section)
-
-
-@lru_cache(maxsize=64)
-def _layer_names(shape: str) -> tuple[str, ...]:
-    config = json.loads(shape)
-    data = dataset(config)
-    found = find_layers(model(config, data), data.normalize(data.train_x[:2]))
-    return tuple(layer.name for layer in found)
 
 
 def _instantiate(group: str, section: Plain) -> Any:
@@ -167,7 +187,7 @@ def _instantiate(group: str, section: Plain) -> Any:
 
 
 def _keyed(group: str, section: Plain, error: BaseException) -> str:
-    """One line that names the group's target unless the error already names a key of it."""
+    """The error in one line that names the section's target, unless it already names a key."""
     reason = " ".join(str(error).split())
     if reason.startswith((f"{group}.", "init.", "model.")):
         return reason
@@ -175,23 +195,22 @@ def _keyed(group: str, section: Plain, error: BaseException) -> str:
 
 
 def _check_output(built: nn.Module, target: str, data: Dataset) -> None:
-    example = data.normalize(data.train_x[:2])
+    x = example(data)
     training = built.training
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = built.eval()(example)
+            output = built.eval()(x)
     except Exception as error:
         # A user's model may raise anything; what it was given says what to change.
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        shape = tuple(example.shape)
         raise ConfigError(
-            f"model._target_={target}: does not take images of shape {shape}: {reason}"
+            f"model._target_={target}: does not take images of shape {tuple(x.shape)}: {reason}"
         ) from error
     finally:
         built.train(training)
-    returned = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if returned != (2, data.classes):
+    returned = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if returned != (len(x), data.classes):
         raise ConfigError(
-            f"model._target_={target}: returns {returned} for 2 images; "
-            f"{data.classes} classes need (2, {data.classes})"
+            f"model._target_={target}: returns {returned} for {len(x)} images; "
+            f"{data.classes} classes need ({len(x)}, {data.classes})"
         )

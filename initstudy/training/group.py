@@ -1,15 +1,218 @@
-"""What trains together."""
+"""What can train together, and what does: all that has been worked out about it, once.
+
+    runs ── prepare ──▶ groups ── packing ──▶ packs ── train_pack ──▶ rows
+
+`prepare` is the only place where a plain configuration becomes data, a model, its layers and an
+engine. Whatever comes after takes a group or a pack, and does not ask the configuration again.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from weakref import WeakValueDictionary
 
-from initstudy.config import Run
+import torch
+from torch import nn
+
+from initstudy.config import WITHOUT_EFFECT, ConfigError, Run, flatten, without
+from initstudy.engine.schedule import Schedule
+from initstudy.probes.layers import Layer, find_layers
+from initstudy.tasks.data import Dataset
+from initstudy.training import factory
+from initstudy.training.choice import EngineChoice, choose
+from initstudy.training.config import MEMBER_KEYS, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one run keeps busy, in numbers of floats.
+
+    Attributes:
+        parameters: All parameters of the model.
+        activations: The outputs of all layers for one batch.
+    """
+
+    parameters: int
+    activations: int
+
+
+@dataclass(frozen=True, eq=False)
+class RunGroup:
+    """The runs of a study that can train together, with all that they share.
+
+    A group is sent to another process by its key alone, never with its model and data: a fork has
+    the groups that were made before it, and a process on another machine prepares its own from the
+    runs that it reads.
+
+    Attributes:
+        key: Twelve hexadecimal digits; the same for the same shared configuration.
+        runs: The runs, those that are finished among them.
+        config: The configuration that they share.
+        data: The data, on the CPU. Groups with the same data hold the same object.
+        model: The structure that they share. It is never trained, and of its values only buffers
+            are read; see `new_model`.
+        layers: The model's layers, in the order in which they run.
+        engine: Which engine trains packs of these runs, and why no faster one.
+        schedule: How long each run trains, and at which steps it is measured.
+        size: What one run keeps busy.
+    """
+
+    key: str
+    runs: tuple[Run, ...]
+    config: TrainingConfig
+    data: Dataset
+    model: nn.Module
+    layers: tuple[Layer, ...]
+    engine: EngineChoice
+    schedule: Schedule
+    size: Size
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return _made_here, (self.key,)
+
+    def new_model(self) -> nn.Module:
+        """A copy of the model for one training, which nothing of another training reaches."""
+        return factory.copy_of(self.model, self.config.model, self.data)
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs that train together, and an id for their file in the store."""
+    """Runs of one group that train together.
 
-    id: str
+    Attributes:
+        group: What they share.
+        runs: The members, in their order.
+    """
+
+    group: RunGroup
     runs: tuple[Run, ...]
+
+    @cached_property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that name the pack's files; the same for the same runs."""
+        ids = " ".join(run.id for run in self.runs)
+        return hashlib.sha256(ids.encode()).hexdigest()[:12]
+
+
+# The groups of this process, so that a fork finds those that were made before it. Nothing is kept
+# alive by it.
+_MADE: WeakValueDictionary[str, RunGroup] = WeakValueDictionary()
+
+
+def _made_here(key: str) -> RunGroup:
+    """The group of this key that this process, or the one that it was forked from, has made.
+
+    Raises:
+        LookupError: There is none; prepare it from its runs.
+    """
+    try:
+        return _MADE[key]
+    except KeyError:
+        raise LookupError(f"group {key} was not prepared in this process") from None
+
+
+def prepare(
+    runs: Sequence[Run], device: torch.device, finished: Collection[str] = ()
+) -> list[RunGroup]:
+    """Makes the groups of a study: each data set is loaded once, and each model built once.
+
+    Args:
+        runs: The runs of the whole grid, so that a study that goes on has the same packs.
+        device: The device for which packs are planned.
+        finished: The ids of runs that do not have to train. Of a group of such runs alone nothing
+            is built.
+
+    Returns:
+        The groups that have something to train, in the order of their first runs.
+
+    Raises:
+        ConfigError: The first thing that cannot be built, in one line.
+    """
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(signature(run), []).append(run)
+    loaded: dict[str, Dataset] = {}
+    groups = []
+    for text, members in alike.items():
+        if all(run.id in finished for run in members):
+            continue
+        config = TrainingConfig.of(members[0].config)
+        source = json.dumps(config.data, sort_keys=True)
+        if source not in loaded:
+            loaded[source] = factory.dataset(config.data)
+        key = hashlib.sha256(text.encode()).hexdigest()[:12]
+        groups.append(_make(key, members, config, loaded[source], device))
+    _MADE.update({group.key: group for group in groups})
+    return groups
+
+
+def signature(run: Run) -> str:
+    """What a run shares with those that can train with it, as text."""
+    shared = without(run.config, (*MEMBER_KEYS, *WITHOUT_EFFECT))
+    return json.dumps(flatten(shared), sort_keys=True)
+
+
+def check_draws(group: RunGroup, finished: Collection[str] = ()) -> None:
+    """Makes sure that the initial parameters of a group's runs can be sampled.
+
+    Every initialization is built. One that differs from another in numbers alone fills the same
+    parameters, so that of those one is sampled.
+
+    Args:
+        group: The group.
+        finished: The ids of runs that do not have to train.
+
+    Raises:
+        ConfigError: The first initialization that cannot be built or leaves a parameter unfilled.
+    """
+    sampled: set[str] = set()
+    built: set[str] = set()
+    for run in group.runs:
+        section = flatten(run.config["init"])
+        text = json.dumps(section, default=str)
+        if run.id in finished or text in built:
+            continue
+        built.add(text)
+        factory.policy(run.config["init"])
+        kind = json.dumps(
+            {k: v for k, v in section.items() if not isinstance(v, float)}, default=str
+        )
+        if kind in sampled:
+            continue
+        sampled.add(kind)
+        try:
+            factory.draw(run, group.model, group.data)
+        except ConfigError:
+            raise
+        except Exception as error:
+            # A user's initializer may raise anything.
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ConfigError(f"init._target_={section.get('_target_')}: {reason}") from error
+
+
+def _make(
+    key: str, runs: Sequence[Run], config: TrainingConfig, data: Dataset, device: torch.device
+) -> RunGroup:
+    factory.check_batch_size(config, data)
+    model = factory.model(config.model, data)
+    factory.learning_rates(config.optimizer, model)
+    example = factory.example(data)
+    layers = find_layers(model, example)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    activations = config.batch_size * sum(math.prod(layer.shape) for layer in layers)
+    return RunGroup(
+        key=key,
+        runs=tuple(runs),
+        config=config,
+        data=data,
+        model=model,
+        layers=tuple(layers),
+        engine=choose(model, example, device, len(runs)),
+        schedule=config.schedule(len(data.train_y)),
+        size=Size(parameters, activations),
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import torch
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
@@ -12,7 +13,7 @@ from hydra.types import RunMode
 from initstudy.config import register
 from initstudy.config.compose import compose_jobs
 from initstudy.config.errors import CONF
-from initstudy.training.group import Pack
+from initstudy.training.group import Pack, prepare
 
 # `held` and what is in it behave only in a fork of the process that has imported them first.
 HELD = """
@@ -90,7 +91,9 @@ def small_pack(model: str = "model.width=8", *overrides: str) -> Pack:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         config = loader.load_configuration("config", ["name=x"], run_mode=RunMode.MULTIRUN)
-        return Pack("pack", tuple(compose_jobs(loader, config, jobs)))
+        runs = compose_jobs(loader, config, jobs)
+    (group,) = prepare(runs, torch.device("cpu"))
+    return Pack(group, group.runs)
 
 
 def children(process: subprocess.Popen) -> set[int]:

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -16,7 +17,7 @@ from initstudy.scheduling.backends.contract import End, RefusedError
 from initstudy.scheduling.backends.worker import Silent, work
 from initstudy.scheduling.dispatch import Dispatch
 from initstudy.scheduling.progress import Progress
-from initstudy.training.group import Pack
+from initstudy.training.group import Pack, prepare
 
 CONFIG = """
     model: {_target_: initstudy.models.MLP, width: 4, depth: 1, activation: relu, layer_norm: false}
@@ -38,12 +39,16 @@ CONFIG = """
 
 
 def packs(count: int) -> list[Pack]:
-    made = []
+    runs = []
     for seed in range(count):
         config = OmegaConf.to_container(OmegaConf.create(CONFIG)) | {"seed": seed}
-        run = Run(config, (f"seed={seed}",), identity(config))
-        made.append(Pack(f"pack{seed}", (run,)))
-    return made
+        runs.append(Run(config, (f"seed={seed}",), identity(config)))
+    (group,) = prepare(runs, torch.device("cpu"))
+    return [Pack(group, (run,)) for run in runs]
+
+
+def all_in_one(work_on: list[Pack]) -> Pack:
+    return Pack(work_on[0].group, tuple(run for pack in work_on for run in pack.runs))
 
 
 class Stingy:
@@ -100,7 +105,7 @@ class Losing(Stingy):
 
 
 def train(directory: Path, executor: Stingy, work_on: list[Pack], folder: str = "."):
-    task = jobs.Task(Pack("", ()), "cpu", str(Path(folder).absolute()))
+    task = jobs.Task("", (), "cpu", str(Path(folder).absolute()))
     count = len(work_on)
     with Progress(Console(file=io.StringIO()), directory, count, 2 * count, count) as progress:
         return Dispatch(directory, executor, task, Silent(), progress).train(work_on)
@@ -113,8 +118,9 @@ def _here(monkeypatch, tmp_path):
 
 def test_what_is_refused_for_now_waits_until_the_others_are_through(tmp_path):
     executor = Stingy(takes=2)
-    assert train(tmp_path, executor, packs(5)) == {}
-    assert sorted(executor.submitted) == [f"pack{seed}" for seed in range(5)]
+    work_on = packs(5)
+    assert train(tmp_path, executor, work_on) == {}
+    assert sorted(executor.submitted) == sorted(pack.id for pack in work_on)
     assert sorted(store.load(tmp_path).runs["seed"]) == [0, 1, 2, 3, 4]
     assert not list((tmp_path / "jobs").iterdir())
 
@@ -127,10 +133,10 @@ def test_what_is_refused_from_the_start_is_an_error(tmp_path):
 
 def test_a_machine_that_lacks_something_is_no_fault_of_a_run(tmp_path):
     """Tried again as often as is allowed, never halved, and the machine's words are the reason."""
-    whole = Pack("whole", tuple(run for pack in packs(4) for run in pack.runs))
+    whole = all_in_one(packs(4))
     executor = Stingy(takes=9)
     failed = train(tmp_path, executor, [whole], folder="nowhere")
-    assert executor.submitted == ["whole"] * 3
+    assert executor.submitted == [whole.id] * 3
     assert len(failed) == 4
     assert all("No such file or directory" in reason for reason in failed.values())
     assert len(store.failures(tmp_path)) == 4
@@ -145,7 +151,7 @@ def test_a_machine_that_lacks_something_is_no_fault_of_a_run(tmp_path):
     ],
 )
 def test_a_pack_that_is_lost_time_and_again_is_halved(tmp_path, verdict, submissions):
-    whole = Pack("whole", tuple(run for pack in packs(4) for run in pack.runs))
+    whole = all_in_one(packs(4))
     executor = Losing(takes=9, end=End("died", verdict))
     assert len(train(tmp_path, executor, [whole])) == 4
     assert len(executor.submitted) == submissions

@@ -16,11 +16,11 @@ from hydra import compose, initialize_config_dir
 from initstudy import store
 from initstudy.config import Run, identity, make_run, register
 from initstudy.config.errors import CONF
+from initstudy.scheduling.autotune import Autotuner
 from initstudy.scheduling.backends import mailbox as jobs
 from initstudy.scheduling.backends.choose import choose
-from initstudy.scheduling.packing import check, plan
-from initstudy.scheduling.planner import Planner
-from initstudy.training.group import Pack
+from initstudy.scheduling.packing import pack_runs
+from initstudy.training.group import prepare
 from tests.clusters import (
     CONTINUING,
     GRID,
@@ -143,9 +143,10 @@ def test_packs_leave_no_worker_without_work():
 
     def packs(workers, **asked):
         section = {"pack_size": None, "workers": None, "timing": "off", **asked}
-        planner = Planner(section, torch.device("cpu"), None, workers, {})
-        planner.plan(runs, check(runs))
-        return [len(pack.runs) for pack in plan(runs, planner.pack_size)]
+        tuner = Autotuner(section, torch.device("cpu"), None, workers, {})
+        groups = prepare(runs, torch.device("cpu"))
+        tuner.plan(groups)
+        return [len(pack.runs) for pack in pack_runs(groups, tuner.pack_size)]
 
     assert packs(1) == [42]
     assert packs(4) == [11, 11, 11, 9]
@@ -183,10 +184,10 @@ def test_every_executor_reads_the_pack_that_was_planned(tmp_path):
         "init": {"_target_": "mine.Ünit", "std": 0.1 + 0.2},
     }
     run = Run(config, ("init.std=0.3",), identity(config), {"init": "normal"})
-    task = jobs.Task(Pack("abc", (run, run)), "auto", "/somewhere", 2)
+    task = jobs.Task("abc", (run, run), "auto", "/somewhere", 2)
     jobs.write_task(tmp_path, task)
     jobs.write_submission(tmp_path, "abc", jobs.Submission("slurm", "name", 3, "12_3"))
     assert list(jobs.tasks(tmp_path)) == [task]
-    assert identity(jobs.read_task(tmp_path, "abc").pack.runs[0].config) == run.id
+    assert identity(jobs.read_task(tmp_path, "abc").runs[0].config) == run.id
     jobs.forget(tmp_path, "abc")
     assert not list((tmp_path / "jobs").iterdir())

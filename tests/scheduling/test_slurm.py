@@ -14,7 +14,6 @@ from initstudy.cli.status import status
 from initstudy.config import Run
 from initstudy.scheduling.backends import mailbox as jobs
 from initstudy.scheduling.backends.slurm import Job
-from initstudy.training.group import Pack
 from tests.clusters import (
     CONTINUING,
     GRID,
@@ -166,8 +165,8 @@ def test_jobs_that_finish_while_no_head_watches_reach_wandb_with_the_next(held, 
 
 def test_a_pack_that_never_fits_into_the_time_limit_is_given_up(tmp_path):
     """What SLURM's signal calls, after as many requeues as are allowed."""
-    pack = Pack("abc", (Run({"seed": 1}, id="1"),))
-    jobs.write_task(tmp_path, jobs.Task(pack, "cpu", str(tmp_path)))
+    runs = (Run({"seed": 1}, id="1"),)
+    jobs.write_task(tmp_path, jobs.Task("abc", runs, "cpu", str(tmp_path)))
     job = Job(str(tmp_path), ("abc",), requeues=2)
     for times in (1, 2, 3):
         jobs.write_begun(tmp_path, "abc", jobs.Begun(times))

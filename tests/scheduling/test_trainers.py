@@ -17,10 +17,10 @@ from polars.testing import assert_frame_equal
 from initstudy import store
 from initstudy.engine.state import State
 from initstudy.engine.train import Row
+from initstudy.scheduling.autotune import Autotuner
 from initstudy.scheduling.backends.forked import RemoteError
 from initstudy.scheduling.backends.forks import Fork, LostError, Pool
 from initstudy.scheduling.execute import execute
-from initstudy.scheduling.planner import Planner
 from initstudy.training.group import Pack
 from initstudy.training.pack import Resumption, train_pack
 from tests.clusters import assert_same_results, head, results, wait_for
@@ -69,14 +69,19 @@ def test_how_runs_are_spread_changes_results_by_rounding_only(command, size, wor
 
 
 @pytest.fixture
-def fork():
+def pack():
+    return small_pack()
+
+
+@pytest.fixture
+def fork(pack):
+    """Made after the pack, whose group it has from this process."""
     made = Fork()
     yield made
     made.close()
 
 
-def test_a_state_from_a_fork_stays_what_it_was_while_training_goes_on(fork):
-    pack = small_pack()
+def test_a_state_from_a_fork_stays_what_it_was_while_training_goes_on(fork, pack):
     expected = {}
     for item in train_pack(pack, CPU, Resumption(due=lambda: True)):
         if isinstance(item, State):
@@ -90,8 +95,7 @@ def test_a_state_from_a_fork_stays_what_it_was_while_training_goes_on(fork):
             assert torch.equal(tensor, expected[state.step][name]), (state.step, name)
 
 
-def test_a_fork_that_was_left_in_the_middle_answers_the_next_request(fork):
-    pack = small_pack()
+def test_a_fork_that_was_left_in_the_middle_answers_the_next_request(fork, pack):
     whole = [item for item in train_pack(pack, CPU) if isinstance(item, Row)]
     for _ in fork.train(pack, Resumption(), every=0):
         break
@@ -99,8 +103,7 @@ def test_a_fork_that_was_left_in_the_middle_answers_the_next_request(fork):
     assert [(row.member, row.step) for row in again] == [(row.member, row.step) for row in whole]
 
 
-def test_a_fork_that_is_killed_says_how_and_is_replaced(fork):
-    pack = small_pack()
+def test_a_fork_that_is_killed_says_how_and_is_replaced(fork, pack):
     first = fork.process
     os.kill(first, signal.SIGKILL)
     with pytest.raises(LostError, match="by signal 9"):
@@ -147,7 +150,7 @@ def test_rows_come_while_packs_still_train(held, monkeypatch):
     monkeypatch.chdir(held)
     monkeypatch.syspath_prepend(str(held))
     pack = small_pack("model._target_=held.Telling", "log_every=1")
-    packs = [Pack("one", pack.runs[:2]), Pack("two", pack.runs[2:])]
+    packs = [Pack(pack.group, pack.runs[:2]), Pack(pack.group, pack.runs[2:])]
     Path("hold").touch()
     listener = Listener(runs=4)
     with Pool() as pool:
@@ -177,9 +180,9 @@ def test_what_was_chosen_and_measured_is_in_the_study_and_remembered(
     command, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("initstudy.scheduling.planner.WORTH_MEASURING", 0.0)
+    monkeypatch.setattr("initstudy.scheduling.autotune.WORTH_MEASURING", 0.0)
     monkeypatch.setattr("initstudy.training.pack.SECONDS_OF_A_TRIAL", 0.01)
-    monkeypatch.setattr(Planner, "_cores", lambda self: 2)
+    monkeypatch.setattr(Autotuner, "_cores", lambda self: 2)
     grid = ["-m", "model.width=8", "seed=range(6)", *SMALL]
 
     def choice(name: str) -> dict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from initstudy.scheduling.backends.processes import Processes
 from initstudy.scheduling.dispatch import Dispatch, take_in
 from initstudy.scheduling.execute import Tracker, execute
 from initstudy.scheduling.progress import Progress
-from initstudy.training import factory as build
+from initstudy.training import factory
 from initstudy.training.group import Pack
 
 
@@ -64,9 +64,8 @@ def choose(config: Plain) -> Place:
     """
     section = config["executor"]
     folder = str(Path.cwd())
-    nobody = Pack("", ())
     if section["name"] == "local":
-        return _local(section, config["device"], jobs.Task(nobody, config["device"], folder))
+        return _local(section, config["device"], jobs.Task("", (), config["device"], folder))
     executor = _cluster(section)
     # Nodes have what their jobs ask for; this machine need not have it.
     asked = config["device"]
@@ -74,10 +73,10 @@ def choose(config: Plain) -> Place:
         asked = "cuda" if section["gpus"] else "cpu"
     device = torch.device("cuda" if asked.startswith("cuda") else "cpu")
     threads = max(1, int(section["cpus"]))
-    return Place(executor, device, 1, jobs.Task(nobody, asked, folder, threads))
+    return Place(executor, device, 1, jobs.Task("", (), asked, folder, threads))
 
 
-def under_way(place: Place, directory: Path) -> list[Pack]:
+def under_way(place: Place, directory: Path) -> list[jobs.Task]:
     """The packs that an earlier command has handed over and did not take in.
 
     Raises:
@@ -85,15 +84,15 @@ def under_way(place: Place, directory: Path) -> list[Pack]:
     """
     found = []
     for task in jobs.tasks(directory):
-        submission = jobs.read_submission(directory, task.pack.id)
-        done = jobs.read_done(directory, task.pack.id)
+        submission = jobs.read_submission(directory, task.pack)
+        done = jobs.read_done(directory, task.pack)
         if done is not None and done.error is None:
-            found.append(task.pack)
+            found.append(task)
         elif submission is None or submission.executor != "slurm":
             # It was never submitted, or its worker died with its head.
-            jobs.forget(directory, task.pack.id)
+            jobs.forget(directory, task.pack)
         elif place.executor is not None and place.executor.name == "slurm":
-            found.append(task.pack)
+            found.append(task)
         else:
             raise ConfigError(
                 f"executor={place.executor.name if place.executor else 'local'}: packs of this "
@@ -125,14 +124,14 @@ def train(
 
 
 def _local(section: Plain, device: str, task: jobs.Task) -> Place:
-    chosen = build.device(device)
+    chosen = factory.device(device)
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") and chosen.type == "cuda" else 0
     workers = section["workers"] or (gpus if gpus > 1 else 0)
     if not workers:
         return Place(None, chosen, 1, task)
     devices = [f"cuda:{place % gpus}" if gpus else str(chosen) for place in range(workers)]
     threads = max(1, torch.get_num_threads() // workers) if chosen.type == "cpu" else None
-    shared = jobs.Task(task.pack, task.device, task.folder, threads)
+    shared = replace(task, threads=threads)
     return Place(Processes(devices, section["retries"]), chosen, workers, shared)
 
 

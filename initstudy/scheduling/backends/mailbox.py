@@ -21,7 +21,6 @@ from typing import Any
 from initstudy.config import Run
 from initstudy.runtime.files import write_atomically
 from initstudy.store import StoreError
-from initstudy.training.group import Pack
 
 FOLDER = "jobs"
 TASK, JOB, BEGUN, DONE = ".json", ".job.json", ".begun.json", ".done.json"
@@ -32,13 +31,15 @@ class Task:
     """A pack and what a worker needs to know beside it.
 
     Attributes:
-        pack: What to train.
+        pack: The pack's id.
+        runs: The pack's runs; what they share a worker works out for itself.
         device: As in the configuration; "auto" is for the worker to decide.
         folder: Where the command was given: relative paths and users' modules start there.
         threads: Of torch on a CPU; None leaves it to torch.
     """
 
-    pack: Pack
+    pack: str
+    runs: tuple[Run, ...]
     device: str
     folder: str
     threads: int | None = None
@@ -90,7 +91,7 @@ class Done:
 
 def write_task(directory: Path, task: Task) -> None:
     """Hands a pack over; a worker can read it from then on."""
-    _write(directory, task.pack.id, TASK, task)
+    _write(directory, task.pack, TASK, task)
 
 
 def read_task(directory: Path, pack: str) -> Task | None:
@@ -98,9 +99,9 @@ def read_task(directory: Path, pack: str) -> Task | None:
     record = _read(_file(directory, pack, TASK))
     if record is None:
         return None
-    listed = record.pop("pack")
-    runs = tuple(Run(**{**run, "overrides": tuple(run["overrides"])}) for run in listed["runs"])
-    return Task(Pack(listed["id"], runs), **record)
+    runs = record.pop("runs")
+    made = tuple(Run(**{**run, "overrides": tuple(run["overrides"])}) for run in runs)
+    return Task(runs=made, **record)
 
 
 def tasks(directory: Path) -> Iterator[Task]:

@@ -18,7 +18,8 @@ from initstudy.config import ConfigError
 from initstudy.scheduling.backends import mailbox as jobs
 from initstudy.scheduling.execute import execute
 from initstudy.store import StoreError
-from initstudy.training import factory as build
+from initstudy.training import factory
+from initstudy.training.group import Pack, prepare
 
 SECONDS_BETWEEN_SIGNS = 2.0
 
@@ -108,14 +109,16 @@ def work(directory: Path, packs: Sequence[str], device: str | None = None) -> No
 
 
 def _train(directory: Path, task: jobs.Task, device: str | None) -> jobs.Done:
-    signs = Signs(directory, task.pack.id)
+    signs = Signs(directory, task.pack)
     os.chdir(task.folder)
     if task.folder not in sys.path:
         sys.path.insert(0, task.folder)
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    chosen = build.device(device or task.device)
-    return jobs.Done(failed=execute([task.pack], directory, chosen, Silent(), signs))
+    chosen = factory.device(device or task.device)
+    (group,) = prepare(task.runs, chosen)
+    pack = Pack(group, task.runs)
+    return jobs.Done(failed=execute([pack], directory, chosen, Silent(), signs))
 
 
 def main() -> None:

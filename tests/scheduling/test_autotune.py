@@ -1,4 +1,4 @@
-"""What the planner chooses from made-up speeds, and what it remembers."""
+"""What is chosen from made-up speeds, and what is remembered of real ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from initstudy.runtime.files import cache
-from initstudy.scheduling.autotune import NOTICEABLE, SHARE_FOR_MEASURING, Memory, choose, sizes
+from initstudy.scheduling.autotune import NOTICEABLE, SHARE_FOR_MEASURING, Timings, choose, sizes
 
 CPU = torch.device("cpu")
 MODEL = {"model": {"_target_": "mine.Net"}, "input": (1, 8, 8), "batch": 32, "optimizer": "sgd"}
@@ -208,10 +208,10 @@ def test_what_was_measured_is_remembered_for_the_same_model_on_the_same_machine(
     monkeypatch, tmp_path
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert Memory(MODEL, CPU).recall() == {}
-    Memory(MODEL, CPU).remember({"1x8": 10.0})
-    Memory(MODEL, CPU).remember({"2x4": 20.5})
-    assert Memory(dict(reversed(MODEL.items())), CPU).recall() == {"1x8": 10.0, "2x4": 20.5}
+    assert Timings(MODEL, CPU).recall() == {}
+    Timings(MODEL, CPU).remember({"1x8": 10.0})
+    Timings(MODEL, CPU).remember({"2x4": 20.5})
+    assert Timings(dict(reversed(MODEL.items())), CPU).recall() == {"1x8": 10.0, "2x4": 20.5}
     others = [
         {"model": {"_target_": "mine.Net", "width": 9}},
         {"input": (1, 9, 9)},
@@ -219,13 +219,13 @@ def test_what_was_measured_is_remembered_for_the_same_model_on_the_same_machine(
         {"optimizer": "adam"},
     ]
     for other in others:
-        assert Memory({**MODEL, **other}, CPU).recall() == {}
+        assert Timings({**MODEL, **other}, CPU).recall() == {}
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: 97)
-        assert Memory(MODEL, CPU).recall() == {}
+        assert Timings(MODEL, CPU).recall() == {}
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
-        assert Memory(MODEL, torch.device("cuda")).recall() == {}
+        assert Timings(MODEL, torch.device("cuda")).recall() == {}
     assert (tmp_path / "initstudy/planner.json").exists()
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -238,7 +238,7 @@ def test_what_was_measured_is_remembered_for_the_same_model_on_the_same_machine(
 )
 def test_a_damaged_cache_is_an_empty_one(monkeypatch, tmp_path, content):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    known = Memory(MODEL, CPU)
+    known = Timings(MODEL, CPU)
     known.file.parent.mkdir()
     known.file.write_text(content.replace("KEY", known.key))
     assert known.recall() == {}
@@ -248,7 +248,7 @@ def test_a_damaged_cache_is_an_empty_one(monkeypatch, tmp_path, content):
 
 def test_bytes_that_are_no_text_are_an_empty_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    known = Memory(MODEL, CPU)
+    known = Timings(MODEL, CPU)
     known.file.parent.mkdir()
     known.file.write_bytes(b"\xff\xfe\x80")
     assert known.recall() == {}
@@ -258,14 +258,14 @@ def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
     """Whoever runs this, root too: where its folder should be there is a file."""
     (tmp_path / "taken").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "taken"))
-    known = Memory(MODEL, CPU)
+    known = Timings(MODEL, CPU)
     known.remember({"1x8": 10.0})
     assert known.recall() == {}
 
 
 def test_other_models_stay_remembered(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    one, other = Memory(MODEL, CPU), Memory({**MODEL, "batch": 1}, CPU)
+    one, other = Timings(MODEL, CPU), Timings({**MODEL, "batch": 1}, CPU)
     one.remember({"1x8": 10.0})
     other.remember({"1x8": 99.0})
     assert one.recall() == {"1x8": 10.0}
