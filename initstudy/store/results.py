@@ -74,7 +74,7 @@ def load(path: str | Path) -> Store:
     """
     path = Path(path)
     if not path.is_dir():
-        raise StoreError(f"{path}: no such directory; name one that a study has written")
+        raise StoreError(f"{path}: no such directory; give one that a study has written")
     files = _runs_files(path)
     if not files:
         raise StoreError(f"{path}: holds no finished run")

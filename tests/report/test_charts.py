@@ -89,7 +89,7 @@ def test_the_report_command_draws_again_and_refuses_what_is_no_sweep(tmp_path):
     refused = command("nowhere")
     assert refused.returncode == 2
     assert refused.stderr.strip() == (
-        "initstudy.report: nowhere: no such directory; give one that a sweep has written"
+        "initstudy.report: nowhere: no such directory; give one that a study has written"
     )
     save(sweep(stds=STDS[::3]), tmp_path / "s")
     done = command("s", "--out", "elsewhere")
@@ -105,7 +105,7 @@ def test_the_report_command_draws_again_and_refuses_what_is_no_sweep(tmp_path):
 
 def test_a_store_of_another_version_is_named_in_one_line(tmp_path):
     old = sweep(stds=[0.1])
-    runs = old.runs.drop("diverged_step", "test/loss")
-    with pytest.raises(stores.StoreError, match="it has no test/loss, diverged_step; run the") as e:
+    runs = old.runs.drop("seed", "test/loss")
+    with pytest.raises(stores.StoreError, match="it has no seed, test/loss; train it") as e:
         write(save(stores.Store(runs, old.history, old.study), tmp_path))
     assert "\n" not in str(e.value)

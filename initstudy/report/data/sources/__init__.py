@@ -36,7 +36,7 @@ def read(source: str | Path) -> Store:
     if missing:
         raise StoreError(
             f"{source}: written by another version, it has no {', '.join(missing)}; "
-            "run the sweep again under another name="
+            "train it again under another name="
         )
     return found
 
