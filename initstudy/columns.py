@@ -13,7 +13,7 @@ Example:
     'activation/fc1/rms'
     >>> columns.SCHEMA.find("weight/encoder.0.linear/update_ratio").unit
     'ratio'
-    >>> columns.SCHEMA.better("test/loss")
+    >>> columns.SCHEMA.better("validation/loss")
     'lower'
 """
 
@@ -366,9 +366,15 @@ class Schema:
         return self._by_name.get(name) or self._by_name.get(f"{kind}/{LAYER}/{statistic}")
 
     def better(self, name: str) -> Better | None:
-        """Which direction of a column is an improvement; None if neither is, or it is unknown."""
+        """Which direction of a column is an improvement; None if neither is, or it is unknown.
+
+        A metric has the same direction on every part of the data, such as `validation/loss`.
+        """
         column = self.find(name)
-        return None if column is None else column.better
+        if column is not None:
+            return column.better
+        last = name.rpartition("/")[2]
+        return next((metric.better for metric in self.metrics if metric.name == last), None)
 
     @cached_property
     def _by_name(self) -> dict[str, Column]:

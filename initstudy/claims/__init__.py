@@ -1,30 +1,34 @@
-"""Published statements, and how the results of a study decide them."""
+"""The claims that a study can check, and how its results decide them.
 
-from initstudy.claims.across import (
-    BestAcross,
-    BetterAt,
-    BetterAtBest,
-    Narrows,
-    StillWorse,
-    Trend,
-    Within,
-)
+A claim is a dataclass with a `statement` in words and a method `check(study, facet)` that returns a
+`Finding`. Configurations name them as `_target_`s, and so may any class of a user's own:
+
+    claims:
+      large_is_worse:
+        _target_: initstudy.claims.WorseThanBest
+        statement: A large standard deviation leads to worse test accuracy.
+
+Example:
+    >>> Better("He's variance suits ReLU.", better="kaiming_normal", than="xavier_normal").better
+    'kaiming_normal'
+"""
+
+from initstudy.claims.at_best import BetterAtBest
+from initstudy.claims.at_value import BetterAt, Within
+from initstudy.claims.best_across import BestAcross
 from initstudy.claims.boundary import Separates, UntrainedBeyond
 from initstudy.claims.choices import AtLeast, AtMost, Better
-from initstudy.claims.claim import (
-    FAIL,
-    PASS,
-    UNDECIDED,
-    Claim,
-    Result,
-    SignalGrowth,
-    WorseThanBest,
-    check,
-    evaluate,
-)
-from initstudy.claims.depth import Flatter, TopSaturatesFirst
+from initstudy.claims.coordinate_check import CoordinateCheck
+from initstudy.claims.evaluation import Claim, Result, check, evaluate
+from initstudy.claims.finding import FAIL, PASS, UNDECIDED, Finding
+from initstudy.claims.flatness import Flatter
 from initstudy.claims.lengths import LengthFactor, LengthSpread
-from initstudy.claims.widths import CoordinateCheck
+from initstudy.claims.narrowing import Narrows
+from initstudy.claims.saturation import TopSaturatesFirst
+from initstudy.claims.signal_growth import SignalGrowth
+from initstudy.claims.statistics import Interval
+from initstudy.claims.trend import Trend
+from initstudy.claims.worse_than_best import StillWorse, WorseThanBest
 
 __all__ = [
     "FAIL",
@@ -38,7 +42,9 @@ __all__ = [
     "BetterAtBest",
     "Claim",
     "CoordinateCheck",
+    "Finding",
     "Flatter",
+    "Interval",
     "LengthFactor",
     "LengthSpread",
     "Narrows",

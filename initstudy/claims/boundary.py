@@ -8,15 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from initstudy.claims.claim import FAIL, PASS, UNDECIDED
+from initstudy.claims.finding import Finding, shortfall
 from initstudy.claims.statistics import RESAMPLES, Interval, mean_interval, percentile_interval
+from initstudy.columns import THEORY_ACTIVATION, THEORY_SIGMA_B2, THEORY_SIGMA_W2, TRAIN_ACCURACY
 from initstudy.store.frames import Study
 from initstudy.theory import meanfield
 
 DEPTH = "model.depth"
 SCALES = 6.0
 FINE = 400
-THEORY = ("theory/activation", "theory/sigma_w2", "theory/sigma_b2")
+VARIANCES = (THEORY_SIGMA_W2.name, THEORY_SIGMA_B2.name)
+THEORY = (THEORY_ACTIVATION.name, *VARIANCES)
 
 
 @dataclass(frozen=True)
@@ -31,47 +33,49 @@ class Separates:
     Args:
         statement: What is claimed, in words.
         trained: The training accuracy from which a run counts as trained.
-        limit: Of the area; the whole interval must lie at or above it.
+        limit: The smallest area that supports the claim; the whole interval must reach it.
     """
 
     statement: str
     trained: float = 0.5
     limit: float = 0.9
 
-    def check(self, study: Study, facet: str) -> tuple[str, Interval | None, str, str]:
-        """See `Claim`."""
+    def check(self, study: Study, facet: str) -> Finding:
+        """What the results say of the claim; see `initstudy.claims.Claim`."""
         unit = "area under the ROC curve"
-        found = scored(study, facet, self.trained)
-        if found is None:
-            return UNDECIDED, None, unit, f"needs {DEPTH} and what theory says of the model"
-        trained, all_runs = int(found["trained"].sum()), int(found["runs"].sum())
+        cells = scored(study, facet, self.trained)
+        if cells is None:
+            why = f"needs {DEPTH}, and a model that mean-field theory covers"
+            return Finding.undecided(unit, why)
+        trained, all_runs = int(cells["trained"].sum()), int(cells["runs"].sum())
         if trained in (0, all_runs):
             which = "no run" if trained == 0 else "every run"
-            return UNDECIDED, None, unit, f"{which} trains; there is nothing to separate"
-        score = -found["scales"].to_numpy()
-        positive = found["trained"].to_numpy().astype(float)
-        negative = found["runs"].to_numpy() - positive
+            return Finding.undecided(unit, f"{which} trains; there is nothing to separate")
+        score = -cells["scales"].to_numpy()
+        positive = cells["trained"].to_numpy().astype(float)
+        negative = cells["runs"].to_numpy() - positive
         interval = area(score, positive, negative)
-        inside = found.filter(pl.col("scales") <= SCALES)
-        outside = found.filter(pl.col("scales") > SCALES)
+        inside = cells.filter(pl.col("scales") <= SCALES)
+        outside = cells.filter(pl.col("scales") > SCALES)
         detail = (
-            f"{trained} of {all_runs} runs train; within {SCALES:g} depth scales {_share(inside)}, "
-            f"beyond {_share(outside)}"
+            f"{trained} of {all_runs} runs train; within {SCALES:g} depth scales "
+            f"{_fraction(inside)}, beyond them {_fraction(outside)}"
         )
-        return (PASS if interval.low >= self.limit else FAIL), interval, unit, detail
+        return Finding.decided(interval.low >= self.limit, interval, unit, detail)
 
 
 @dataclass(frozen=True)
 class UntrainedBeyond:
     """Runs deeper than so many of theory's depth scales do not train.
 
-    For each seed: the share of its runs beyond that depth that train.
+    For each seed: the fraction of its runs beyond that depth that train.
 
     Args:
         statement: What is claimed, in words.
         trained: The training accuracy from which a run counts as trained.
         scales: How many depth scales.
-        limit: Of the share; the whole interval must lie at or below it.
+        limit: The largest fraction that supports the claim; the whole interval must lie at or below
+            it.
     """
 
     statement: str
@@ -79,36 +83,45 @@ class UntrainedBeyond:
     scales: float = SCALES
     limit: float = 0.05
 
-    def check(self, study: Study, facet: str) -> tuple[str, Interval | None, str, str]:
-        """See `Claim`."""
-        unit = "share of runs that train"
-        found = scored(study, facet, self.trained, "seed")
-        beyond = None if found is None else found.filter(pl.col("scales") > self.scales)
-        if beyond is None or beyond["seed"].n_unique() < 2:
-            why = f"needs runs of two seeds deeper than {self.scales:g} depth scales"
-            return UNDECIDED, None, unit, why
+    def check(self, study: Study, facet: str) -> Finding:
+        """What the results say of the claim; see `initstudy.claims.Claim`."""
+        unit = "fraction of runs that train"
+        cells = scored(study, facet, self.trained, "seed")
+        beyond = None if cells is None else cells.filter(pl.col("scales") > self.scales)
+        seeds = 0 if beyond is None else beyond["seed"].n_unique()
+        lacking = shortfall((2, seeds, f"seeds of runs deeper than {self.scales:g} depth scales"))
+        if beyond is None or lacking:
+            return Finding.undecided(unit, str(lacking))
         sums = beyond.group_by("seed").agg(pl.col("trained", "runs").sum())
         interval = mean_interval((sums["trained"] / sums["runs"]).to_list())
-        detail = f"{_share(beyond)} runs beyond {self.scales:g} depth scales train"
-        return (PASS if interval.high <= self.limit else FAIL), interval, unit, detail
+        detail = f"{_fraction(beyond)} runs beyond {self.scales:g} depth scales train"
+        return Finding.decided(interval.high <= self.limit, interval, unit, detail)
 
 
 def scored(study: Study, facet: str, trained: float, *keys: str) -> pl.DataFrame | None:
-    """A row a cell, and each of further `keys`: `scales` deep, `runs`, how many of them `trained`.
+    """How deep each cell of a facet lies, and how many of its runs train.
 
-    None where the study has no depth, or theory does not cover its model.
+    Args:
+        study: The study.
+        facet: One of its facets.
+        trained: The training accuracy from which a run counts as trained.
+        keys: Further columns of the runs that tell cells apart.
+
+    Returns:
+        One row per cell: `by`, the depth, `scales` (how many depth scales deep), `runs`, and how
+        many of them `trained`; None if the study has no depth, or theory does not cover its model.
     """
-    runs = study.runs.filter(pl.col("facet") == facet)
+    runs = study.runs_of(facet)
     if not {DEPTH, *THEORY} <= set(runs.columns):
         return None
     runs = runs.drop_nulls(THEORY)
     if runs.is_empty():
         return None
     values = runs.group_by("by").agg(
-        pl.col("theory/activation").first(), pl.col("theory/sigma_w2", "theory/sigma_b2").mean()
+        pl.col(THEORY_ACTIVATION.name).first(), pl.col(VARIANCES).mean()
     )
     scale = {by: depth_scale(*row) for by, *row in values.iter_rows()}
-    accuracy = pl.col("train/accuracy").cast(pl.Float64)
+    accuracy = pl.col(TRAIN_ACCURACY.name).cast(pl.Float64)
     good = accuracy.is_finite() & (accuracy >= trained) & ~pl.col("diverged")
     cell = ("by", DEPTH, *keys)
     grouped = runs.group_by(cell).agg(pl.len().alias("runs"), good.sum().alias("trained"))
@@ -118,7 +131,7 @@ def scored(study: Study, facet: str, trained: float, *keys: str) -> pl.DataFrame
 
 
 def depth_scale(activation: str, sigma_w2: float, sigma_b2: float) -> float:
-    """Layers over which a signal is forgotten e-fold; see `meanfield.Propagation`."""
+    """Over how many layers a signal is forgotten e-fold; see `meanfield.Propagation`."""
     return meanfield.analyze(activation, sigma_w2, sigma_b2).depth_scale
 
 
@@ -127,15 +140,15 @@ def area(
 ) -> Interval:
     """The area under the ROC curve of cells, with its interval over cells.
 
-    It is the share of pairs of a positive and a negative run in which the positive one has the
+    It is the fraction of pairs of a positive and a negative run in which the positive one has the
     larger score, ties counting half (Hanley & McNeil 1982, The Meaning and Use of the Area under a
     ROC Curve).
 
     Args:
-        score: Of each cell.
-        positive: How many of its runs are positive.
+        score: The score of each cell.
+        positive: How many of each cell's runs are positive.
         negative: How many are not.
-        resamples: Of the bootstrap.
+        resamples: How many resamples the bootstrap takes.
     """
     wins = (score[:, None] > score) + 0.5 * (score[:, None] == score)
     count = len(score)
@@ -153,20 +166,23 @@ def _areas(positive: np.ndarray, negative: np.ndarray, wins: np.ndarray) -> np.n
 
 
 def boundary(study: Study, facet: str) -> list[dict[str, float]]:
-    """Six depth scales as a line over the studied variable: rows of `by` and `depth`.
+    """Six depth scales as a line over the studied key.
 
-    Between the values of the grid the theory's variances are interpolated as powers of the studied
-    variable, which they are where that is a variance or a standard deviation.
+    Between the values of the grid, theory's variances are interpolated as powers of the studied
+    key, which they are if that is a variance or a standard deviation.
+
+    Returns:
+        Rows of `by` and `depth`; none if the study is not one of numbers and depths.
     """
-    runs = study.runs.filter(pl.col("facet") == facet)
+    runs = study.runs_of(facet)
     if study.across != DEPTH or not study.numeric or not set(THEORY) <= set(runs.columns):
         return []
-    means = runs.drop_nulls(THEORY).group_by("by").agg(pl.col(THEORY[1:]).mean()).sort("by")
+    means = runs.drop_nulls(THEORY).group_by("by").agg(pl.col(VARIANCES).mean()).sort("by")
     if len(means) < 2 or float(means["by"][0]) <= 0:
         return []
-    activation = str(runs["theory/activation"].drop_nulls()[0])
-    by, weights = means["by"].to_numpy(), means["theory/sigma_w2"].to_numpy()
-    biases = float(means["theory/sigma_b2"].to_numpy().mean())
+    activation = str(runs[THEORY_ACTIVATION.name].drop_nulls()[0])
+    by, weights = means["by"].to_numpy(), means[THEORY_SIGMA_W2.name].to_numpy()
+    biases = float(means[THEORY_SIGMA_B2.name].to_numpy().mean())
     fine = np.geomspace(by[0], by[-1], FINE)
     curve = np.exp(np.interp(np.log(fine), np.log(by), np.log(weights)))
     rows = []
@@ -177,6 +193,6 @@ def boundary(study: Study, facet: str) -> list[dict[str, float]]:
     return rows
 
 
-def _share(cells: pl.DataFrame) -> str:
+def _fraction(cells: pl.DataFrame) -> str:
     runs = int(cells["runs"].sum())
     return f"{int(cells['trained'].sum())} of {runs}" if runs else "there is none"

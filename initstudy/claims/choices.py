@@ -1,15 +1,17 @@
-"""Claims about a studied variable whose values are choices, such as initializers."""
+"""Claims about a studied key whose values are choices, such as initializers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import polars as pl
 
-from initstudy.claims.claim import FAIL, PASS, UNDECIDED
+from initstudy.claims.finding import Finding, shortfall
 from initstudy.claims.statistics import Interval, mean_interval
-from initstudy.store.frames import Study
+from initstudy.claims.worse_than_best import is_higher_better
+from initstudy.store.frames import Study, finite_or
 
 
 @dataclass(frozen=True)
@@ -20,64 +22,67 @@ class Better:
 
     Args:
         statement: What is claimed, in words.
-        better: The choice that is to win.
-        than: The other choice, or several: each of them must lose.
-        metric: A column of the summary.
-        higher_is_better: Whether large values of the metric are good.
+        better: The choice that is claimed to win.
+        than: The other choice, or several, each of which must lose.
+        metric: A column of the summary; None for the study's objective.
+        higher_is_better: Whether large values of the metric are good; None for what the study's
+            schema says of it.
         diverged_as: What a metric that is not finite counts as.
     """
 
     statement: str
     better: str
     than: str | Sequence[str]
-    metric: str = "test/accuracy"
-    higher_is_better: bool = True
+    metric: str | None = None
+    higher_is_better: bool | None = None
     diverged_as: float = 0.0
 
-    def check(self, study: Study, facet: str) -> tuple[str, Interval | None, str, str]:
-        """See `Claim`."""
-        unit = f"difference of {self.metric}"
+    def check(self, study: Study, facet: str) -> Finding:
+        """What the results say of the claim; see `initstudy.claims.Claim`."""
+        metric = self.metric or study.objective
+        unit = f"difference of {metric}"
         others = [self.than] if isinstance(self.than, str) else list(self.than)
-        winner = self._values(study, facet, self.better)
+        values = {
+            choice: _by_seed(study, facet, choice, metric, self.diverged_as)
+            for choice in (self.better, *others)
+        }
+        winner = values[self.better]
         weakest: tuple[Interval, str] | None = None
         for other in others:
-            loser = self._values(study, facet, other)
+            loser = values[other]
             seeds = sorted(winner.keys() & loser.keys())
-            if len(seeds) < 2:
-                return UNDECIDED, None, unit, f"needs two seeds of {self.better} and of {other}"
-            sign = 1 if self.higher_is_better else -1
+            if lacking := shortfall((2, len(seeds), f"seeds of both {self.better} and {other}")):
+                return Finding.undecided(unit, lacking)
+            sign = 1 if is_higher_better(study, metric, self.higher_is_better) else -1
             interval = mean_interval([sign * (winner[s] - loser[s]) for s in seeds])
             if weakest is None or interval.low < weakest[0].low:
-                mean = sum(loser[s] for s in seeds) / len(seeds)
-                weakest = interval, f"{other} {mean:.3f}"
+                weakest = interval, f"{other} {fmean(loser[s] for s in seeds):.3f}"
         assert weakest is not None
-        mean = sum(winner.values()) / len(winner)
+        interval, shown = weakest
         closest = "" if len(others) == 1 else ", the closest of the others"
-        detail = f"{self.metric}: {self.better} {mean:.3f}, {weakest[1]}{closest}"
-        return (PASS if weakest[0].above_zero else FAIL), weakest[0], unit, detail
-
-    def _values(self, study: Study, facet: str, choice: str) -> dict[int, float]:
-        return _by_seed(study, facet, choice, self.metric, self.diverged_as)
+        detail = f"{metric}: {self.better} {fmean(winner.values()):.3f}, {shown}{closest}"
+        return Finding.decided(interval.above_zero, interval, unit, detail)
 
 
 @dataclass(frozen=True)
 class _Limit:
-    """A choice on one side of a limit."""
+    """A choice stays on one side of a limit."""
 
     statement: str
     choice: str
     limit: float
-    metric: str = "test/accuracy"
+    metric: str | None = None
     diverged_as: float = 0.0
 
-    def check(self, study: Study, facet: str) -> tuple[str, Interval | None, str, str]:
-        """See `Claim`."""
-        values = _by_seed(study, facet, self.choice, self.metric, self.diverged_as)
-        if len(values) < 2:
-            return UNDECIDED, None, self.metric, f"needs two seeds of {self.choice}"
+    def check(self, study: Study, facet: str) -> Finding:
+        """What the results say of the claim; see `initstudy.claims.Claim`."""
+        metric = self.metric or study.objective
+        values = _by_seed(study, facet, self.choice, metric, self.diverged_as)
+        if lacking := shortfall((2, len(values), f"seeds of {self.choice}")):
+            return Finding.undecided(metric, lacking)
         interval = mean_interval(list(values.values()))
-        detail = f"{self.metric} of {self.choice} is {interval.estimate:.3f}; limit {self.limit:g}"
-        return (PASS if self._holds(interval) else FAIL), interval, self.metric, detail
+        detail = f"{metric} of {self.choice} is {interval.estimate:.3f}; limit {self.limit:g}"
+        return Finding.decided(self._holds(interval), interval, metric, detail)
 
     def _holds(self, interval: Interval) -> bool:
         raise NotImplementedError
@@ -89,9 +94,9 @@ class AtMost(_Limit):
 
     Args:
         statement: What is claimed, in words.
-        choice: The value of the studied variable.
-        limit: Of the metric; the whole interval must lie on its side.
-        metric: A column of the summary.
+        choice: The value of the studied key.
+        limit: The limit of the metric; the whole interval must lie on its side.
+        metric: A column of the summary; None for the study's objective.
         diverged_as: What a metric that is not finite counts as.
     """
 
@@ -101,7 +106,7 @@ class AtMost(_Limit):
 
 @dataclass(frozen=True)
 class AtLeast(_Limit):
-    """A choice reaches a limit; arguments as `AtMost`."""
+    """A choice reaches a limit; the arguments are those of `AtMost`."""
 
     def _holds(self, interval: Interval) -> bool:
         return interval.low >= self.limit
@@ -110,8 +115,6 @@ class AtLeast(_Limit):
 def _by_seed(
     study: Study, facet: str, choice: str, metric: str, diverged_as: float
 ) -> dict[int, float]:
-    chosen = (pl.col("facet") == facet) & (pl.col("by").cast(pl.String) == choice)
-    runs = study.runs.filter(chosen)
-    value = pl.col(metric).cast(pl.Float64)
-    finite = pl.when(value.is_finite()).then(value).otherwise(diverged_as).alias("value")
-    return dict(runs.select("seed", finite).iter_rows())
+    runs = study.runs_of(facet).filter(pl.col("by").cast(pl.String) == choice)
+    value = finite_or(metric, diverged_as).alias("value")
+    return dict(runs.select("seed", value).iter_rows())

@@ -1,4 +1,4 @@
-"""Intervals for means over seeds, with the method beside every one."""
+"""Intervals for means over seeds, each with the method that gave it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 10
 RESAMPLES = 9_999
-# Of all resamples together, so that thousands of seeds do not fill the memory.
+# How many numbers resamples may hold together, so that thousands of seeds do not fill the memory.
 NUMBERS_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and where it lies with a confidence of 95%.
+    """An estimate and its 95% confidence interval.
 
     Attributes:
-        estimate: The mean.
-        low, high: The interval's ends; NaN where one value alone gives none.
-        n: How many values.
-        method: How the interval was found, in words.
+        estimate: The estimate, such as a mean.
+        low, high: The ends of the interval; NaN if there is only one value.
+        n: How many values the estimate is made of.
+        method: How the interval was calculated, in words.
     """
 
     estimate: float
@@ -72,11 +72,11 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def percentile_interval(estimate: float, draws: np.ndarray, n: int, what: str) -> Interval:
-    """An estimate and the 95% between the percentiles of its bootstrap; draws of NaN do not count.
+    """An estimate and the interval between the percentiles of its bootstrap.
 
     Args:
-        estimate: From the data themselves.
-        draws: From each resample.
+        estimate: The estimate from the data themselves.
+        draws: The estimates from the resamples; NaN is left out.
         n: How many things were resampled.
         what: Those things, in the plural.
     """
@@ -87,7 +87,7 @@ def percentile_interval(estimate: float, draws: np.ndarray, n: int, what: str) -
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The least-squares slope of y against x; of each row, where y has several."""
+    """The least-squares slope of y `[..., n]` against x `[n]`; one per row of y."""
     centred = x - x.mean()
     return y @ centred / (centred @ centred)
 
@@ -102,10 +102,10 @@ def _student(data: np.ndarray) -> tuple[float, float]:
 
 @lru_cache(maxsize=4096)
 def _bootstrap(data: tuple[float, ...]) -> tuple[float, float]:
-    """Claims, charts and tables ask for the same values."""
+    """Cached, because claims, charts and tables ask for the same values."""
     from scipy.stats import bootstrap
 
-    found = bootstrap(
+    interval = bootstrap(
         (np.array(data),),
         np.mean,
         n_resamples=RESAMPLES,
@@ -114,4 +114,4 @@ def _bootstrap(data: tuple[float, ...]) -> tuple[float, float]:
         method="BCa",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)

@@ -100,7 +100,7 @@ def page(studies: Mapping[str, Study], found: Sequence[Pair]) -> html.Page:
         headline=headline(names[0], first.label, found),
         paragraphs=[f"{name}. {words.paragraph(study)}" for name, study in studies.items()],
         command="",
-        claims=[asdict(r) | {"numbers": words.numbers(r)} for r in results],
+        claims=[html.claim_row(r) for r in results],
         charts=html.places(specs, {}),
         specs=specs,
         tables=[{"title": "Differences of test accuracy", **asdict(table(names[0], first, found))}],

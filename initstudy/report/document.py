@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from initstudy import claims
-from initstudy.claims.claim import Result
+from initstudy.claims import Result
 from initstudy.report.data.sources import read
 from initstudy.report.page import html, pdf, words
 from initstudy.store.frames import Study, prepare

@@ -200,7 +200,7 @@ def _tracking(section: Plain) -> tracking.Settings:
 
 def _check_claims(claims: Plain) -> None:
     if claims:
-        from initstudy.claims.claim import check
+        from initstudy.claims import check
 
         check(claims)
 

@@ -1,4 +1,4 @@
-"""Studies of two keys as cells: a value for each point of both and each seed."""
+"""Studies of two keys as cells: one value for each point of both keys and each seed."""
 
 from __future__ import annotations
 
@@ -6,55 +6,55 @@ from typing import Any
 
 import polars as pl
 
-from initstudy.store.frames import LEARNING_TIME, Study
+from initstudy.columns import LEARNING_TIME, STEP
+from initstudy.store.frames import Study, finite_or
 
 POINT = ("by", "across")
 
 
 def cells(study: Study, facet: str, metric: str) -> pl.DataFrame:
-    """`by`, `across`, `seed` and `value` of a facet's runs.
+    """The values of a facet's runs, one per point of both keys and seed.
 
     Where the study tunes a key, each seed takes the value of that key that is best at this point by
     the mean of the *other* seeds, so that no run is chosen for its own luck; a single seed chooses
-    for itself. `tuned` then holds the value taken.
+    for itself.
 
-    A learning time that was never reached counts with the number of steps trained, a lower bound;
-    an accuracy that is not finite with zero, a loss with the largest finite one of the facet.
+    A learning time that was never reached counts as the number of steps trained, a lower bound; an
+    accuracy that is not finite counts as zero, and a loss as the largest finite one of the facet.
 
     Args:
-        study: Of two keys.
-        facet: Which of its models.
-        metric: A column of the runs.
+        study: A study of two keys.
+        facet: One of its facets.
+        metric: A column of its runs.
+
+    Returns:
+        Columns `by`, `across`, `seed` and `value`, and `tuned`, the value taken of a tuned key.
     """
-    runs = study.runs.filter(pl.col("facet") == facet)
-    value = pl.col(metric).cast(pl.Float64)
-    finite = pl.when(value.is_finite()).then(value).otherwise(_stand_in(study, facet, metric))
+    finite = finite_or(metric, _stand_in(study, facet, metric)).alias("value")
     tune = ["tune"] if study.tune else []
-    rows = runs.select(*POINT, "seed", *tune, finite.alias("value"))
-    return _tuned(rows, is_lower_better(metric)) if study.tune else rows
+    rows = study.runs_of(facet).select(*POINT, "seed", *tune, finite)
+    return _tuned(rows, study.is_lower_better(metric)) if study.tune else rows
 
 
 def points(study: Study, facet: str, metric: str) -> dict[Any, dict[float, dict[int, float]]]:
-    """`cells` as value by studied value, second value and seed."""
-    found: dict[Any, dict[float, dict[int, float]]] = {}
+    """The values of `cells` by the studied key, the second key and the seed."""
+    values: dict[Any, dict[float, dict[int, float]]] = {}
     frame = cells(study, facet, metric).sort("across")
     for by, across, seed, value in frame.select(*POINT, "seed", "value").iter_rows():
-        found.setdefault(by, {}).setdefault(across, {})[seed] = value
-    return found
-
-
-def is_lower_better(metric: str) -> bool:
-    """Whether small values of a metric are good: losses and learning times."""
-    return metric == LEARNING_TIME or metric.endswith("/loss")
+        values.setdefault(by, {}).setdefault(across, {})[seed] = value
+    return values
 
 
 def _stand_in(study: Study, facet: str, metric: str) -> float:
-    if metric == LEARNING_TIME:
-        steps: Any = study.history.filter(pl.col("facet") == facet)["step"].max()
+    """What a value counts as that is not finite."""
+    if metric == LEARNING_TIME.name:
+        steps: Any = study.history_of(facet)[STEP.name].max()
         return float(steps)
-    values = study.runs.filter(pl.col("facet") == facet)[metric].cast(pl.Float64)
+    if not study.is_lower_better(metric):
+        return 0.0
+    values = study.runs_of(facet)[metric].cast(pl.Float64)
     largest: Any = values.filter(values.is_finite()).max()
-    return float(largest or 0.0) if is_lower_better(metric) else 0.0
+    return float(largest or 0.0)
 
 
 def _tuned(rows: pl.DataFrame, lower_is_better: bool) -> pl.DataFrame:

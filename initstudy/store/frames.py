@@ -1,53 +1,49 @@
-"""The store's frames, prepared for claims and charts: which variable is studied, and the facets."""
+"""A study's tables, prepared for claims and charts: what it is about, and its facets."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
-from initstudy.store import Store
-
-LEARNING_TIME = "learning_time"
-NOT_CONFIGURATION = (
-    "run",
-    "diverged",
-    "diverged_step",
-    "diverged_layer",
-    "device",
-    "torch",
-    "float32_precision",
-    "seconds",
-    "facet",
-    "by",
-    "init",
-    "model",
-    "across",
-    "tune",
+from initstudy.columns import (
+    ACTIVATION_RMS,
+    DIVERGED_STEP,
     LEARNING_TIME,
+    SCHEMA,
+    STEP,
+    TRAIN_ACCURACY,
+    Schema,
 )
+from initstudy.config import WITHOUT_EFFECT
+from initstudy.store.results import Store
+
 MODEL = "model._target_"
+STD = "init.std"
+# What `prepare` adds, and the names of the chosen initializer and model.
+PREPARED = ("facet", "by", "across", "tune", "diverged", "init", "model")
+# Values whose largest is so many times the smallest are drawn on a logarithmic axis.
 LOG_FROM = 20.0
 
 
 @dataclass(frozen=True)
 class Study:
-    """One sweep, ready to be drawn.
+    """The results of one study, ready for claims and charts.
 
     Attributes:
-        runs: A row a run, with `by` (the studied variable's value), `facet` (which model and what
-            else varies), and `diverged`; with `across` and `tune` where the study has such keys,
-            and with `learning_time`, the first step at which the training accuracy reached the
-            study's criterion.
-        history: Rows over steps, with `by`, `facet` and `seed` of their run.
-        by: The studied key, or None where nothing varies.
+        runs: One row per run, with `by` (its value of the studied key), `facet` (its model and what
+            else varies) and `diverged`; with `across` and `tune` if the study has such keys, and
+            with `learning_time` if it has a criterion of what counts as learned.
+        history: One row per run and step, with `by`, `facet` and `seed` of the run.
+        by: The studied key, or None if nothing varies.
+        numeric: Whether the values of the studied key are numbers.
+        logarithmic: Whether they are drawn on a logarithmic axis.
+        about: The study's description.
         across: The second studied key, or None.
         tune: The key of which every point of both takes its best value, or None.
-        numeric: Whether its values are numbers.
-        logarithmic: Whether they are better drawn in log.
-        about: The study's description.
     """
 
     runs: pl.DataFrame
@@ -59,6 +55,16 @@ class Study:
     across: str | None = None
     tune: str | None = None
 
+    @cached_property
+    def schema(self) -> Schema:
+        """The columns of the study."""
+        return Schema.described(self.about)
+
+    @property
+    def objective(self) -> str:
+        """The column that the study compares, such as "test/accuracy"."""
+        return self.schema.objective
+
     @property
     def facets(self) -> list[str]:
         """The facets, in the order of their first run."""
@@ -66,20 +72,20 @@ class Study:
 
     @property
     def trained(self) -> bool:
-        """Whether there was training, and not only a look at the start."""
+        """Whether the study trained, rather than only measuring the initialization."""
         steps: Any = self.history["step"].max()
         return steps > 1
 
     @property
     def label(self) -> str:
-        """The studied variable as an axis is labelled."""
+        """The title of an axis of the studied key."""
         return "run" if self.by is None else self.by
 
     @property
     def varied(self) -> list[str]:
-        """The keys of the configuration in which runs differ, the studied ones first.
+        """The configuration's keys in which runs differ, the studied ones first.
 
-        Without those that only say once more which model it is.
+        Keys that only repeat which model it is, such as its arguments, are left out.
         """
         keys = [
             key
@@ -90,32 +96,58 @@ class Study:
             keys = [self.by, *keys]
         return sorted(keys, key=lambda key: (key != self.by, key != self.across, key))
 
-    def values(self, facet: str | None = None) -> list[Any]:
-        """The studied variable's values: numbers ascending, others from the best accuracy down.
+    def runs_of(self, facet: str) -> pl.DataFrame:
+        """The runs of one facet."""
+        return self.runs.filter(pl.col("facet") == facet)
+
+    def history_of(self, facet: str, *columns: str) -> pl.DataFrame:
+        """The history of one facet.
 
         Args:
-            facet: Whose values, and whose accuracy; None for all.
+            facet: The facet.
+            columns: The columns to take; all if none is named. Histograms of thousands of runs
+                are large.
         """
-        runs = self.runs if facet is None else self.runs.filter(pl.col("facet") == facet)
-        if self.numeric or "test/accuracy" not in runs.columns:
+        taken = self.history.select({"facet", *columns}) if columns else self.history
+        return taken.filter(pl.col("facet") == facet).select(columns or pl.all())
+
+    def is_lower_better(self, metric: str) -> bool:
+        """Whether small values of a column are good, as those of losses and learning times."""
+        return self.schema.better(metric) == "lower"
+
+    def values(self, facet: str | None = None) -> list[Any]:
+        """The values of the studied key: numbers ascending, others from the best to the worst.
+
+        Args:
+            facet: The facet whose values these are, and whose objective ranks them; None for all.
+        """
+        runs = self.runs if facet is None else self.runs_of(facet)
+        if self.numeric or self.objective not in runs.columns:
             return runs["by"].drop_nulls().unique().sort().to_list()
-        mean = pl.col("test/accuracy").cast(pl.Float64).fill_nan(0.0).fill_null(0.0).mean()
+        worst = math.inf if self.is_lower_better(self.objective) else 0.0
+        mean = finite_or(self.objective, worst).mean().alias("mean")
         ranked = runs.drop_nulls("by").group_by("by").agg(mean)
-        return ranked.sort(["test/accuracy", "by"], descending=[True, False])["by"].to_list()
+        order = [not self.is_lower_better(self.objective), False]
+        return ranked.sort(["mean", "by"], descending=order)["by"].to_list()
 
     def layers(self, facet: str) -> list[str]:
-        """The layers of a facet's model, in running order."""
-        prefix = "activation/"
-        columns = [c for c in self.history.columns if c.startswith(prefix) and c.endswith("/rms")]
-        rows = self.history.select("facet", *columns).filter(pl.col("facet") == facet)
-        present = [c for c in columns if rows[c].null_count() < len(rows)]
-        names = [c.removeprefix(prefix).removesuffix("/rms") for c in present]
-        known = self.about.get("layers", {}).get(facet.split(",")[0], names)
-        return [name for name in known if name in names] or names
+        """The layers of a facet's model, from input to output."""
+        before, after = ACTIVATION_RMS.of("\0").split("\0")
+        named = {
+            name: name.removeprefix(before).removesuffix(after)
+            for name in self.history.columns
+            if self.schema.find(name) == ACTIVATION_RMS
+        }
+        if not named:
+            return []
+        rows = self.history_of(facet, *named)
+        present = [layer for name, layer in named.items() if rows[name].null_count() < len(rows)]
+        known = self.about.get("layers", {}).get(facet.split(",")[0], present)
+        return [layer for layer in known if layer in present] or present
 
 
 def prepare(store: Store) -> Study:
-    """A store's frames with the studied variable and the facets found."""
+    """Finds out what a study is about, and which facets it has."""
     runs = store.runs
     varying = _varying(runs)
     by = _studied(runs, varying, store.study.get("by"))
@@ -126,12 +158,12 @@ def prepare(store: Store) -> Study:
     runs = runs.with_columns(
         (pl.col(by) if by else pl.lit(None, pl.Float64)).alias("by"),
         _facet(runs, others, by).alias("facet"),
-        pl.col("diverged_step").is_not_null().alias("diverged"),
+        pl.col(DIVERGED_STEP.name).is_not_null().alias("diverged"),
         *(pl.col(key).alias(role) for role, key in roles.items() if key),
     )
     if numeric:
         runs = runs.with_columns(pl.col("by").cast(pl.Float64))
-    keys = runs.select("run", "by", "facet", *([] if "seed" not in runs.columns else ["seed"]))
+    keys = runs.select("run", "by", "facet", *({"seed"} & {*runs.columns}))
     history = store.history.join(keys, on="run", how="inner").sort("run", "step")
     criterion = store.study.get("criterion")
     if criterion is not None:
@@ -140,28 +172,47 @@ def prepare(store: Store) -> Study:
     return Study(runs, history, by, numeric, logarithmic, store.study, **roles)
 
 
+def finite_or(column: str, otherwise: float | pl.Expr = 0.0) -> pl.Expr:
+    """A column as float64, in which NaN, infinities and null count as another value.
+
+    Args:
+        column: The column's name.
+        otherwise: What they count as; 0 is the accuracy of a run that diverged.
+    """
+    value = pl.col(column).cast(pl.Float64)
+    return pl.when(value.is_finite()).then(value).otherwise(otherwise)
+
+
 def _role(runs: pl.DataFrame, key: str | None) -> str | None:
-    """A key that the study gives a role, where it varies."""
+    """A key to which the study gives a role, if it varies."""
     return key if key in runs.columns and runs[key].n_unique() > 1 else None
 
 
 def _learning_times(history: pl.DataFrame, criterion: float) -> pl.DataFrame:
-    reached = history.filter((pl.col("train/accuracy") >= criterion) & (pl.col("step") > 0))
-    return reached.group_by("run").agg(pl.col("step").min().alias(LEARNING_TIME))
+    learned = pl.col(TRAIN_ACCURACY.name) >= criterion
+    first = pl.col(STEP.name).min().alias(LEARNING_TIME.name)
+    return history.filter(learned & (pl.col(STEP.name) > 0)).group_by("run").agg(first)
 
 
 def _varying(runs: pl.DataFrame) -> list[str]:
-    # Keys of the configuration have dots; what was measured or foreseen has a slash.
-    columns = [c for c in runs.columns if c not in NOT_CONFIGURATION and "/" not in c]
-    return [c for c in columns if runs[c].n_unique() > 1]
+    """The configuration's keys in which runs differ, of those that can change a result."""
+    return [c for c in runs.columns if _is_configuration(c) and runs[c].n_unique() > 1]
+
+
+def _is_configuration(column: str) -> bool:
+    # Keys of the configuration have dots; what was measured or predicted has a slash.
+    if "/" in column or column in PREPARED or SCHEMA.find(column) is not None:
+        return False
+    return not any(column == key or column.startswith(f"{key}.") for key in WITHOUT_EFFECT)
 
 
 def _studied(runs: pl.DataFrame, varying: list[str], asked: str | None) -> str | None:
+    """The key that the study is about: the one that it names, or the likeliest that varies."""
     candidates = [c for c in varying if c != "seed"]
     if asked in runs.columns:
         return asked
-    if "init.std" in candidates:
-        return "init.std"
+    if STD in candidates:
+        return STD
     if "init" in runs.columns and runs["init"].n_unique() > 1:
         return "init"
     numeric = [c for c in candidates if runs[c].dtype.is_numeric()]
@@ -171,13 +222,13 @@ def _studied(runs: pl.DataFrame, varying: list[str], asked: str | None) -> str |
 
 
 def _others(runs: pl.DataFrame, varying: list[str], by: str | None) -> list[str]:
-    """What varies besides the studied key and the seed, and is no matter of either.
+    """What varies besides the studied key and the seed, and does not follow from either.
 
     An initializer's own arguments follow from the initializer, or from it and the model.
     """
     free = [c for c in varying if c not in (by, "seed") and not _same_partition(runs, c, by)]
     if by != "init" and "init" in runs.columns and runs["init"].n_unique() > 1:
-        # One name for all that goes with a choice of initializer.
+        # One name stands for everything that comes with a choice of initializer.
         free = [c for c in free if c == MODEL or not _same_partition(runs, c, "init")]
         free.append("init")
     base = [c for c in free if not c.startswith("init.")] + ([by] if by else [])
@@ -188,7 +239,7 @@ def _others(runs: pl.DataFrame, varying: list[str], by: str | None) -> list[str]
 
 
 def _same_partition(runs: pl.DataFrame, column: str, by: str | None) -> bool:
-    """Whether a column says no more than the studied one (an initializer's own arguments)."""
+    """Whether a column tells no more runs apart than the studied one does."""
     if by is None or column == by:
         return column == by
     return runs.select(by, column).n_unique() == runs[by].n_unique()

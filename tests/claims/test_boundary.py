@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from initstudy.claims.boundary import Separates, UntrainedBeyond, area, boundary
+from initstudy.claims import Separates, UntrainedBeyond
+from initstudy.claims.boundary import area, boundary
 from initstudy.report.charts.catalogue import PLANE_CHARTS, charts_of
 from initstudy.theory import meanfield
 from tests.planes import plane
@@ -33,24 +34,24 @@ def trained(limit, inverted=False):
 
 
 def test_a_perfect_boundary_has_an_area_of_one():
-    verdict, interval, _, detail = Separates("x").check(trained(6), "MLP")
-    assert (verdict, interval.estimate, interval.low) == ("PASS", 1.0, 1.0)
-    assert "beyond 0 of" in detail
-    assert UntrainedBeyond("x").check(trained(6), "MLP")[0] == "PASS"
-    assert UntrainedBeyond("x").check(trained(10), "MLP")[0] == "FAIL"
+    finding = Separates("x").check(trained(6), "MLP")
+    assert (finding.verdict, finding.interval.estimate, finding.interval.low) == ("PASS", 1.0, 1.0)
+    assert "beyond them 0 of" in finding.detail
+    assert UntrainedBeyond("x").check(trained(6), "MLP").verdict == "PASS"
+    assert UntrainedBeyond("x").check(trained(10), "MLP").verdict == "FAIL"
 
 
 def test_a_boundary_that_is_upside_down_fails():
-    verdict, interval, _, _ = Separates("x").check(trained(6, inverted=True), "MLP")
-    assert (verdict, interval.estimate) == ("FAIL", 0.0)
+    finding = Separates("x").check(trained(6, inverted=True), "MLP")
+    assert (finding.verdict, finding.interval.estimate) == ("FAIL", 0.0)
 
 
 def test_a_grid_with_no_cell_that_trains_says_so():
-    verdict, interval, _, why = Separates("x").check(trained(0), "MLP")
-    assert (verdict, interval) == ("UNDECIDED", None)
-    assert why == "no run trains; there is nothing to separate"
+    finding = Separates("x").check(trained(0), "MLP")
+    assert (finding.verdict, finding.interval) == ("UNDECIDED", None)
+    assert finding.detail == "no run trains; there is nothing to separate"
     without = plane(SIGMAS, DEPTHS)
-    assert "needs model.depth and what theory says" in Separates("x").check(without, "MLP")[3]
+    assert "needs model.depth, and a model that" in Separates("x").check(without, "MLP").detail
 
 
 def test_the_area_is_scikit_learns_and_its_interval_covers():

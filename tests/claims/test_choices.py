@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from initstudy.claims.choices import AtLeast, AtMost, Better
-from initstudy.claims.claim import evaluate
+from initstudy.claims import AtLeast, AtMost, Better, evaluate
 from initstudy.report.charts.catalogue import CHARTS
 from initstudy.report.page.words import table
 from initstudy.store import Store
@@ -61,45 +60,43 @@ def zoo(truth=TRUTH, noise=0.01, seeds=3, facets=("relu",), claims=None, lost=()
 
 
 def test_the_better_one_passes_with_the_size_of_the_difference():
-    verdict, interval, _, detail = Better("x", "he", "xavier").check(zoo(), "MLP")
-    assert verdict == "PASS"
-    assert interval.low < 0.15 < interval.high
-    assert detail.startswith("test/accuracy: he 0.9")
-    assert Better("x", "xavier", "he").check(zoo(), "MLP")[0] == "FAIL"
+    finding = Better("x", "he", "xavier").check(zoo(), "MLP")
+    assert finding.verdict == "PASS"
+    assert finding.interval.low < 0.15 < finding.interval.high
+    assert finding.detail.startswith("test/accuracy: he 0.9")
+    assert Better("x", "xavier", "he").check(zoo(), "MLP").verdict == "FAIL"
 
 
 def test_against_several_the_closest_decides():
-    verdict, interval, _, detail = Better("x", "he", ["xavier", "lecun", "zeros"]).check(
-        zoo(noise=0.02), "MLP"
-    )
-    assert verdict == "FAIL"
-    assert "lecun" in detail
-    assert interval.estimate < 0.1
-    assert Better("x", "he", ["xavier", "zeros"]).check(zoo(), "MLP")[0] == "PASS"
+    finding = Better("x", "he", ["xavier", "lecun", "zeros"]).check(zoo(noise=0.02), "MLP")
+    assert finding.verdict == "FAIL"
+    assert "lecun" in finding.detail
+    assert finding.interval.estimate < 0.1
+    assert Better("x", "he", ["xavier", "zeros"]).check(zoo(), "MLP").verdict == "PASS"
 
 
 def test_losses_count_the_other_way_and_a_diverged_run_as_told():
     loss = Better("x", "he", "xavier", metric="train/loss", higher_is_better=False)
-    assert loss.check(zoo(), "MLP")[0] == "PASS"
-    assert Better("x", "zeros", "he").check(zoo(lost=("he",)), "MLP")[0] == "PASS"
+    assert loss.check(zoo(), "MLP").verdict == "PASS"
+    assert Better("x", "zeros", "he").check(zoo(lost=("he",)), "MLP").verdict == "PASS"
 
 
 def test_at_most_needs_the_whole_interval_below():
-    assert AtMost("x", "zeros", 0.2).check(zoo(), "MLP")[0] == "PASS"
-    assert AtMost("x", "zeros", 0.101).check(zoo(), "MLP")[0] == "FAIL"
-    assert AtMost("x", "he", 0.2).check(zoo(), "MLP")[0] == "FAIL"
+    assert AtMost("x", "zeros", 0.2).check(zoo(), "MLP").verdict == "PASS"
+    assert AtMost("x", "zeros", 0.101).check(zoo(), "MLP").verdict == "FAIL"
+    assert AtMost("x", "he", 0.2).check(zoo(), "MLP").verdict == "FAIL"
 
 
 def test_at_least_needs_the_whole_interval_above():
-    assert AtLeast("x", "he", 0.8).check(zoo(), "MLP")[0] == "PASS"
-    assert AtLeast("x", "he", 0.949).check(zoo(), "MLP")[0] == "FAIL"
-    assert AtLeast("x", "he", 0.5).check(zoo(lost=("he",)), "MLP")[0] == "FAIL"
+    assert AtLeast("x", "he", 0.8).check(zoo(), "MLP").verdict == "PASS"
+    assert AtLeast("x", "he", 0.949).check(zoo(), "MLP").verdict == "FAIL"
+    assert AtLeast("x", "he", 0.5).check(zoo(lost=("he",)), "MLP").verdict == "FAIL"
 
 
 def test_what_the_sweep_lacks_decides_nothing():
-    assert Better("x", "he", "lsuv").check(zoo(), "MLP")[0] == "UNDECIDED"
-    assert AtMost("x", "lsuv", 0.1).check(zoo(), "MLP")[0] == "UNDECIDED"
-    assert Better("x", "he", "xavier").check(zoo(seeds=1), "MLP")[0] == "UNDECIDED"
+    assert Better("x", "he", "lsuv").check(zoo(), "MLP").verdict == "UNDECIDED"
+    assert AtMost("x", "lsuv", 0.1).check(zoo(), "MLP").verdict == "UNDECIDED"
+    assert Better("x", "he", "xavier").check(zoo(seeds=1), "MLP").verdict == "UNDECIDED"
 
 
 def test_a_claim_is_checked_where_it_is_about():
@@ -111,11 +108,11 @@ def test_a_claim_is_checked_where_it_is_about():
     }
     claims = {"deep": claim | {"where": "MLP*relu*"}, "gone": claim | {"where": "CNN*"}}
     results = evaluate(zoo(facets=("relu", "tanh"), claims=claims))
-    assert [(r.claim, r.facet, r.verdict) for r in results] == [
+    assert [(r.claim, r.facet, r.finding.verdict) for r in results] == [
         ("deep", "MLP, activation=relu", "PASS"),
         ("gone", "CNN*", "UNDECIDED"),
     ]
-    assert results[1].detail == "no part of the sweep is CNN*"
+    assert results[1].finding.detail == "no part of the study is CNN*"
 
 
 def test_an_initializers_own_arguments_make_no_facets_of_their_own():

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from initstudy.claims.claim import SignalGrowth, WorseThanBest, evaluate
+from initstudy import claims
+from initstudy.claims import SignalGrowth, WorseThanBest, evaluate
+from initstudy.config.errors import CONF
 from initstudy.store.frames import prepare
 from tests.synthetic import STDS, sweep
 
@@ -15,19 +17,19 @@ def check(claim, **truth):
 
 
 def test_a_real_effect_passes_with_its_size():
-    verdict, interval, _, detail = check(WorseThanBest("large is worse"))
-    assert verdict == "PASS"
-    assert interval.low < 0.1 - 0.95 < interval.high
-    assert "9 of 9 runs diverged" in detail
+    finding = check(WorseThanBest("large is worse"))
+    assert finding.verdict == "PASS"
+    assert finding.interval.low < 0.1 - 0.95 < finding.interval.high
+    assert "9 of 9 runs diverged" in finding.detail
 
 
 def test_the_reverse_of_an_effect_fails():
-    verdict, _, _, _ = check(
+    finding = check(
         WorseThanBest("large is worse"),
         accuracy=lambda std: 0.9 if std > 1 else 0.2,
         diverges=lambda std: False,
     )
-    assert verdict == "FAIL"
+    assert finding.verdict == "FAIL"
 
 
 def test_no_effect_is_seldom_taken_for_one():
@@ -35,13 +37,13 @@ def test_no_effect_is_seldom_taken_for_one():
     passed = 0
     for number in range(400):
         rng = np.random.default_rng(number)
-        verdict, *_ = check(
+        finding = check(
             WorseThanBest("large is worse"),
             accuracy=lambda std, rng=rng: 0.5 + 0.02 * rng.standard_normal(),
             diverges=lambda std: False,
             noise=0.0,
         )
-        passed += verdict == "PASS"
+        passed += finding.verdict == "PASS"
     # 5% of 400 are 20, with a standard deviation of 4.4; a best chosen with the seed's own number
     # would pass in 46.
     assert passed <= 33
@@ -49,33 +51,60 @@ def test_no_effect_is_seldom_taken_for_one():
 
 def test_smallest_and_losses_and_diverged_runs():
     small = WorseThanBest("small is worse", at="smallest")
-    assert check(small)[0] == "PASS"
+    assert check(small).verdict == "PASS"
     loss = WorseThanBest(
         "loss", metric="train/loss", higher_is_better=False, log=True, diverged_as=2.303
     )
-    verdict, interval, _, _ = check(loss)
-    assert verdict == "PASS"
+    finding = check(loss)
+    assert finding.verdict == "PASS"
     # All three largest diverged, so they count as at least the loss of guessing.
     best = 2.3 * 0.05 + 1e-3
-    assert interval.estimate == pytest.approx(math.log10(2.303 / best), abs=0.15)
+    assert finding.interval.estimate == pytest.approx(math.log10(2.303 / best), abs=0.15)
 
 
 def test_one_seed_or_too_few_values_decide_nothing():
-    verdict, interval, _, detail = check(WorseThanBest("x"), seeds=1)
-    assert (verdict, interval) == ("UNDECIDED", None)
-    assert "two seeds" in detail
-    assert check(WorseThanBest("x"), stds=STDS[:3])[0] == "UNDECIDED"
-    assert check(SignalGrowth("x"), probes=False)[0] == "UNDECIDED"
+    finding = check(WorseThanBest("x"), seeds=1)
+    assert (finding.verdict, finding.interval) == ("UNDECIDED", None)
+    assert finding.detail == (
+        "needs at least 2 seeds and 4 values of init.std; this study has 1 and 14"
+    )
+    assert check(WorseThanBest("x"), stds=STDS[:3]).verdict == "UNDECIDED"
+    assert check(SignalGrowth("x"), probes=False).verdict == "UNDECIDED"
 
 
 def test_signal_growth_finds_where_the_slope_changes_sign():
     # Activations grow by 4·std a layer: not at all at 0.25, which is √(2/32).
-    verdict, interval, _, detail = check(SignalGrowth("x"))
-    assert verdict == "PASS"
-    assert interval.estimate == pytest.approx(0.25, rel=1e-6)
-    assert "theory says 0.25" in detail
-    assert check(SignalGrowth("x", critical=1.0))[0] == "PASS"
-    assert check(SignalGrowth("x"), stds=STDS[:6])[0] == "FAIL"
+    finding = check(SignalGrowth("x"))
+    assert finding.verdict == "PASS"
+    assert finding.interval.estimate == pytest.approx(0.25, rel=1e-6)
+    assert "theory says 0.25" in finding.detail
+    assert check(SignalGrowth("x", critical=1.0)).verdict == "PASS"
+    assert check(SignalGrowth("x"), stds=STDS[:6]).verdict == "FAIL"
+
+
+def test_the_finding_of_signal_growth_says_what_it_measured():
+    finding = check(SignalGrowth("x"))
+    # The slope at each value is ln(4·std); averaged on each side of 0.25.
+    above, below = (
+        np.mean([math.log(4 * std) for std in STDS if bool(std > 0.25) is side])
+        for side in (True, False)
+    )
+    assert finding.detail == (
+        f"ln(rms) changes by +{above:.2f} per layer above the critical std and by "
+        f"−{-below:.2f} below; sign change at std = 0.25; theory says 0.25"
+    )
+
+
+def test_every_claim_of_a_configuration_is_a_public_one():
+    import yaml
+
+    targets = {
+        claim["_target_"]
+        for file in (CONF / "sweep").glob("*.yaml")
+        for claim in (yaml.safe_load(file.read_text()).get("claims") or {}).values()
+    }
+    assert len(targets) > 10
+    assert {target.removeprefix("initstudy.claims.") for target in targets} <= {*claims.__all__}
 
 
 def test_each_model_is_checked_on_its_own():

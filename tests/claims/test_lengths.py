@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from initstudy.claims.lengths import LengthFactor, LengthSpread
+from initstudy.claims import LengthFactor, LengthSpread
 from initstudy.report.charts.lengths import spread_of_lengths
 from initstudy.report.charts.style import NothingToShow
 from initstudy.store import Store
@@ -49,28 +49,28 @@ def networks(scale, shapes, seeds):
 @pytest.mark.parametrize("scale", [1.0, 2.0, 4.0])
 def test_the_length_changes_by_half_the_scale_a_layer(scale):
     study = networks(scale, [(50, 5), (50, 11), (100, 11)], 40)
-    verdict, interval, _, _ = LengthFactor("x", scale / 2, 0.1).check(study, "MLP")
-    assert verdict == "PASS"
-    assert interval.low < np.log(scale / 2) < interval.high
-    assert LengthFactor("x", scale / 2 + 0.3, 0.1).check(study, "MLP")[0] == "FAIL"
+    finding = LengthFactor("x", scale / 2, 0.1).check(study, "MLP")
+    assert finding.verdict == "PASS"
+    assert finding.interval.low < np.log(scale / 2) < finding.interval.high
+    assert LengthFactor("x", scale / 2 + 0.3, 0.1).check(study, "MLP").verdict == "FAIL"
 
 
 def test_the_spread_is_five_times_the_sum_of_inverse_widths():
     study = networks(2.0, [(80, 3), (80, 9), (40, 9)], 120)
     # Architectures of the same sum are not one: their means may differ.
     exploding = networks(4.0, [(80, 9), (40, 5), (40, 9)], 60)
-    assert LengthSpread("x").check(exploding, "MLP")[1].estimate < 9
-    verdict, interval, _, _ = LengthSpread("x", tolerance=3.0).check(study, "MLP")
-    assert verdict == "PASS"
-    assert interval.low < 5.3 < interval.high
-    assert LengthSpread("x", slope=2.0).check(study, "MLP")[0] == "FAIL"
+    assert LengthSpread("x").check(exploding, "MLP").estimate < 9
+    finding = LengthSpread("x", tolerance=3.0).check(study, "MLP")
+    assert finding.verdict == "PASS"
+    assert finding.interval.low < 5.3 < finding.interval.high
+    assert LengthSpread("x", slope=2.0).check(study, "MLP").verdict == "FAIL"
     spec = spread_of_lengths(study, "MLP")
     assert [layer["mark"]["type"] for layer in spec["layer"]] == ["line", "point"]
 
 
 def test_a_sweep_without_lengths_says_so():
     unprobed = plane(("model.width", [10, 20]), ("model.depth", [4, 8]))
-    assert LengthSpread("x").check(unprobed, "MLP")[0] == "UNDECIDED"
+    assert LengthSpread("x").check(unprobed, "MLP").verdict == "UNDECIDED"
     with pytest.raises(NothingToShow, match="not probed"):
         spread_of_lengths(unprobed, "MLP")
     few = networks(2.0, [(20, 3), (20, 5)], 4)

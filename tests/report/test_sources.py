@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from initstudy.claims.claim import evaluate
+from initstudy.claims import evaluate
 from initstudy.report.charts.catalogue import ON_PAGES, charts_of
 from initstudy.report.charts.style import NothingToShow
 from initstudy.report.data.sources import read

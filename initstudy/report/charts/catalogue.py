@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from initstudy.claims.boundary import DEPTH
-from initstudy.claims.widths import LEARNING_RATE, WIDTHS
+from initstudy.claims.coordinate_check import LEARNING_RATE, WIDTHS
 from initstudy.report.charts.fractions import dead_and_saturated
 from initstudy.report.charts.heat import activation_heat, gradient_heat
 from initstudy.report.charts.layers import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from initstudy.claims.widths import WIDTHS, measured
+from initstudy.claims.coordinate_check import WIDTHS, measured
 from initstudy.report.charts.style import (
     HEIGHT,
     WIDTH,

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from initstudy.claims.claim import Result
+from initstudy.claims import Result
 from initstudy.report.charts.style import Spec
 from initstudy.report.data.runs import run_table, text
 from initstudy.report.data.steps import few
@@ -104,7 +104,7 @@ def page_of(
         headline=words.headline(study, results),
         paragraphs=[words.paragraph(study)],
         command=study.about.get("command", ""),
-        claims=[asdict(r) | {"numbers": words.numbers(r)} for r in results],
+        claims=[claim_row(r) for r in results],
         charts=places(specs, absent),
         specs=specs,
         tables=[{"title": "Values", **asdict(words.table(study))}],
@@ -113,6 +113,11 @@ def page_of(
         runs=run_table(study),
         paper=words.paper(study),
     )
+
+
+def claim_row(result: Result) -> dict[str, Any]:
+    """A result as the page's table of claims takes it."""
+    return result.as_row() | {"numbers": words.numbers(result.finding)}
 
 
 def choices(study: Study) -> list[dict[str, str]]:

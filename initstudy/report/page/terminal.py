@@ -25,15 +25,16 @@ def show(console: Console, report: Report) -> None:
     """Prints it."""
     show_table(console, report.table)
     for result in report.results:
-        style = STYLES[result.verdict]
+        finding = result.finding
+        style = STYLES[finding.verdict]
         console.print(
-            f"\n[{style}]{result.verdict}[/] {escape(result.statement)} ({escape(result.facet)})",
+            f"\n[{style}]{finding.verdict}[/] {escape(result.statement)} ({escape(result.facet)})",
             highlight=False,
         )
-        console.print(f"     {escape(result.detail)}", highlight=False)
-        if numbers(result) != "–":
+        console.print(f"     {escape(finding.detail)}", highlight=False)
+        if numbers(finding) != "–":
             console.print(
-                f"     {escape(f'{numbers(result)} {result.unit}; {result.method}')}",
+                f"     {escape(f'{numbers(finding)} {finding.unit}; {finding.method}')}",
                 highlight=False,
             )
     console.print(f"\nreport: {report.index}", highlight=False, soft_wrap=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from initstudy.claims.claim import FAIL, PASS, Result
+from initstudy.claims import FAIL, PASS, Finding, Result
 from initstudy.claims.statistics import mean_interval
 from initstudy.store.cells import points
 from initstudy.store.frames import Study
@@ -82,14 +82,14 @@ def _plane(study: Study) -> Table:
 
 def headline(study: Study, results: list[Result]) -> str:
     """The verdict in words."""
-    decided = [r for r in results if r.verdict in (PASS, FAIL)]
+    decided = [r for r in results if r.finding.verdict in (PASS, FAIL)]
     if study.runs["diverged"].all():
         return f"Every run diverged: {len(study.runs)} of {len(study.runs)}"
     if not decided:
         count = len(study.runs)
         return f"{count} run{'s' if count > 1 else ''} of {study.about.get('name', 'a study')}"
-    passed = sum(r.verdict == PASS for r in decided)
-    failed = [r for r in decided if r.verdict == FAIL]
+    passed = sum(r.finding.verdict == PASS for r in decided)
+    failed = [r for r in decided if r.finding.verdict == FAIL]
     text = f"{passed} of {len(decided)} claims hold on {'; '.join(study.facets)}"
     if failed:
         return f"{text}; not so: {failed[0].statement.rstrip('.')} ({failed[0].facet})"
@@ -155,11 +155,11 @@ def markdown(study: Study, results: list[Result], charts: list[str], absent: dic
         lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
         for r in results:
             cells = [
-                f"**{r.verdict}**",
+                f"**{r.finding.verdict}**",
                 f"{r.statement} ({r.facet})",
                 *([r.paper] if told else []),
-                r.detail,
-                f"{numbers(r)} {r.unit}; {r.method}",
+                r.finding.detail,
+                f"{numbers(r.finding)} {r.finding.unit}; {r.finding.method}",
             ]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
@@ -180,16 +180,16 @@ def machine_readable(study: Study, results: list[Result]) -> str:
         "headline": headline(study, results),
         "runs": len(study.runs),
         "seconds": None if seconds is None else round(float(seconds), 1),
-        "claims": [{k: _number(v) for k, v in asdict(result).items()} for result in results],
+        "claims": [{k: _number(v) for k, v in result.as_row().items()} for result in results],
     }
     return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
 
 
-def numbers(result: Result) -> str:
-    """Estimate and interval as people read them."""
-    if math.isnan(result.estimate):
+def numbers(finding: Finding) -> str:
+    """The estimate and its interval as people read them; a dash if there are none."""
+    if math.isnan(finding.estimate):
         return "–"
-    return f"{result.estimate:.3g} {span(result.low, result.high)}".strip()
+    return f"{finding.estimate:.3g} {span(finding.low, finding.high)}".strip()
 
 
 def span(low: float, high: float) -> str:

@@ -9,7 +9,7 @@ import wandb_workspaces.reports.v2 as wr
 from hydra.utils import get_class
 
 from initstudy.report.page import words
-from initstudy.claims.claim import Result
+from initstudy.claims import Result
 from initstudy.store.frames import Study
 from initstudy.report.wandb import panels
 
@@ -77,8 +77,8 @@ def _outcome(study: Study, results: list[Result], entity: str, project: str) -> 
         panels.parallel(study),
     ]
     said: list[Any] = [
-        f"{r.verdict}: {r.statement} ({r.facet}) {r.detail}. {words.numbers(r)} {r.unit}; "
-        f"{r.method}"
+        f"{r.finding.verdict}: {r.statement} ({r.facet}) {r.finding.detail}. "
+        f"{words.numbers(r.finding)} {r.finding.unit}; {r.finding.method}"
         for r in results
     ]
     listed = [wr.H2("Claims"), wr.UnorderedList(items=said)] if said else []

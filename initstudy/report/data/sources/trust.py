@@ -1,4 +1,4 @@
-"""Which claims may be built that someone else has written."""
+"""Which claims of someone else's may be built."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hydra.utils import get_class
-
-OURS = "initstudy.claims."
+from initstudy import claims as ours
 
 
 def own_claims(claims: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Those that build this package's claims and nothing else: a server must not name code to run.
+    """The claims that are built from `initstudy.claims` and nothing else.
+
+    A configuration from a server must not name code to run: not in place of a claim, and not among
+    its arguments, which Hydra would build as well.
 
     Args:
         claims: Configurations by name.
@@ -21,12 +22,8 @@ def own_claims(claims: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _is_ours(claim: Mapping[str, Any]) -> bool:
-    target = str(claim.get("_target_", ""))
+    package, _, name = str(claim.get("_target_", "")).rpartition(".")
     arguments = {key: value for key, value in claim.items() if key != "_target_"}
-    if not target.startswith(OURS) or "_target_" in json.dumps(arguments):
+    if package != ours.__name__ or name not in ours.__all__:
         return False
-    try:
-        return hasattr(get_class(target), "check")
-    except Exception:
-        # Hydra raises what importing and looking up raise: then there is nothing to build.
-        return False
+    return "_target_" not in json.dumps(arguments) and hasattr(getattr(ours, name), "check")

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from initstudy.claims.widths import CoordinateCheck
+from initstudy.claims import CoordinateCheck
 from initstudy.report.charts.style import NothingToShow
 from initstudy.report.charts.widths import coordinates
 from initstudy.store import Store
@@ -52,27 +52,27 @@ def growing(exponents, seeds=3):
 def test_the_layer_that_grows_most_decides():
     study = growing({"fc1": 0.0, "fc2": 0.05, "head": 0.5})
     level = CoordinateCheck("x", step=10, lr=0.01, low=-0.15, high=0.15)
-    verdict, interval, unit, detail = level.check(study, "MLP")
-    assert verdict == "FAIL"
-    assert interval.estimate == pytest.approx(0.5, abs=0.02)
-    assert unit.endswith(", head")
-    assert "fc2 +0.05" in detail
+    finding = level.check(study, "MLP")
+    assert finding.verdict == "FAIL"
+    assert finding.interval.estimate == pytest.approx(0.5, abs=0.02)
+    assert finding.unit.endswith(", head")
+    assert "fc2 +0.05" in finding.detail
     # Another rate, the start, or the other layers: level.
     for check in (
         CoordinateCheck("x", step=10, lr=0.001, low=-0.15, high=0.15),
         CoordinateCheck("x", step=4, lr=0.01, low=-0.15, high=0.15),
         CoordinateCheck("x", step=10, lr=0.01, low=-0.15, high=0.15, layers=["fc1", "fc2"]),
     ):
-        assert check.check(study, "MLP")[0] == "PASS"
+        assert check.check(study, "MLP").verdict == "PASS"
     grows = CoordinateCheck("x", step=10, lr=0.01, low=0.25, layers=["head"])
-    assert grows.check(study, "MLP")[0] == "PASS"
+    assert grows.check(study, "MLP").verdict == "PASS"
 
 
 def test_one_seed_decides_nothing_and_an_unprobed_sweep_shows_nothing():
     check = CoordinateCheck("x", step=10, lr=0.01)
-    assert check.check(growing({"fc1": 0.0}, seeds=1), "MLP")[0] == "UNDECIDED"
+    assert check.check(growing({"fc1": 0.0}, seeds=1), "MLP").verdict == "UNDECIDED"
     unprobed = plane(("model.width", [64, 128]), ("optimizer.lr", [0.1, 1.0]))
-    assert check.check(unprobed, "MLP")[0] == "UNDECIDED"
+    assert check.check(unprobed, "MLP").verdict == "UNDECIDED"
     with pytest.raises(NothingToShow, match="No coordinate check"):
         coordinates(unprobed, "MLP")
 

@@ -1,4 +1,4 @@
-"""The coordinate check: how the size of activations goes with width."""
+"""The coordinate check: how the size of activations depends on a model's width."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from initstudy.claims.claim import FAIL, PASS, UNDECIDED
+from initstudy.claims.finding import Finding, shortfall
 from initstudy.claims.statistics import Interval, mean_interval, slope
+from initstudy.columns import ACTIVATION_RMS
 from initstudy.store.frames import Study
 
 WIDTHS = "model.width"
@@ -19,7 +20,7 @@ LEARNING_RATE = "optimizer.lr"
 
 @dataclass(frozen=True)
 class CoordinateCheck:
-    """The activations' rms goes with width as a power between two limits, in every layer.
+    """The activations' rms is a power of the width between two limits, in every layer.
 
     For each layer and seed: the slope of ln(rms) against ln(width). The layer whose interval comes
     closest to a limit, or lies furthest beyond one, decides (Yang et al. 2022, Tensor Programs V,
@@ -27,10 +28,10 @@ class CoordinateCheck:
 
     Args:
         statement: What is claimed, in words.
-        step: When: the last measurement up to this step.
-        lr: At which learning rate, the nearest of those in the sweep.
-        low, high: Limits of the exponent.
-        layers: Which; all by default.
+        step: When to look: the last measurement up to this step.
+        lr: The learning rate; the nearest one of the study is taken.
+        low, high: The limits of the exponent.
+        layers: The layers to check; all by default.
     """
 
     statement: str
@@ -40,39 +41,47 @@ class CoordinateCheck:
     high: float = math.inf
     layers: Sequence[str] | None = None
 
-    def check(self, study: Study, facet: str) -> tuple[str, Interval | None, str, str]:
-        """See `Claim`."""
+    def check(self, study: Study, facet: str) -> Finding:
+        """What the results say of the claim; see `initstudy.claims.Claim`."""
         unit = "exponent of the activations' rms in width"
         rows = measured(study, facet, self.lr)
         rows = rows.filter(pl.col("step") <= self.step)
-        if rows.is_empty() or rows["width"].n_unique() < 2 or rows["seed"].n_unique() < 2:
-            return UNDECIDED, None, unit, f"needs probes, two values of {WIDTHS}, two seeds"
+        lacking = shortfall(
+            (2, rows["width"].n_unique(), f"probed values of {WIDTHS}"),
+            (2, rows["seed"].n_unique(), "seeds"),
+        )
+        if lacking:
+            return Finding.undecided(unit, lacking)
         rows = rows.filter(pl.col("step") == rows["step"].max())
         chosen = [
             name for name in study.layers(facet) if self.layers is None or name in self.layers
         ]
-        found = {name: mean_interval(slopes(rows, name)) for name in chosen}
-        worst = max(found, key=lambda name: self._beyond(found[name]))
-        detail = f"at step {rows['step'][0]}: " + ", ".join(
-            f"{name} {interval.estimate:+.2f}" for name, interval in found.items()
+        exponents = {name: mean_interval(slopes(rows, name)) for name in chosen}
+        worst = max(exponents, key=lambda name: self._beyond(exponents[name]))
+        detail = f"exponents at step {rows['step'][0]}: " + ", ".join(
+            f"{name} {interval.estimate:+.2f}" for name, interval in exponents.items()
         )
-        holds = self._beyond(found[worst]) <= 0
-        return (PASS if holds else FAIL), found[worst], f"{unit}, {worst}", detail
+        holds = self._beyond(exponents[worst]) <= 0
+        return Finding.decided(holds, exponents[worst], f"{unit}, {worst}", detail)
 
     def _beyond(self, interval: Interval) -> float:
         return max(self.low - interval.low, interval.high - self.high)
 
 
 def measured(study: Study, facet: str, lr: float | None = None) -> pl.DataFrame:
-    """`width`, `seed`, `step`, `layer` and `rms` of every probed row, at one learning rate.
+    """The activations' rms of every probed row at one learning rate.
 
     Args:
-        study: Whose nets differ in width.
-        facet: Which of its models.
-        lr: The nearest learning rate of the sweep is taken; the middle one by default.
+        study: A study whose models differ in width.
+        facet: One of its facets.
+        lr: The learning rate, of which the nearest one of the study is taken; the middle one by
+            default.
+
+    Returns:
+        Columns `width`, `seed`, `step`, `layer` and `rms`; empty if nothing was probed.
     """
-    runs = study.runs.filter(pl.col("facet") == facet)
-    columns = {f"activation/{name}/rms": name for name in study.layers(facet)}
+    runs = study.runs_of(facet)
+    columns = {ACTIVATION_RMS.of(name): name for name in study.layers(facet)}
     if not {WIDTHS, LEARNING_RATE} <= set(runs.columns) or not columns:
         return pl.DataFrame(schema={"width": pl.Int64, "seed": pl.Int64, "step": pl.Int64})
     rates = runs[LEARNING_RATE].unique().sort().to_list()
@@ -85,9 +94,9 @@ def measured(study: Study, facet: str, lr: float | None = None) -> pl.DataFrame:
 
 
 def slopes(rows: pl.DataFrame, layer: str) -> list[float]:
-    """One seed's slope of ln(rms) against ln(width) each."""
-    found = []
+    """The slope of a layer's ln(rms) against ln(width), one per seed."""
+    slopes_of_seeds = []
     for _, seed in rows.filter(pl.col("layer") == layer).sort("width").group_by("seed"):
         x, y = (np.log(seed[column].to_numpy().astype(float)) for column in ("width", "rms"))
-        found.append(float(slope(x, y)))
-    return found
+        slopes_of_seeds.append(float(slope(x, y)))
+    return slopes_of_seeds

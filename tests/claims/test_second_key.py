@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from initstudy.claims.across import (
+from initstudy.claims import (
     BestAcross,
     BetterAt,
     BetterAtBest,
@@ -27,32 +27,32 @@ def times(exponents, **more):
 
 def test_a_trend_is_the_exponent_of_its_power_law():
     study = times({"fast": 0.0, "slow": 1.0})
-    verdict, interval, unit, _ = Trend("x", "slow", low=0.5).check(study, "MLP")
-    assert verdict == "PASS"
-    assert interval.estimate == pytest.approx(1.0, abs=0.05)
-    assert unit == "exponent of learning_time in model.depth"
-    assert Trend("x", "fast", low=-0.2, high=0.2).check(study, "MLP")[0] == "PASS"
-    assert Trend("x", "fast", low=0.5).check(study, "MLP")[0] == "FAIL"
-    assert Trend("x", "slow", high=0.2).check(study, "MLP")[0] == "FAIL"
-    assert Trend("x", "gone").check(study, "MLP")[0] == "UNDECIDED"
+    finding = Trend("x", "slow", low=0.5).check(study, "MLP")
+    assert finding.verdict == "PASS"
+    assert finding.interval.estimate == pytest.approx(1.0, abs=0.05)
+    assert finding.unit == "exponent of learning_time in model.depth"
+    assert Trend("x", "fast", low=-0.2, high=0.2).check(study, "MLP").verdict == "PASS"
+    assert Trend("x", "fast", low=0.5).check(study, "MLP").verdict == "FAIL"
+    assert Trend("x", "slow", high=0.2).check(study, "MLP").verdict == "FAIL"
+    assert Trend("x", "gone").check(study, "MLP").verdict == "UNDECIDED"
 
 
 def test_better_at_the_deepest_is_a_ratio_of_times():
     study = times({"fast": 0.0, "slow": 1.0})
-    verdict, interval, _, detail = BetterAt("x", "fast", "slow").check(study, "MLP")
-    assert verdict == "PASS"
-    assert interval.estimate == pytest.approx(2.77, abs=0.15)  # ln(64/4)
-    assert "at model.depth 64" in detail
-    assert BetterAt("x", "slow", "fast").check(study, "MLP")[0] == "FAIL"
-    assert BetterAt("x", "fast", "slow", at=4).check(study, "MLP")[0] == "FAIL"
-    assert BetterAt("x", "fast", "gone").check(study, "MLP")[0] == "UNDECIDED"
+    finding = BetterAt("x", "fast", "slow").check(study, "MLP")
+    assert finding.verdict == "PASS"
+    assert finding.interval.estimate == pytest.approx(2.77, abs=0.15)  # ln(64/4)
+    assert "at model.depth 64" in finding.detail
+    assert BetterAt("x", "slow", "fast").check(study, "MLP").verdict == "FAIL"
+    assert BetterAt("x", "fast", "slow", at=4).check(study, "MLP").verdict == "FAIL"
+    assert BetterAt("x", "fast", "gone").check(study, "MLP").verdict == "UNDECIDED"
 
 
 def test_a_choice_lies_within_limits():
     study = plane(INIT, DEPTH, accuracy=lambda b, a, t: 0.9 - a / 100, noise=0.01)
-    assert Within("x", "fast", low=0.2, high=0.3).check(study, "MLP")[0] == "PASS"
-    assert Within("x", "fast", low=0.8, at=4).check(study, "MLP")[0] == "PASS"
-    assert Within("x", "fast", low=0.8).check(study, "MLP")[0] == "FAIL"
+    assert Within("x", "fast", low=0.2, high=0.3).check(study, "MLP").verdict == "PASS"
+    assert Within("x", "fast", low=0.8, at=4).check(study, "MLP").verdict == "PASS"
+    assert Within("x", "fast", low=0.8).check(study, "MLP").verdict == "FAIL"
 
 
 @pytest.mark.parametrize(("rescued", "verdict"), [(False, "PASS"), (True, "FAIL")])
@@ -61,7 +61,7 @@ def test_a_smaller_step_rescues_a_large_value_or_does_not(rescued, verdict):
         return 0.95 if std * lr <= 0.01 and (std < 1 or rescued) else 0.2
 
     study = plane(STDS, RATES, accuracy=accuracy, noise=0.01)
-    assert StillWorse("x", count=2).check(study, "MLP")[0] == verdict
+    assert StillWorse("x", count=2).check(study, "MLP").verdict == verdict
 
 
 def test_each_choice_is_judged_at_what_suits_it_best():
@@ -72,11 +72,11 @@ def test_each_choice_is_judged_at_what_suits_it_best():
         return (0.9 if choice == "fast" else 0.8) * (lr == best[choice])
 
     study = plane(INIT, RATES, accuracy=accuracy, noise=0.01)
-    verdict, interval, _, detail = BetterAtBest("x", "fast", ["slow"]).check(study, "MLP")
-    assert verdict == "PASS"
-    assert interval.estimate == pytest.approx(0.1, abs=0.02)
-    assert "fast 0.90" in detail
-    assert BetterAtBest("x", "slow", ["fast"]).check(study, "MLP")[0] == "FAIL"
+    finding = BetterAtBest("x", "fast", ["slow"]).check(study, "MLP")
+    assert finding.verdict == "PASS"
+    assert finding.interval.estimate == pytest.approx(0.1, abs=0.02)
+    assert "fast 0.90" in finding.detail
+    assert BetterAtBest("x", "slow", ["fast"]).check(study, "MLP").verdict == "FAIL"
 
 
 def test_the_range_that_trains_narrows():
@@ -84,15 +84,15 @@ def test_the_range_that_trains_narrows():
         return 0.95 if abs(std - 0.1) < 0.001 or depth < 16 else 0.2
 
     study = plane(STDS, DEPTH, accuracy=accuracy, noise=0.001)
-    verdict, interval, _, detail = Narrows("x", limit=0.9).check(study, "MLP")
-    assert verdict == "PASS"
-    assert interval.above_zero is False
-    assert "4 at 4" in detail
+    finding = Narrows("x", limit=0.9).check(study, "MLP")
+    assert finding.verdict == "PASS"
+    assert finding.interval.above_zero is False
+    assert "4 at 4" in finding.detail
     constant = plane(STDS, DEPTH, accuracy=lambda b, a, t: 0.95, noise=0.001)
-    assert Narrows("x", limit=0.9).check(constant, "MLP")[0] == "FAIL"
+    assert Narrows("x", limit=0.9).check(constant, "MLP").verdict == "FAIL"
     nothing = Narrows("x", limit=0.99).check(constant, "MLP")
-    assert nothing[0] == "UNDECIDED"
-    assert "the grid holds none that trains" in nothing[3]
+    assert nothing.verdict == "UNDECIDED"
+    assert "the grid holds none that trains" in nothing.detail
 
 
 @pytest.mark.parametrize("exponent", [0.0, -1.0])
@@ -106,6 +106,6 @@ def test_the_best_rate_moves_with_width_as_it_does(exponent):
         return 0.9 - 0.05 * abs(log2(rate) - exponent * log2(width / 16))
 
     study = plane(("model.width", widths), ("optimizer.lr", rates), accuracy=accuracy)
-    verdict, interval, _, _ = BestAcross("x", -0.25, 0.25).check(study, "MLP")
-    assert interval.estimate == pytest.approx(exponent)
-    assert verdict == ("PASS" if exponent == 0 else "FAIL")
+    finding = BestAcross("x", -0.25, 0.25).check(study, "MLP")
+    assert finding.interval.estimate == pytest.approx(exponent)
+    assert finding.verdict == ("PASS" if exponent == 0 else "FAIL")

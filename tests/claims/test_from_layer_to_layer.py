@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from initstudy.claims.depth import Flatter, TopSaturatesFirst
+from initstudy.claims import Flatter, TopSaturatesFirst
 from initstudy.store import Store
 from initstudy.store.frames import prepare
 
@@ -50,26 +50,30 @@ def deep(factors, saturated=0.0, seeds=3, noise=0.02):
 @pytest.mark.parametrize(("steep", "flat"), [(0.5, 0.9), (2.0, 1.1), (2.0, 0.9)])
 def test_the_flatter_one_is_the_one_closer_to_no_change(steep, flat):
     study = deep({"steep": steep, "flat": flat})
-    verdict, interval, _, detail = Flatter("x", "flat", "steep").check(study, "MLP")
-    assert verdict == "PASS"
-    assert interval.estimate == pytest.approx(abs(np.log(steep)) - abs(np.log(flat)), abs=0.05)
-    assert "a layer" in detail
-    assert Flatter("x", "steep", "flat").check(study, "MLP")[0] == "FAIL"
+    finding = Flatter("x", "flat", "steep").check(study, "MLP")
+    assert finding.verdict == "PASS"
+    assert finding.interval.estimate == pytest.approx(
+        abs(np.log(steep)) - abs(np.log(flat)), abs=0.05
+    )
+    assert "changes per layer" in finding.detail
+    assert Flatter("x", "steep", "flat").check(study, "MLP").verdict == "FAIL"
 
 
 def test_the_top_layer_saturates_at_any_time_of_training():
-    assert TopSaturatesFirst("x", "a").check(deep({"a": 1.0}, saturated=0.4), "MLP")[0] == "PASS"
-    verdict, interval, _, _ = TopSaturatesFirst("x", "a").check(deep({"a": 1.0}), "MLP")
-    assert verdict == "FAIL"
-    assert abs(interval.estimate) < 0.02
+    assert (
+        TopSaturatesFirst("x", "a").check(deep({"a": 1.0}, saturated=0.4), "MLP").verdict == "PASS"
+    )
+    finding = TopSaturatesFirst("x", "a").check(deep({"a": 1.0}), "MLP")
+    assert finding.verdict == "FAIL"
+    assert abs(finding.interval.estimate) < 0.02
 
 
 def test_what_the_sweep_lacks_decides_nothing():
     one = deep({"a": 1.0, "b": 0.5}, seeds=1)
-    assert Flatter("x", "a", "b").check(one, "MLP")[0] == "UNDECIDED"
-    assert Flatter("x", "a", "c").check(deep({"a": 1.0}), "MLP")[0] == "UNDECIDED"
-    assert Flatter("x", "a", "b", "gone/{}/std").check(one, "MLP")[0] == "UNDECIDED"
-    assert TopSaturatesFirst("x", "a").check(one, "MLP")[0] == "UNDECIDED"
+    assert Flatter("x", "a", "b").check(one, "MLP").verdict == "UNDECIDED"
+    assert Flatter("x", "a", "c").check(deep({"a": 1.0}), "MLP").verdict == "UNDECIDED"
+    assert Flatter("x", "a", "b", "gone/{layer}/std").check(one, "MLP").verdict == "UNDECIDED"
+    assert TopSaturatesFirst("x", "a").check(one, "MLP").verdict == "UNDECIDED"
     without = prepare(
         Store(
             one.runs.drop("by", "facet", "diverged"),
@@ -77,4 +81,4 @@ def test_what_the_sweep_lacks_decides_nothing():
             one.about,
         )
     )
-    assert TopSaturatesFirst("x", "a").check(without, "MLP")[0] == "UNDECIDED"
+    assert TopSaturatesFirst("x", "a").check(without, "MLP").verdict == "UNDECIDED"

@@ -1,0 +1,79 @@
+"""At initialization a measure changes less from layer to layer under one choice than another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from initstudy.claims.finding import Finding, shortfall
+from initstudy.claims.statistics import mean_interval, slope
+from initstudy.columns import ACTIVATION_STD, LAYER, Column
+from initstudy.store.frames import Study
+
+
+@dataclass(frozen=True)
+class Flatter:
+    """At initialization a measure changes less from layer to layer under one choice than another.
+
+    For each seed: the slope of the measure's logarithm against the layer's number, over hidden
+    layers; what counts is how far it is from zero.
+
+    Args:
+        statement: What is claimed, in words.
+        flatter: The choice whose measure is claimed to change less.
+        than: The other choice.
+        measure: A column of the history, with `{layer}` in place of the layer's name.
+
+    Raises:
+        ValueError: `measure` has no `{layer}`.
+    """
+
+    statement: str
+    flatter: str
+    than: str
+    measure: str = ACTIVATION_STD.name
+
+    def __post_init__(self) -> None:
+        if LAYER not in self.measure:
+            raise ValueError(
+                f"claims: measure={self.measure}: write {LAYER} for the layer, as in "
+                f"{ACTIVATION_STD.name}"
+            )
+
+    def check(self, study: Study, facet: str) -> Finding:
+        """What the results say of the claim; see `initstudy.claims.Claim`."""
+        column = Column(self.measure, "")
+        unit = f"difference of |slope of ln {column.of('layer')}|"
+        hidden = study.layers(facet)[:-1]
+        columns = [c for layer in hidden if (c := column.of(layer)) in study.history.columns]
+        choices = (self.flatter, self.than)
+        slopes = {choice: _slopes(study, facet, choice, columns) for choice in choices}
+        seeds = sorted(slopes[self.flatter].keys() & slopes[self.than].keys())
+        lacking = shortfall(
+            (2, len(columns), f"hidden layers with {self.measure}"),
+            (2, len(seeds), f"seeds of both {self.flatter} and {self.than}"),
+        )
+        if lacking:
+            return Finding.undecided(unit, lacking)
+        steeper = [abs(slopes[self.than][s]) - abs(slopes[self.flatter][s]) for s in seeds]
+        interval = mean_interval(steeper)
+        means = {c: float(np.mean([values[s] for s in seeds])) for c, values in slopes.items()}
+        changes = ", ".join(f"{c} by {np.expm1(mean):+.1%}" for c, mean in means.items())
+        detail = f"{column.of('LAYER')} changes per layer: {changes}"
+        return Finding.decided(interval.above_zero, interval, unit, detail)
+
+
+def _slopes(study: Study, facet: str, choice: str, columns: list[str]) -> dict[int, float]:
+    """The slope of the logarithm over the layers at step 0, by seed; without those not finite."""
+    if len(columns) < 2:
+        return {}
+    rows = study.history_of(facet, "by", "seed", "step", *columns).filter(
+        (pl.col("by").cast(pl.String) == choice) & (pl.col("step") == 0)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(rows.select(columns).to_numpy().astype(float))
+    slopes = slope(np.arange(len(columns)), logs)
+    pairs = zip(rows["seed"].to_list(), slopes, strict=True)
+    return {seed: float(value) for seed, value in pairs if np.isfinite(value)}

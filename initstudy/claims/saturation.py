@@ -1,0 +1,52 @@
+"""During training the last hidden layer is saturated more than those below it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from initstudy.claims.finding import Finding, shortfall
+from initstudy.claims.statistics import mean_interval
+from initstudy.columns import ACTIVATION_SATURATED
+from initstudy.store.frames import Study
+
+
+@dataclass(frozen=True)
+class TopSaturatesFirst:
+    """During training the last hidden layer is saturated more than those below it.
+
+    For each seed: the largest saturated fraction of the last hidden layer over the measurements,
+    minus the largest of any layer below.
+
+    Args:
+        statement: What is claimed, in words.
+        choice: The value of the studied key.
+    """
+
+    statement: str
+    choice: str
+
+    def check(self, study: Study, facet: str) -> Finding:
+        """What the results say of the claim; see `initstudy.claims.Claim`."""
+        unit = "difference of saturated fractions"
+        named = [ACTIVATION_SATURATED.of(name) for name in study.layers(facet)[:-1]]
+        columns = [name for name in named if name in study.history.columns]
+        rows = study.history_of(facet, "by", "seed", *columns).filter(
+            pl.col("by").cast(pl.String) == self.choice
+        )
+        largest = rows.group_by("seed").agg(pl.col(columns).cast(pl.Float64).max())
+        lacking = shortfall(
+            (2, len(columns) if columns == named else 0, "probed hidden layers with limits"),
+            (2, len(largest), f"seeds of {self.choice}"),
+        )
+        if lacking:
+            return Finding.undecided(unit, lacking)
+        *below, top = columns
+        others = largest.select(pl.max_horizontal(below)).to_series()
+        interval = mean_interval((largest[top] - others).to_list())
+        detail = (
+            f"largest saturated fraction: last hidden layer {largest[top].mean():.1%}, "
+            f"below it {others.mean():.1%}"
+        )
+        return Finding.decided(interval.above_zero, interval, unit, detail)
