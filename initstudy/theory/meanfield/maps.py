@@ -172,9 +172,13 @@ def stable_length(
     require_variances(sigma_w2, sigma_b2)
     require_positive("start", start)
     kernel = resolve(activation)
-    start = float(start)
     if kernel.homogeneous:
-        return _line(sigma_w2 * kernel.growth, sigma_b2, start)
+        return _line(sigma_w2 * kernel.growth, sigma_b2, float(start))
+    return _limit(kernel, sigma_w2, sigma_b2, float(start))
+
+
+def _limit(kernel: Activation, sigma_w2: float, sigma_b2: float, start: float) -> float:
+    """The fixed point of the length map that its iterates approach from a first length."""
 
     def excess(q: float) -> float:
         return sigma_w2 * kernel.second_moment(q) + sigma_b2 - q
