@@ -105,24 +105,36 @@ def backward_spread(
     kernel = resolve(activation)
     mean = forward_variances(activation, layers, input_second_moment=input_second_moment)
     moments = [_moments(kernel, q) for q in mean.pre_activations]
+    back, by_value = _coefficients(moments, layers, mean.pre_activations)
     covariance = _covariance(moments, layers)
+    reads = np.vstack([np.zeros(back.shape[1]), by_value[:-1]])
+    entries = [layer.fan_in if k == 0 else layers[k - 1].width for k, layer in enumerate(layers)]
+    logs = _quadratic(back, covariance)
+    inputs = logs + np.log1p(2 / np.array(entries))
+    weights = _quadratic(back + reads, covariance)
+    return Backward(*(tuple(np.expm1(x).tolist()) for x in (logs, inputs, weights)))
+
+
+def _coefficients(
+    moments: Sequence[_Moments], layers: Sequence[Layer], lengths: Sequence[float]
+) -> tuple[Array, Array]:
+    """Every layer's δ ln p and δ ln M as sums over the noises.
+
+    Returns:
+        Two matrices with one row per layer and one column per noise, first the noises of the values
+        and then those of the slopes.
+    """
     count = len(layers)
-    # The coefficients of the noises, first those of the values and then those of the slopes.
     noise = np.eye(2 * count)
     by_q, by_value = np.zeros((count, 2 * count)), np.zeros((count, 2 * count))
-    for k, (layer, q) in enumerate(zip(layers, mean.pre_activations, strict=True)):
+    for k, (layer, q) in enumerate(zip(layers, lengths, strict=True)):
         if k > 0 and q > 0:
             by_q[k] = max(0.0, 1 - layer.sigma_b2 / q) * by_value[k - 1]
         by_value[k] = moments[k].forward * by_q[k] + noise[k]
     back = np.zeros((count, 2 * count))
     for k in reversed(range(count - 1)):
         back[k] = back[k + 1] + moments[k].backward * by_q[k] + noise[count + k]
-    reads = np.vstack([np.zeros(2 * count), by_value[:-1]])
-    entries = [layer.fan_in if k == 0 else layers[k - 1].width for k, layer in enumerate(layers)]
-    logs = _quadratic(back, covariance)
-    inputs = logs + np.log1p(2 / np.array(entries))
-    weights = _quadratic(back + reads, covariance)
-    return Backward(*(tuple(np.expm1(x).tolist()) for x in (logs, inputs, weights)))
+    return back, by_value
 
 
 def backward_band(
