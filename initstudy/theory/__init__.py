@@ -1,1 +1,1 @@
-"""Mean-field theory, and what it predicts for a given model."""
+"""Mean-field theory (`meanfield`), and what it predicts for a given model (`predict`)."""

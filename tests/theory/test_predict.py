@@ -123,12 +123,20 @@ def test_orthogonal_weights_have_the_same_second_moments():
     [
         (lambda: CNN((1, 8, 8), 10), KaimingNormal(), "pool1 is a MaxPool2d"),
         (lambda: MLP((8,), 10, layer_norm=True), KaimingNormal(), "norm1 is a LayerNorm"),
-        (lambda: LSTM((1, 8, 8), 10), KaimingNormal(), "a LSTM is no chain"),
+        (lambda: LSTM((1, 8, 8), 10), KaimingNormal(), "a LSTM is not a chain"),
         (lambda: ResNet((1, 8, 8), 10), KaimingNormal(), "is a BatchNorm2d"),
         (lambda: MLP((8,), 10, depth=30), Normal(1e13), "the signal overflows"),
-        (lambda: MLP((8,), 10), Constant(0.1), "fc1.weight has not zero mean"),
-        (lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), Normal(), "nothing stands"),
-        (lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU()), Normal(), "last module is no linear"),
+        (lambda: MLP((8,), 10), Constant(0.1), "the mean of fc1.weight is not zero"),
+        (
+            lambda: nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)),
+            Normal(),
+            "no activation function from 0 to 1",
+        ),
+        (
+            lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU()),
+            Normal(),
+            "last module is not a linear",
+        ),
         (
             lambda: nn.Sequential(
                 nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2)

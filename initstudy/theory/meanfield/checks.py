@@ -1,4 +1,4 @@
-"""What the theory's functions ask of their arguments."""
+"""Checks of arguments, which fail with one line that names the argument and its value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far gradients in networks of finite width stray from the prediction for infinite width."""
+"""How much gradients in a network of finite width vary around the limit of infinite width."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from initstudy.theory.meanfield.activations import resolve
+from initstudy.quadrature import Array
+from initstudy.theory.meanfield.activation import FAR, Activation
 from initstudy.theory.meanfield.checks import require_number
-from initstudy.theory.meanfield.kernels import FAR, Kernel
 from initstudy.theory.meanfield.layers import (
     Backward,
     Layer,
@@ -17,16 +17,22 @@ from initstudy.theory.meanfield.layers import (
     forward_variances,
     require_layers,
 )
-from initstudy.theory.meanfield.quadrature import Array, gaussian_rule
+from initstudy.theory.meanfield.names import ActivationLike, resolve
 from initstudy.theory.meanfield.spread import log_normal_edges
 
-# Below it every activation is its own limit; a quadrature needs a Gaussian of some width.
+# Below this variance every activation function equals its tangents at zero; a quadrature needs a
+# Gaussian of some width.
 NEAR = 1e-30
 
 
 @dataclass(frozen=True)
 class BackwardBand:
-    """Where the mean squares of a network's gradients lie, layer by layer."""
+    """The range in which the mean squares of a network's gradients lie.
+
+    Attributes:
+        low: The lower edge, for every layer.
+        high: The upper edge, for every layer.
+    """
 
     low: Backward
     high: Backward
@@ -34,13 +40,15 @@ class BackwardBand:
 
 @dataclass(frozen=True)
 class _Moments:
-    """What one layer adds, in logarithms: how it passes a change of q on, and its own noise.
+    """How one layer passes on a change of q, and the noise that it adds, in logarithms.
 
     Attributes:
-        forward, backward: Derivative of ln E[φ²] and of ln E[φ'²] by ln q.
-        values, slopes: n times the variance of the mean over n units of φ², and of φ'²·y² with an
-            independent normal y, relative to the squared mean.
-        both: n times their covariance, likewise.
+        forward: The derivative of ln E[φ²] by ln q.
+        backward: The derivative of ln E[φ'²] by ln q.
+        values: n times the relative variance of the mean of φ² over n units.
+        slopes: n times the relative variance of the mean of φ'²·y² over n units, with y an
+            independent standard normal.
+        both: n times the relative covariance of these two means.
     """
 
     forward: float
@@ -51,34 +59,34 @@ class _Moments:
 
 
 def backward_spread(
-    activation: str,
+    activation: ActivationLike,
     layers: Sequence[Layer],
     *,
     input_second_moment: float = 1.0,
-    negative_slope: float = 0.01,
 ) -> Backward:
-    """Relative variances, over draws of the weights, of each layer's mean squared gradients.
+    """The relative variance of every layer's mean squared gradients over random weights.
 
     To leading order in 1/width the logarithm of a layer's mean squared gradient is a sum over
     layers. With q the variance of a layer's pre-activations, χ(q) = E[φ'²], G(q) = E[φ²] and n its
-    units, the gradient p by the pre-activations and the mean square M of the activations obey
+    units, the squared gradient p with respect to the pre-activations and the mean square M of the
+    activations obey
 
-        δ ln p = δ ln p of the layer above + (q·χ'/χ)·δ ln q + noise, 3·E[φ'⁴]/χ² - 1 over n
-        δ ln M = (q·G'/G)·δ ln q + noise, E[φ⁴]/G² - 1 over n
-        δ ln q of the next = (1 - σ_b²/q)·δ ln M
+        δ ln p = δ ln p of the next layer + (q·χ'/χ)·δ ln q + a noise of variance
+                 (3·E[φ'⁴]/χ² - 1)/n
+        δ ln M = (q·G'/G)·δ ln q + a noise of variance (E[φ⁴]/G² - 1)/n
+        δ ln q of the next layer = (1 - σ_b²/q)·δ ln M
 
-    and the two noises of a layer covary by (E[φ²φ'²]/(G·χ) - 1)/n. For relu χ does not depend on q
-    and both noises are 5/n: the product of 1 + 5/n is that of `relu_spread` (for gradients: Hanin
-    2018, Which Neural Net Architectures Give Rise to Exploding and Vanishing Gradients; for the
-    order of the corrections, Roberts et al. 2022, The Principles of Deep Learning Theory, chapter
-    9). As in `backward_variances` the weights of the way back count as independent of those of the
-    way forward, and the gradient at the last layer is given.
+    and the two noises of a layer have covariance (E[φ²φ'²]/(G·χ) - 1)/n. For relu χ does not depend
+    on q and both variances are 5/n: the product of 1 + 5/n is that of `relu_spread` (for gradients:
+    Hanin 2018, Which Neural Net Architectures Give Rise to Exploding and Vanishing Gradients; for
+    the order of the corrections, Roberts et al. 2022, The Principles of Deep Learning Theory,
+    chapter 9). As in `backward_variances` the weights of the backward pass are taken to be
+    independent of those of the forward pass, and the gradient at the last layer is given.
 
     Args:
-        activation: One of `KNOWN`.
-        layers: In the order of the signal.
-        input_second_moment: Mean square of the input's entries.
-        negative_slope: Of "leaky_relu".
+        activation: The activation function; see `resolve`.
+        layers: The layers in forward order.
+        input_second_moment: The mean square of the input's entries.
 
     Returns:
         Var/mean² of the mean over a layer's units, inputs and weights.
@@ -86,26 +94,20 @@ def backward_spread(
     Raises:
         ValueError: There is no layer, the second moment is negative or not finite, or the
             activation is not known.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> layers = meanfield.dense([100, 100, 100], stds=0.1)
+        >>> [round(v, 6) for v in meanfield.backward_spread("relu", layers).pre_activations]
+        [0.05, 0.0]
     """
     require_layers(layers)
-    kernel = resolve(activation, negative_slope)
-    mean = forward_variances(
-        activation, layers, input_second_moment=input_second_moment, negative_slope=negative_slope
-    )
+    kernel = resolve(activation)
+    mean = forward_variances(activation, layers, input_second_moment=input_second_moment)
     moments = [_moments(kernel, q) for q in mean.pre_activations]
+    back, by_value = _coefficients(moments, layers, mean.pre_activations)
     covariance = _covariance(moments, layers)
-    count = len(layers)
-    # Rows: what each noise, first those of the values and then those of the slopes, adds up to.
-    noise = np.eye(2 * count)
-    by_q, by_value = np.zeros((count, 2 * count)), np.zeros((count, 2 * count))
-    for k, (layer, q) in enumerate(zip(layers, mean.pre_activations, strict=True)):
-        if k > 0 and q > 0:
-            by_q[k] = max(0.0, 1 - layer.sigma_b2 / q) * by_value[k - 1]
-        by_value[k] = moments[k].forward * by_q[k] + noise[k]
-    back = np.zeros((count, 2 * count))
-    for k in reversed(range(count - 1)):
-        back[k] = back[k + 1] + moments[k].backward * by_q[k] + noise[count + k]
-    reads = np.vstack([np.zeros(2 * count), by_value[:-1]])
+    reads = np.vstack([np.zeros(back.shape[1]), by_value[:-1]])
     entries = [layer.fan_in if k == 0 else layers[k - 1].width for k, layer in enumerate(layers)]
     logs = _quadratic(back, covariance)
     inputs = logs + np.log1p(2 / np.array(entries))
@@ -113,30 +115,57 @@ def backward_spread(
     return Backward(*(tuple(np.expm1(x).tolist()) for x in (logs, inputs, weights)))
 
 
+def _coefficients(
+    moments: Sequence[_Moments], layers: Sequence[Layer], lengths: Sequence[float]
+) -> tuple[Array, Array]:
+    """Every layer's δ ln p and δ ln M as sums over the noises.
+
+    Returns:
+        Two matrices with one row per layer and one column per noise, first the noises of the values
+        and then those of the slopes.
+    """
+    count = len(layers)
+    noise = np.eye(2 * count)
+    by_q, by_value = np.zeros((count, 2 * count)), np.zeros((count, 2 * count))
+    for k, (layer, q) in enumerate(zip(layers, lengths, strict=True)):
+        if k > 0 and q > 0:
+            by_q[k] = max(0.0, 1 - layer.sigma_b2 / q) * by_value[k - 1]
+        by_value[k] = moments[k].forward * by_q[k] + noise[k]
+    back = np.zeros((count, 2 * count))
+    for k in reversed(range(count - 1)):
+        back[k] = back[k + 1] + moments[k].backward * by_q[k] + noise[count + k]
+    return back, by_value
+
+
 def backward_band(
-    activation: str,
+    activation: ActivationLike,
     layers: Sequence[Layer],
     *,
     input_second_moment: float = 1.0,
     output_gradient: float = 1.0,
     deviations: float = 2.0,
-    negative_slope: float = 0.01,
 ) -> BackwardBand:
-    """Where a network's mean squared gradients lie around `backward_variances`.
+    """The range in which a network's mean squared gradients lie around `backward_variances`.
 
-    The band of a log-normal, as that of `forward_band`.
+    As in `forward_band`, the band is that of a log-normal distribution.
 
     Args:
-        activation: One of `KNOWN`.
-        layers: In the order of the signal.
-        input_second_moment: Mean square of the input's entries.
-        output_gradient: Mean square of the gradient by the last layer's pre-activations.
-        deviations: Half the band's width in standard deviations; 2 hold 95% of the networks.
-        negative_slope: Of "leaky_relu".
+        activation: The activation function; see `resolve`.
+        layers: The layers in forward order.
+        input_second_moment: The mean square of the input's entries.
+        output_gradient: The mean square of the gradient with respect to the last layer's
+            pre-activations.
+        deviations: Half the band's width in standard deviations; 2 contain 95% of the networks.
 
     Raises:
         ValueError: There is no layer, a number is negative or not finite, or the activation is not
             known.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> band = meanfield.backward_band("relu", meanfield.dense([100] * 3, stds=0.1))
+        >>> band.low.weights < band.high.weights
+        True
     """
     require_number("deviations", deviations, "a number of deviations")
     mean = backward_variances(
@@ -144,11 +173,8 @@ def backward_band(
         layers,
         input_second_moment=input_second_moment,
         output_gradient=output_gradient,
-        negative_slope=negative_slope,
     )
-    spread = backward_spread(
-        activation, layers, input_second_moment=input_second_moment, negative_slope=negative_slope
-    )
+    spread = backward_spread(activation, layers, input_second_moment=input_second_moment)
 
     def edge(side: float) -> Backward:
         return Backward(
@@ -160,9 +186,9 @@ def backward_band(
     return BackwardBand(edge(-deviations), edge(deviations))
 
 
-def _moments(kernel: Kernel, q: float) -> _Moments:
+def _moments(kernel: Activation, q: float) -> _Moments:
     q = min(max(q, NEAR), FAR)
-    x, weight = gaussian_rule(q, kernel.marks, 0.5)
+    x, weight = kernel.rule(q)
     value, slope = kernel.function(x) ** 2, kernel.derivative(x) ** 2
     g, chi = float(weight @ value), float(weight @ slope)
     # The derivative of E[h(√q·z)] by ln q is E[h·(z² - 1)]/2.
@@ -177,7 +203,10 @@ def _moments(kernel: Kernel, q: float) -> _Moments:
 
 
 def _covariance(moments: Sequence[_Moments], layers: Sequence[Layer]) -> Array:
-    """Of the noises' logarithms; a log-normal's relative variance v has log-variance ln(1 + v)."""
+    """The covariance of the noises, each of whose exponentials is log-normal.
+
+    A log-normal variable of relative variance v has log-variance ln(1 + v).
+    """
     units = np.array([layer.width for layer in layers])
     values, slopes, both = (
         np.log1p(np.array([getattr(m, name) for m in moments]) / units)

@@ -1,4 +1,4 @@
-"""Variances layer by layer, forward and backward, for given fans and standard deviations."""
+"""Second moments of signals and gradients in every layer, for given fans and deviations."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import cast
 
-from initstudy.theory.meanfield.activations import resolve
 from initstudy.theory.meanfield.checks import require_count, require_number
+from initstudy.theory.meanfield.names import ActivationLike, resolve
 
 
 @dataclass(frozen=True)
@@ -16,17 +16,23 @@ class Layer:
     """A linear layer or a convolution with zero-mean weights, followed by the activation.
 
     Attributes:
-        fan_in: Inputs of one unit; k²·channels of a convolution.
-        fan_out: Units that one input feeds; k²·channels of the output, over stride², of a
+        fan_in: The number of inputs that one unit sums; k²·channels for a convolution.
+        fan_out: The number of units that one input feeds; k²·(output channels)/stride² for a
             convolution.
-        std: Standard deviation of the weights.
-        bias_std: Of the biases.
-        units: Independent units of the layer, for the spread; None for `fan_out`. Of a convolution
-            give the output channels: the spread is then that of inputs that do not change over
-            positions, and an upper bound for others.
+        std: The standard deviation of the weights.
+        bias_std: The standard deviation of the biases.
+        units: The number of independent units of the layer, for the spread; `fan_out` if None. For
+            a convolution give the output channels: the spread is then that of inputs that do not
+            vary over positions, and an upper bound for others.
 
     Raises:
-        ValueError: A fan is not a whole number above zero, or a deviation negative or not finite.
+        ValueError: A fan is not a whole number above zero, or a deviation is negative or not
+            finite.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> meanfield.Layer(fan_in=9 * 16, fan_out=9 * 32, std=0.1, units=32).width
+        32
     """
 
     fan_in: int
@@ -45,27 +51,27 @@ class Layer:
 
     @property
     def sigma_w2(self) -> float:
-        """std²·fan_in."""
+        """The variance of the weights times fan_in, std²·fan_in."""
         return weight_variance(self.std, self.fan_in)
 
     @property
     def sigma_b2(self) -> float:
-        """Variance of the biases."""
+        """The variance of the biases."""
         return self.bias_std * self.bias_std
 
     @property
     def width(self) -> int:
-        """Independent units."""
+        """The number of independent units."""
         return self.fan_out if self.units is None else self.units
 
 
 @dataclass(frozen=True)
 class Forward:
-    """One number a layer for the signal on its way forward.
+    """One number per layer for the forward pass; mean squares unless a function says otherwise.
 
     Attributes:
-        pre_activations: Of E[z²], before the activation.
-        activations: Of E[φ(z)²], after it; a second moment, for relu and others have a mean.
+        pre_activations: E[z²], before the activation function.
+        activations: E[φ(z)²], after it: a second moment, since φ(z) may have a mean.
     """
 
     pre_activations: tuple[float, ...]
@@ -74,13 +80,15 @@ class Forward:
 
 @dataclass(frozen=True)
 class Backward:
-    """Second moments of a loss's gradient, one a layer.
+    """One number per layer for the backward pass; mean squares unless a function says otherwise.
 
     Attributes:
-        pre_activations: By one entry of z, before the activation.
-        inputs: By one entry of what the layer reads: the previous layer's activations.
-        weights: By one weight of a linear layer, for one example. A convolution's weight sums this
-            over the positions where it is used.
+        pre_activations: The gradient with respect to one entry of z, before the activation
+            function.
+        inputs: The gradient with respect to one entry of the layer's input, which is the previous
+            layer's activation.
+        weights: The gradient with respect to one weight of a linear layer, for one example. For a
+            convolution this is summed over the positions at which the weight is used.
     """
 
     pre_activations: tuple[float, ...]
@@ -89,14 +97,20 @@ class Backward:
 
 
 def weight_variance(std: float, fan_in: int) -> float:
-    """σ_w² = std²·fan_in: the theory's weight variance from an initializer's deviation.
+    """σ_w² = std²·fan_in, the theory's weight variance for a standard deviation of the weights.
 
     Args:
-        std: Standard deviation of the weights, such as `VarianceScaling.std` gives.
-        fan_in: Inputs of one unit; k²·channels of a convolution.
+        std: The standard deviation of the weights, as returned by `VarianceScaling.std`.
+        fan_in: The number of inputs that one unit sums; k²·channels for a convolution.
 
     Raises:
-        ValueError: The deviation is negative or not finite, or fan_in not a count.
+        ValueError: The deviation is negative or not finite, or fan_in is not a whole number above
+            zero.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> round(meanfield.weight_variance(std=0.1, fan_in=200), 12)
+        2.0
     """
     require_number("std", std, "a standard deviation")
     require_count("fan_in", fan_in)
@@ -109,12 +123,17 @@ def dense(
     """The layers of a fully connected network.
 
     Args:
-        widths: Of the input and of every layer.
-        stds: Standard deviation of the weights, one for all layers or one a layer.
-        bias_stds: Of the biases, likewise.
+        widths: The width of the input, then of every layer.
+        stds: The standard deviation of the weights, one for all layers or one per layer.
+        bias_stds: The standard deviation of the biases, one for all layers or one per layer.
 
     Raises:
         ValueError: There is no layer, the lengths do not match, or a value is out of range.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> [layer.fan_in for layer in meanfield.dense([64, 128, 10], stds=0.1)]
+        [64, 128]
     """
     count = len(widths) - 1
     if count < 1:
@@ -125,27 +144,32 @@ def dense(
 
 
 def forward_variances(
-    activation: str,
+    activation: ActivationLike,
     layers: Sequence[Layer],
     *,
     input_second_moment: float = 1.0,
-    negative_slope: float = 0.01,
 ) -> Forward:
     """Second moments of every layer's units, averaged over networks of large width.
 
     q¹ = σ_w²·E[x²] + σ_b², then the length map layer by layer (Poole et al. 2016, eq. 3).
 
     Args:
-        activation: One of `KNOWN`. Where the last layer has none, ignore its last activation.
-        layers: In the order of the signal; `dense` makes those of a plain network.
-        input_second_moment: Mean square of the input's entries; 1 for standardized ones.
-        negative_slope: Of "leaky_relu".
+        activation: The activation function after every layer; see `resolve`. If the last layer has
+            none, ignore the last activation.
+        layers: The layers in forward order; `dense` makes those of a fully connected network.
+        input_second_moment: The mean square of the input's entries, 1 for standardized inputs.
 
     Raises:
         ValueError: There is no layer, the second moment is negative or not finite, or the
             activation is not known.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> he = meanfield.dense([64, 128, 128], stds=[(2 / 64) ** 0.5, (2 / 128) ** 0.5])
+        >>> [round(m, 12) for m in meanfield.forward_variances("relu", he).activations]
+        [1.0, 1.0]
     """
-    kernel = resolve(activation, negative_slope)
+    kernel = resolve(activation)
     require_layers(layers)
     require_number("input_second_moment", input_second_moment, "a second moment")
     before, after = [], []
@@ -159,36 +183,39 @@ def forward_variances(
 
 
 def backward_variances(
-    activation: str,
+    activation: ActivationLike,
     layers: Sequence[Layer],
     *,
     input_second_moment: float = 1.0,
     output_gradient: float = 1.0,
-    negative_slope: float = 0.01,
 ) -> Backward:
     """Second moments of a gradient in every layer, averaged over networks of large width.
 
     E[(∂L/∂zˡ)²] = std²·fan_out·E[φ'(zˡ)²]·E[(∂L/∂zˡ⁺¹)²] with the next layer's std and fan_out
     (Schoenholz et al. 2017, on backpropagation: the factor is χ₁·fan_out/fan_in), and
-    E[(∂L/∂W)²] = E[(∂L/∂z)²]·E[x²]. As there, the weights of the way back are taken as independent
-    of those of the way forward.
+    E[(∂L/∂W)²] = E[(∂L/∂z)²]·E[x²]. As in that paper, the
+    weights of the backward pass are taken to be independent of those of the forward pass.
 
     Args:
-        activation: One of `KNOWN`.
-        layers: In the order of the signal.
-        input_second_moment: Mean square of the input's entries.
-        output_gradient: Mean square of the gradient by the last layer's pre-activations.
-        negative_slope: Of "leaky_relu".
+        activation: The activation function; see `resolve`.
+        layers: The layers in forward order.
+        input_second_moment: The mean square of the input's entries.
+        output_gradient: The mean square of the gradient with respect to the last layer's
+            pre-activations.
 
     Raises:
         ValueError: There is no layer, a second moment is negative or not finite, or the
             activation is not known.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> he = meanfield.dense([64, 64, 64], stds=(2 / 64) ** 0.5)
+        >>> [round(m, 12) for m in meanfield.backward_variances("relu", he).pre_activations]
+        [1.0, 1.0]
     """
     require_number("output_gradient", output_gradient, "a second moment")
-    forward = forward_variances(
-        activation, layers, input_second_moment=input_second_moment, negative_slope=negative_slope
-    )
-    kernel = resolve(activation, negative_slope)
+    forward = forward_variances(activation, layers, input_second_moment=input_second_moment)
+    kernel = resolve(activation)
     gradient = float(output_gradient)
     before, inputs = [], []
     for layer, q in zip(reversed(layers), (*forward.pre_activations[-2::-1], None), strict=True):

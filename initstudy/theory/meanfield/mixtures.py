@@ -1,11 +1,11 @@
-"""Activations made of Gaussian distribution functions Φ: closed forms, or sums of them.
+"""Activation functions that are sums of Gaussian distribution functions Φ, in closed form.
 
-erf and gelu are one Φ. The logistic function is a mixture of them over a scale: if K has
-Kolmogorov's distribution, P(K ≤ k) = 1 - 2·Σ (-1)ⁿ⁺¹ exp(-2n²k²), then E[Φ(x/(2K))] is
-1/(1 + exp(-x)) (Andrews & Mallows 1974, Scale Mixtures of Normal Distributions; Stefanski
-1991, A normal scale mixture representation of the logistic distribution). Hence tanh,
-sigmoid and swish are sums over a fixed rule for K, exact to rounding at every q and c, where a
-quadrature in two dimensions would be slow and fail at large q or at c near 1.
+erf and gelu have one term. The logistic function is a mixture over a scale: if K has Kolmogorov's
+distribution, P(K ≤ k) = 1 - 2·Σ (-1)ⁿ⁺¹ exp(-2n²k²), then E[Φ(x/(2K))] = 1/(1 + exp(-x)) (Andrews
+& Mallows 1974, Scale Mixtures of Normal Distributions; Stefanski 1991, A normal scale mixture
+representation of the logistic distribution). Hence tanh, sigmoid, swish and softplus are sums over
+a fixed rule for K and are exact to rounding at every q and c, where a quadrature in two dimensions
+would be slow, and inaccurate at large q or at c near 1.
 """
 
 from __future__ import annotations
@@ -15,51 +15,53 @@ from collections.abc import Callable
 
 import numpy as np
 
-from initstudy.theory.meanfield.kernels import Kernel
-from initstudy.theory.meanfield.quadrature import Array
+from initstudy.quadrature import Array
+from initstudy.theory.meanfield.activation import Activation
 
 
 def kolmogorov_rule() -> tuple[Array, Array]:
-    """Nodes K and weights of Kolmogorov's distribution: trapezoids in log K.
+    """Nodes K and weights for expectations over Kolmogorov's distribution.
 
-    The density falls doubly exponentially on both sides, so trapezoids converge exponentially;
-    28 of them give tanh to 2e-15.
+    The trapezoidal rule in log K: the density falls doubly exponentially on both sides, so the rule
+    converges exponentially, and 28 nodes give tanh to 2e-15.
     """
     step = 0.12
     k = np.exp(np.arange(math.log(0.16), math.log(4.6), step))
     n = np.arange(1, 20)[:, None]
-    # Jacobi's two series for the same density, each where it converges fast.
+    # Two series of the same density (Jacobi), each used where it converges fast.
     upper = (8 * (-1.0) ** (n + 1) * n * n * np.exp(-2 * n * n * k * k)).sum(0) * k
     m = (2 * n - 1) ** 2 * math.pi**2 / 8 / k**2
     lower = math.sqrt(2 * math.pi) * (np.exp(-m) * (2 * m - 1)).sum(0) / k**2
     return k, np.where(k > 0.9, upper, lower) * k * step
 
 
-class _Mixture(Kernel):
-    """Σ w·f(s·x) over scales s and weights w; the kernel is a sum over pairs of scales."""
+class _Mixture(Activation):
+    """Σ w·f(s·x) over scales s and weights w; its moments are sums over pairs of scales."""
 
-    def __init__(self, function: Callable[[Array], Array], scales: Array, weights: Array) -> None:
-        self._function = function
+    def __init__(
+        self, name: str, function: Callable[[Array], Array], scales: Array, weights: Array
+    ) -> None:
+        self.name, self._function = name, function
         self.scales, self.weights = scales, weights
         first, second = np.triu_indices(len(scales))
         self.square = scales[first] ** 2, scales[second] ** 2
         self.product = scales[first] * scales[second]
-        # Each pair of two scales stands for both of its orders.
+        # A pair of two different scales stands for both of its orders.
         self.weight = weights[first] * weights[second] * np.where(first == second, 1, 2)
 
     def function(self, x: Array) -> Array:
-        """The activation itself, φ(x)."""
+        """The activation function itself, φ(x)."""
         return self._function(x)
 
     def _density(self, x: Array) -> Array:
-        """s·Φ'(s·x), a row a scale."""
+        """s·Φ'(s·x), one row per scale."""
         scaled = self.scales[:, None] * x
         return self.scales[:, None] * np.exp(-scaled * scaled / 2) / math.sqrt(2 * math.pi)
 
     def _determinant(self, q: float, c: float) -> tuple[Array, Array, Array]:
-        """1 + s²q for each scale of the pairs, and the determinant of 1 + diag(s²)·covariance."""
+        """1 + s²q for both scales of every pair, and the determinant of 1 + diag(s²)·covariance."""
         a, b = self.square
-        # Written without differences, so that no digit is lost at large q or at c near 1.
+        # Written without cancelling terms, so that no digit is lost at large q or at c near 1.
         spread = (self.product * q) ** 2 * ((1 - c) * (1 + c))
         return 1 + a * q, 1 + b * q, 1 + (a + b) * q + spread
 
@@ -67,21 +69,22 @@ class _Mixture(Kernel):
 class Probit(_Mixture):
     """offset + height·Σ w·(2Φ(s·x) - 1): erf, tanh and sigmoid.
 
-    Williams 1997, Computing with Infinite Networks, eq. 11: for one scale the kernel is
-    (2/π)·asin(s²qc/(1 + s²q)).
+    For one scale E[φφ'] = (2/π)·asin(s²qc/(1 + s²q)) (Williams 1997, Computing with Infinite
+    Networks, eq. 11).
     """
 
     growth = 0.0
 
     def __init__(
         self,
+        name: str,
         function: Callable[[Array], Array],
         scales: Array,
         weights: Array,
         offset: float = 0.0,
         height: float = 1.0,
     ) -> None:
-        super().__init__(function, scales, weights)
+        super().__init__(name, function, scales, weights)
         self.height = height
         self.offset2, self.height2 = offset**2, height**2 * 2 / math.pi
 
@@ -112,7 +115,7 @@ class Gated(_Mixture):
 
         E[φφ'] = q·c·P + r·s·q²/(2π√Δ)·(1 + c²(1/A + 1/B - 1))
 
-    For r = s = 1 this is the kernel of gelu in Tsuchida et al. 2021, Avoiding Kernel Fixed Points.
+    For r = s = 1 this is gelu's kernel (Tsuchida et al. 2021, Avoiding Kernel Fixed Points).
     """
 
     growth = 0.5
@@ -142,7 +145,52 @@ class Gated(_Mixture):
         root = np.sqrt(determinant)
         both = 0.25 + np.arctan2(self.product * q, root) / (2 * math.pi)
         shares = 1 / a + 1 / b
-        # s²q/A² and the like, as differences of shares that stay exact: s²q = A - 1.
+        # s²q/A² and the like, with s²q written as A - 1, which stays exact.
         falls = (a - 1) / a**2 + (b - 1) / b**2 + shares * (a + b - 2) / (2 * determinant)
         gates = self.product * q / (2 * math.pi * root) * (2.5 * shares - falls)
         return float(self.weight @ (both + gates))
+
+
+class Softplus(_Mixture):
+    """log(1 + exp(βx))/β, an average of smoothed relus.
+
+    Its derivative is the logistic function, P(n ≤ βx/(2K)) for n normal and K as above, so
+    φ(x) = E[relu(x + 2K·n/β)]. E[φφ'] is therefore a sum of arc-cosine kernels of order 1 (Cho &
+    Saul 2009, section 2.1) over pairs of K, with variances A = q + (2K/β)² and B = q + (2K'/β)² and
+    covariance C = q·c.
+    """
+
+    growth = 0.5
+
+    def __init__(self, name: str, beta: float = 1.0) -> None:
+        k, weights = kolmogorov_rule()
+        self.beta = beta
+        super().__init__(name, lambda x: np.logaddexp(0, beta * x) / beta, beta / (2 * k), weights)
+        self.logistic = Probit(
+            "sigmoid", lambda x: 1 / (1 + np.exp(-x)), beta / (2 * k), weights, 0.5, 0.5
+        )
+
+    def derivative(self, x: Array) -> Array:
+        """φ'(x)."""
+        return np.exp(-np.logaddexp(0, -self.beta * x))
+
+    def _pairs(self, q: float, c: float) -> tuple[Array, Array, Array, Array]:
+        """A, B, √(AB - C²) and the angle asin(C/√(AB)) for every pair of scales."""
+        a, b = (q + 1 / square for square in self.square)
+        # AB - C², written without cancelling terms.
+        gap = 1 / self.square[0] / self.square[1] + q * (1 / self.square[0] + 1 / self.square[1])
+        root = np.sqrt(gap + q * q * ((1 - c) * (1 + c)))
+        return a, b, root, np.arctan2(q * c, root)
+
+    def _second_moment(self, q: float, c: float) -> float:
+        _, _, root, angle = self._pairs(q, c)
+        return float(self.weight @ (root + q * c * (math.pi / 2 + angle))) / (2 * math.pi)
+
+    def _derivative_moment(self, q: float, c: float) -> float:
+        return self.logistic._second_moment(q, c)
+
+    def _length_slope(self, q: float) -> float:
+        # The derivatives of the kernel by A, B and C, each of which grows with q at rate one.
+        a, b, root, angle = self._pairs(q, 1.0)
+        slopes = root * (1 / a + 1 / b) / 2 + math.pi / 2 + angle
+        return float(self.weight @ slopes) / (2 * math.pi)

@@ -1,4 +1,4 @@
-"""How far networks of finite width stray from the prediction for infinite width."""
+"""How much the signal of a network of finite width varies around the limit of infinite width."""
 
 from __future__ import annotations
 
@@ -6,101 +6,118 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from initstudy.theory.meanfield.activations import resolve
+from initstudy.theory.meanfield.activation import Activation
 from initstudy.theory.meanfield.checks import require_count, require_number
-from initstudy.theory.meanfield.kernels import Kernel
 from initstudy.theory.meanfield.layers import Forward, Layer, forward_variances, require_layers
+from initstudy.theory.meanfield.names import ActivationLike, resolve
 
 
 @dataclass(frozen=True)
 class Band:
-    """Where a network's mean squares lie, layer by layer."""
+    """The range in which a network's mean squares lie.
+
+    Attributes:
+        low: The lower edge, for every layer.
+        high: The upper edge, for every layer.
+    """
 
     low: Forward
     high: Forward
 
 
 def relu_spread(widths: Sequence[int]) -> float:
-    """The relative variance of a relu network's squared length over draws of its weights.
+    """The relative variance of a relu network's squared length over random weights.
 
     With Gaussian weights and no biases, M = |φ(z)|²/n after layers of these widths has
 
         Var M / (E M)² = Π (1 + 5/n) - 1
 
-    exactly, whatever the weight variance: a layer multiplies E[M²] by E[M]'s factor squared times
-    1 + (E[φ⁴]/E[φ²]² - 1)/n, and E[φ⁴]/E[φ²]² is (3/2)/(1/2)² = 6. This is the growth, exponential
-    in the sum of 1/n, of Hanin & Rolnick 2018, How to Start Training.
+    exactly, for every weight variance: a layer multiplies E[M²] by the square of its factor for
+    E[M] times 1 + (E[φ⁴]/E[φ²]² - 1)/n, and E[φ⁴]/E[φ²]² is (3/2)/(1/2)² = 6. This is the growth,
+    exponential in the sum of 1/n, of Hanin & Rolnick 2018, How to Start Training.
 
     Args:
-        widths: Units of each layer with an activation, without the input.
+        widths: The units of each layer that has an activation function, without the input.
 
     Raises:
         ValueError: A width is not a whole number above zero.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> round(meanfield.relu_spread([10, 10]), 6)
+        1.25
     """
     return _expm1(sum(math.log1p(5 / n) for n in _counts(widths)))
 
 
 def relu_spread_limit(widths: Sequence[int]) -> float:
-    """`relu_spread` for wide layers, exp(5β) - 1 with β the sum of 1/width.
+    """The limit of `relu_spread` for wide layers, exp(5β) - 1 with β the sum of 1/width.
 
-    The squared length is then log-normal, its logarithm with mean -5β/2 and variance 5β (Hanin &
+    The squared length is then log-normal; its logarithm has mean -5β/2 and variance 5β (Hanin &
     Nica 2020, Products of Many Large Random Matrices and Gradients in Deep Neural Networks).
 
     Args:
-        widths: Units of each layer with an activation, without the input.
+        widths: The units of each layer that has an activation function, without the input.
 
     Raises:
         ValueError: A width is not a whole number above zero.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> round(meanfield.relu_spread_limit([1000] * 100), 6)
+        0.648721
     """
     return _expm1(5 * sum(1 / n for n in _counts(widths)))
 
 
 def forward_spread(
-    activation: str,
+    activation: ActivationLike,
     layers: Sequence[Layer],
     *,
     input_second_moment: float = 1.0,
-    negative_slope: float = 0.01,
 ) -> Forward:
-    """Relative variances, over draws of the weights, of each layer's mean squares.
+    """The relative variance of every layer's mean squares over random weights.
 
-    Given the layer before, a layer's n units are independent and normal with a variance Q that is
-    itself random, so by the law of total variance, with G(q) = E[φ(√q·z)²],
+    Given the previous layer, the n units of a layer are independent and normal with a variance Q
+    that is itself random, so by the law of total variance, with G(q) = E[φ(√q·z)²],
 
         Var[mean z²]     = Var Q + (2/n)·E[Q²]
         Var[mean φ(z)²]  = G'(q)²·Var Q + (E[φ⁴] - G²)/n
-        Var Q of the next = (std²·fan_in)²·Var[mean φ(z)²]
+        Var[Q of the next layer] = (std²·fan_in)²·Var[mean φ(z)²]
 
     This is the recursion of the four-point vertex in Roberts et al. 2022, The Principles of Deep
-    Learning Theory, section 4.3. relu, leaky_relu and linear keep Var Q in the last term too, which
-    makes it exact for Gaussian weights and equal to `relu_spread`; for others it is right to
-    leading order in 1/width, and so it is for weights that are not Gaussian. It holds for one
-    input; a mean over a batch varies at most as much.
+    Learning Theory, section 4.3. For relu, leaky_relu and linear the last term includes Var Q,
+    which makes the result exact for Gaussian weights and equal to `relu_spread`. For other
+    activation functions and for weights that are not Gaussian it is correct to leading order in
+    1/width. It holds for one input; a mean over a batch varies at most as much.
 
     Args:
-        activation: One of `KNOWN`.
-        layers: In the order of the signal.
-        input_second_moment: Mean square of the input's entries.
-        negative_slope: Of "leaky_relu".
+        activation: The activation function; see `resolve`.
+        layers: The layers in forward order.
+        input_second_moment: The mean square of the input's entries.
 
     Returns:
-        Var/mean² of the layer's mean of z² and of φ(z)²; 0 where the mean is 0.
+        Var/mean² of every layer's mean of z² and of φ(z)²; 0 if the mean is 0.
 
     Raises:
         ValueError: There is no layer, the second moment is negative or not finite, or the
             activation is not known.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> layers = meanfield.dense([10, 10, 10], stds=0.4)
+        >>> [round(v, 6) for v in meanfield.forward_spread("relu", layers).activations]
+        [0.5, 1.25]
     """
     require_layers(layers)
-    kernel = resolve(activation, negative_slope)
-    mean = forward_variances(
-        activation, layers, input_second_moment=input_second_moment, negative_slope=negative_slope
-    )
+    kernel = resolve(activation)
+    mean = forward_variances(activation, layers, input_second_moment=input_second_moment)
     before: list[float] = []
     after: list[float] = []
     relative = 0.0
     for layer, q, moment in zip(layers, mean.pre_activations, mean.activations, strict=True):
         if after:
-            # The biases' share of q does not vary with what the layer reads.
+            # The part of q that comes from the biases does not vary with the layer's input.
             relative = after[-1] * _share(q - layer.sigma_b2, q) ** 2
         extra = relative if kernel.homogeneous else 0.0
         before.append(relative + 2 / layer.width * (1 + relative) if q > 0 else 0.0)
@@ -112,34 +129,37 @@ def forward_spread(
 
 
 def forward_band(
-    activation: str,
+    activation: ActivationLike,
     layers: Sequence[Layer],
     *,
     input_second_moment: float = 1.0,
     deviations: float = 2.0,
-    negative_slope: float = 0.01,
 ) -> Band:
-    """Where a network's mean squares lie around `forward_variances`.
+    """The range in which a network's mean squares lie around `forward_variances`.
 
-    The band is that of a log-normal with the predicted mean and the variance of `forward_spread`,
-    so it stays above zero; for relu the log-normal is the limit (see `relu_spread_limit`), and for
-    small spreads the band is mean ± deviations.
+    The band is that of a log-normal distribution with the predicted mean and the variance of
+    `forward_spread`, so it stays above zero. For relu the log-normal distribution is the limit (see
+    `relu_spread_limit`); if the spread is small, the band is mean ± deviations.
 
     Args:
-        activation: One of `KNOWN`.
-        layers: In the order of the signal.
-        input_second_moment: Mean square of the input's entries.
-        deviations: Half the band's width in standard deviations; 2 hold 95% of the networks.
-        negative_slope: Of "leaky_relu".
+        activation: The activation function; see `resolve`.
+        layers: The layers in forward order.
+        input_second_moment: The mean square of the input's entries.
+        deviations: Half the band's width in standard deviations; 2 contain 95% of the networks.
 
     Raises:
         ValueError: There is no layer, a number is negative or not finite, or the activation is not
             known.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> band = meanfield.forward_band("relu", meanfield.dense([100, 100], stds=0.1))
+        >>> band.low.activations < band.high.activations
+        True
     """
     require_number("deviations", deviations, "a number of deviations")
-    arguments = {"input_second_moment": input_second_moment, "negative_slope": negative_slope}
-    mean = forward_variances(activation, layers, **arguments)
-    spread = forward_spread(activation, layers, **arguments)
+    mean = forward_variances(activation, layers, input_second_moment=input_second_moment)
+    spread = forward_spread(activation, layers, input_second_moment=input_second_moment)
 
     def edge(side: float) -> Forward:
         return Forward(
@@ -153,7 +173,13 @@ def forward_band(
 def log_normal_edges(
     means: Sequence[float], spreads: Sequence[float], side: float
 ) -> tuple[float, ...]:
-    """So many deviations from the middle of log-normals of these means and relative variances."""
+    """Quantiles of log-normal distributions.
+
+    Args:
+        means: The mean of each distribution.
+        spreads: The relative variance Var/mean² of each distribution.
+        side: The distance of the quantile from the median, in deviations of the logarithm.
+    """
     logs = [math.log1p(spread) for spread in spreads]
     return tuple(
         mean * math.exp(side * math.sqrt(log) - log / 2)
@@ -167,11 +193,11 @@ def _counts(widths: Sequence[int]) -> Sequence[int]:
     return widths
 
 
-def _excess(kernel: Kernel, q: float) -> float:
+def _excess(kernel: Activation, q: float) -> float:
     """E[φ⁴]/E[φ²]² - 1."""
-    # Far from 1 the fourth moment leaves the range of a double, and the ratio no longer changes.
+    # For very small or large q the fourth moment overflows, while the ratio no longer changes.
     q = min(max(q, 1e-30), 1e30)
-    # A saturated activation is ±1: no more than rounding is left, of either sign.
+    # A saturated activation is ±1, and only rounding of either sign is left.
     return max(0.0, kernel.fourth_moment(q) / kernel.second_moment(q) ** 2 - 1)
 
 
@@ -182,5 +208,5 @@ def _share(part: float, whole: float) -> float:
 
 
 def _expm1(exponent: float) -> float:
-    # The largest exponent whose power a double holds.
+    # The largest exponent that does not overflow.
     return math.expm1(exponent) if exponent < 709 else math.inf

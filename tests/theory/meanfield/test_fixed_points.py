@@ -17,6 +17,7 @@ from initstudy.theory.meanfield import (
     correlation_map,
     correlation_slope,
     critical_sigma_w2,
+    leaky_relu,
     length_map,
     length_slope,
     stable_correlation,
@@ -29,23 +30,23 @@ biases = hyp.one_of(hyp.just(0.0), hyp.floats(1e-6, 3.0))
 
 
 @pytest.mark.parametrize(
-    ("activation", "options", "critical"),
+    ("activation", "critical"),
     [
-        ("relu", {}, 2.0),
-        ("leaky_relu", {"negative_slope": 0.5}, 2 / 1.25),
-        ("linear", {}, 1.0),
-        ("tanh", {}, 1.0),
-        ("hard_tanh", {}, 1.0),
+        ("relu", 2.0),
+        (leaky_relu(0.5), 2 / 1.25),
+        ("linear", 1.0),
+        ("tanh", 1.0),
+        ("hard_tanh", 1.0),
         # The slope at zero is 2/√π.
-        ("erf", {}, math.pi / 4),
+        ("erf", math.pi / 4),
         # The slopes at zero are 1.0507 and 1.7581, half of the time each.
-        ("selu", {}, 2 / (1.0507009873554805**2 * (1 + 1.6732632423543772**2))),
+        ("selu", 2 / (1.0507009873554805**2 * (1 + 1.6732632423543772**2))),
     ],
 )
-def test_critical_weight_variance_without_biases(activation, options, critical):
+def test_critical_weight_variance_without_biases(activation, critical):
     """He et al. 2015 for relu; one over the mean squared slope at zero for the others."""
-    assert critical_sigma_w2(activation, **options) == pytest.approx(critical, rel=1e-12)
-    found = analyze(activation, critical, **options)
+    assert critical_sigma_w2(activation) == pytest.approx(critical, rel=1e-12)
+    found = analyze(activation, critical)
     assert found.phase == "critical"
     assert found.chi1 == pytest.approx(1, abs=1e-12)
     assert found.xi_q == found.xi_c == math.inf
@@ -249,7 +250,7 @@ def test_relu_does_not_know_a_scale(sigma_w2, sigma_b2, scale):
         (lambda: correlation_map("tanh", 0.5, 0.0, 1.0), "q=0.0: must be above zero"),
         (lambda: correlation_map("tanh", 0.5, 1.0, 0.0), "must be above zero"),
         (lambda: stable_correlation("tanh", math.nan, 1.0), "q=nan"),
-        (lambda: analyze("leaky_relu", 1.0, negative_slope=math.inf), "negative_slope=inf"),
+        (lambda: analyze(leaky_relu(math.inf), 1.0), "negative_slope=inf"),
     ],
 )
 def test_wrong_input_is_one_clear_line(call, message):

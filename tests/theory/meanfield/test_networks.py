@@ -22,6 +22,9 @@ ACTIVATIONS = {
     "selu": (torch.selu, 0.7, 0.2),
     "swish": (nn.functional.silu, 1.8, 0.2),
     "silu": (nn.functional.silu, 1.8, 0.2),
+    "elu": (nn.functional.elu, 1.2, 0.2),
+    "mish": (nn.functional.mish, 1.5, 0.2),
+    "softplus": (nn.functional.softplus, 0.7, 0.2),
     "linear": (lambda x: 1 * x, 0.7, 0.3),
 }
 
