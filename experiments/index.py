@@ -16,9 +16,10 @@ REPORTS = Path("reports")
 VERDICTS = ("PASS", "REFUTED", "FAIL", "UNDECIDED")
 HEAD = """# Reports
 
-Written by `python experiments/reports.py NAME --data PATH`, with `all` for every one. Each folder holds a README.md with charts and the claims
-as JSON. The page with every chart is not committed, since a code host cannot show it: the command in
-a report's README writes it. A claim that fails stays in its report, with its discussion.
+`python experiments/reports.py NAME --data PATH` trains a study and writes its report; `all` does so
+for every one. A folder holds a README.md with charts, and the claims as JSON. The page with every
+chart is not committed, since a code host cannot show it: the command in the README writes it. A
+claim that does not hold stays in its report, with its discussion.
 
 How fast the training is, beside plain PyTorch, JAX and others, is in
 [throughput](throughput/README.md), which `python experiments/throughput.py` writes.

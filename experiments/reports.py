@@ -31,7 +31,7 @@ from studies import REDUCED, STUDIES
 
 REPORTS, RUNS = Path("reports"), Path("runs")
 LOG = RUNS / "reports.jsonl"
-# Heat maps show what the charts of the layers show, and parallel coordinates what the accuracy does.
+# Heat maps repeat the charts of the layers, and parallel coordinates that of the accuracy.
 ONLY_ON_PAGE = ("activation_heat", "gradient_heat", "parallel")
 # What stands in a report in place of a folder of the machine that trained it.
 ANYWHERE = "PATH"

@@ -101,7 +101,9 @@ def test_a_study_that_fails_does_not_stop_the_others(experiments, monkeypatch, t
     monkeypatch.chdir(tmp_path)
     (tmp_path / "reports").mkdir()
     monkeypatch.setattr(sys, "argv", ["reports.py", "std_lr", "he_2015"])
-    monkeypatch.setattr(reports, "train", lambda overrides: 3 if "+sweep=std_lr" in overrides else 0)
+    monkeypatch.setattr(
+        reports, "train", lambda overrides: 3 if "+sweep=std_lr" in overrides else 0
+    )
     drawn = []
     monkeypatch.setattr(reports, "write", lambda name, data: drawn.append(name))
     assert reports.main() == 1
