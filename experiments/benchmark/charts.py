@@ -11,6 +11,7 @@ import vl_convert
 
 from benchmark.measure import CONTENDERS, JAX, OURS, PLAIN, median
 from initstudy.report.charts.style import GREY, Rows, Spec, chart, titled
+from initstudy.report.document import with_palette
 
 Record = dict[str, Any]
 COLOURS = {"PyTorch scripts": GREY, JAX: "#d95f02", OURS: "#31688e"}
@@ -20,15 +21,14 @@ RATIOS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
 
 
 def write(record: Record, folder: Path) -> list[str]:
-    """Every chart that there are numbers for, as PNG and SVG; their names."""
+    """Writes a PNG of every chart that there are numbers for, and returns their names."""
     specs = {"rates": rates(record)} if record["rows"] else {}
     if record["scaling"]:
         specs["scaling"] = scaling(record)
     folder.mkdir(parents=True, exist_ok=True)
     for name, spec in specs.items():
-        svg = vl_convert.vegalite_to_svg(spec)
-        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-        (folder / f"{name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
+        png = vl_convert.vegalite_to_png(spec, scale=PNG_SCALE)
+        (folder / f"{name}.png").write_bytes(with_palette(png))
     return list(specs)
 
 
@@ -75,12 +75,12 @@ def rates(record: Record) -> Spec:
         record["machine"],
         parts,
         f"How fast {runs} runs train",
-        "A dot a repetition, a bar the median.",
+        "Dots are repetitions, bars their medians.",
     )
 
 
 def scaling(record: Record) -> Spec:
-    """Seconds of training a run, and memory, against the number of runs."""
+    """Seconds of training per run, and memory, against the number of runs."""
     rows = [
         {
             "runs": int(count),
@@ -98,7 +98,7 @@ def scaling(record: Record) -> Spec:
     base = chart(rows).mark_line(point={"color": COLOURS[OURS]}, color=COLOURS[OURS]).encode(x=x)
     base = base.properties(width=320, height=240)
     log = alt.Scale(type="log")
-    seconds = base.encode(y=alt.Y("seconds:Q", title="seconds of training a run", scale=log))
+    seconds = base.encode(y=alt.Y("seconds:Q", title="seconds of training per run", scale=log))
     memory = base.encode(y=alt.Y("gigabytes:Q", title="peak memory of all processes, GB"))
     return titled(
         record["machine"],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("html", "markdown", "pdf")
 PNG_SCALE = 2.0
+COLOURS = 256
 SHAPE, OPACITY = re.compile(r"<(?:path|line)\b[^>]*>"), re.compile(r' opacity="([^"]*)"')
 WORKERS = 3
 
@@ -51,7 +53,10 @@ class Report:
 
 
 def write(
-    source: str | Path, out: str | Path | None = None, formats: Sequence[str] = FORMATS[:2]
+    source: str | Path,
+    out: str | Path | None = None,
+    formats: Sequence[str] = FORMATS[:2],
+    only_on_page: Collection[str] = (),
 ) -> Report:
     """Evaluates a sweep's claims, draws its charts and writes the page.
 
@@ -60,6 +65,8 @@ def write(
         out: Where to write `index.html`, `README.md` with `charts/`, `report.pdf`, and always
             `claims.json`; by default the source's `report`.
         formats: Which of `FORMATS`.
+        only_on_page: Names of charts that `README.md` mentions without showing them, such as
+            `parallel`.
 
     Raises:
         StoreError: There is nothing there to report on, or it cannot be printed.
@@ -77,9 +84,11 @@ def write(
         index = words.write_text(folder / "claims.json", words.machine_readable(study, results))
         images = []
         if "markdown" in formats:
-            _make_room(folder / "charts", set(specs))
-            images = [pool.submit(_write_image, folder / "charts" / n, s) for n, s in specs.items()]
-            text = words.markdown(study, results, list(specs), absent)
+            left = [key for name in only_on_page for key in _keys(study, name) if key in specs]
+            shown = {name: spec for name, spec in specs.items() if name not in left}
+            _make_room(folder / "charts", set(shown))
+            images = [pool.submit(_write_image, folder / "charts" / n, s) for n, s in shown.items()]
+            text = words.markdown(study, results, list(shown), absent, left, "html" in formats)
             index = words.write_text(folder / "README.md", text)
         if {"html", "pdf"} & set(formats):
             page = html.page_of(study, results, *_draw(study, ON_PAGES, specs))
@@ -136,14 +145,20 @@ def _draw(
 
     specs, absent = {}, {}
     for name, draw in charts_of(study).items():
-        for number, facet in enumerate(study.facets):
-            key = name if len(study.facets) == 1 else f"{name}_{_slug(facet, number)}"
+        for key, facet in zip(_keys(study, name), study.facets, strict=True):
             try:
                 ready = None if name in instead else (drawn or {}).get(key)
                 specs[key] = ready or instead.get(name, draw)(study, facet)
             except NothingToShow as reason:
                 absent[key] = str(reason)
     return specs, absent
+
+
+def _keys(study: Study, name: str) -> list[str]:
+    """A chart's name in a report, one per facet of the study."""
+    if len(study.facets) == 1:
+        return [name]
+    return [f"{name}_{_slug(facet, number)}" for number, facet in enumerate(study.facets)]
 
 
 def _slug(facet: str, number: int) -> str:
@@ -166,7 +181,21 @@ def _write_image(path: Path, spec: dict[str, Any]) -> None:
     svg = vl_convert.vegalite_to_svg(spec)
     path.with_suffix(".svg").write_text(svg, encoding="utf-8")
     png = vl_convert.svg_to_png(without_layers(svg), scale=PNG_SCALE)
-    path.with_suffix(".png").write_bytes(png)
+    path.with_suffix(".png").write_bytes(with_palette(png))
+
+
+def with_palette(png: bytes) -> bytes:
+    """The same picture with at most 256 colours, in about a sixth of the bytes.
+
+    A chart has some thousand colours, nearly all of them from smoothed edges, so that the nearest
+    of 256 is not told apart from the original by eye. Dithering would put noise into flat areas.
+    """
+    from PIL import Image
+
+    packed = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
+    return packed.getvalue()
 
 
 def without_layers(svg: str) -> str:

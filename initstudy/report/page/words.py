@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,24 @@ def paper(study: Study) -> list[tuple[str, str]]:
     return [(name, str(said[key])) for key, name in PAPER.items() if said.get(key)]
 
 
-def markdown(study: Study, results: list[Result], charts: list[str], absent: dict[str, str]) -> str:
-    """The report for a code host: pictures, claims and the command."""
+def markdown(
+    study: Study,
+    results: list[Result],
+    charts: list[str],
+    absent: dict[str, str],
+    left: Sequence[str] = (),
+    with_page: bool = True,
+) -> str:
+    """The report for a code host: pictures, claims and the command.
+
+    Args:
+        study: The study.
+        results: The findings of its claims.
+        charts: Names of the charts to show.
+        absent: The reason why a chart could not be drawn, by its name.
+        left: Names of charts that the page alone shows.
+        with_page: Whether the page lies beside this text; otherwise the text says how to write it.
+    """
     lines = [
         f"# {headline(study, results)}",
         "",
@@ -148,6 +165,8 @@ def markdown(study: Study, results: list[Result], charts: list[str], absent: dic
         "```",
         "",
     ]
+    if not with_page:
+        lines += ["This command writes the page, `report/index.html` in the study's folder.", ""]
     lines += [line for name, text in paper(study) for line in (f"**{name}.** {text}", "")]
     if results:
         told = any(r.paper for r in results)
@@ -165,6 +184,8 @@ def markdown(study: Study, results: list[Result], charts: list[str], absent: dic
         lines.append("")
     lines += [f"![{spoken(name)}](charts/{name}.png)\n" for name in charts]
     lines += [f"*{spoken(name)}*: {why}\n" for name, why in absent.items()]
+    if left:
+        lines += [f"On the page only: {', '.join(spoken(name) for name in left)}.", ""]
     values = table(study)
     lines += ["| " + " | ".join(values.columns) + " |", "|" + " --- |" * len(values.columns)]
     lines += ["| " + " | ".join(row) + " |" for row in values.rows]
