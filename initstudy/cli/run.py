@@ -18,6 +18,8 @@ from initstudy.config import ConfigError, make_run, register
 from initstudy.config.errors import CONF, refuse
 from initstudy.store import StoreError
 
+EXPLAIN = "--explain"
+
 
 def one(cfg: DictConfig) -> None:
     """A single run: a study of one."""
@@ -33,6 +35,10 @@ def one(cfg: DictConfig) -> None:
 
 def enter() -> None:
     """Runs the command; what a user got wrong is one line and exit code 2."""
+    if EXPLAIN in sys.argv[1:]:
+        from initstudy.cli.explain import main
+
+        sys.exit(main([word for word in sys.argv[1:] if word != EXPLAIN]))
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra would print a trace and leave with code 1; with this it hands the error over.
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -94,6 +95,7 @@ class Autotuner:
         pool: Processes that may train side by side; None if this process alone trains, or others.
         workers: How many packs will train at the same time, if that is settled.
         recorded: What an earlier command chose for the same study, by the key of the group.
+        trying: Whether plans may be tried; otherwise only what is remembered decides.
     """
 
     def __init__(
@@ -103,6 +105,8 @@ class Autotuner:
         pool: Pool | None,
         workers: int,
         recorded: Mapping[str, Mapping[str, Any]],
+        *,
+        trying: bool = True,
     ) -> None:
         self.asked_size: int | None = section["pack_size"]
         self.asked_workers: int | None = section["workers"]
@@ -114,12 +118,13 @@ class Autotuner:
         self.workers = workers
         self.settled = pool is None
         self.recorded = recorded
+        self.trying = trying
         self.plans: dict[str, Plan] = {}
 
     def plan(self, groups: Iterable[RunGroup]) -> None:
         """Chooses for each group; first for the one that takes longest, whose workers all get."""
         groups = list(groups)
-        if self.pool is not None and self.device.type == "cpu":
+        if self.trying and self.pool is not None and self.device.type == "cpu":
             # One group is enough, since the same code serves all that have it.
             any(warm_up(group) for group in groups)
         for group in sorted(groups, key=rough_seconds, reverse=True):
@@ -130,6 +135,33 @@ class Autotuner:
     def pack_size(self, group: RunGroup) -> int:
         """The most runs per pack of a group that has a plan."""
         return self.plans[group.key].pack_size
+
+    def measured(self, group: RunGroup) -> dict[str, float]:
+        """What is known of the speed of a group that has a plan, by "WORKERSxPACK_SIZE".
+
+        Returns:
+            Member-steps per second, measured for this study or remembered from others.
+        """
+        return {**Timings(decisive(group), self.device).recall(), **self.plans[group.key].rates}
+
+    def seconds(self, group: RunGroup, runs: int) -> tuple[float, bool]:
+        """What the training of some of a group's runs takes by its plan.
+
+        Args:
+            group: The group, which has a plan.
+            runs: How many of its runs are trained.
+
+        Returns:
+            The seconds, and whether they follow from a measured speed; otherwise they are a rough
+            estimate from the size of the model.
+        """
+        plan = self.plans[group.key]
+        size = min(plan.pack_size, runs)
+        rate = self.measured(group).get(f"{plan.workers}x{plan.pack_size}")
+        if rate is None:
+            share = runs / len(group.runs)
+            return rough_seconds(group) * share / min(plan.workers, -(-runs // size)), False
+        return expected_seconds(runs, group.schedule.steps, (size, plan.workers), rate), True
 
     def record(self) -> dict[str, Any]:
         """What was chosen and measured, for the store."""
@@ -145,9 +177,10 @@ class Autotuner:
             return Plan(before["pack_size"], settled, before["rates"])
         if self.asked_size and workers:
             return Plan(self.asked_size, workers)
-        if not self._worth_measuring(group):
-            share = -(-len(group.runs) // (workers or 1))
-            return Plan(self.asked_size or max(1, min(share, guess)), workers or 1)
+        share = -(-len(group.runs) // (workers or 1))
+        untried = Plan(self.asked_size or max(1, min(share, guess)), workers or 1)
+        if not self.worth_trying(group):
+            return untried
         timings = Timings(decisive(group), self.device)
         known = {} if self.timing == "anew" else timings.recall()
         plan = choose(
@@ -160,10 +193,12 @@ class Autotuner:
             pack_size=self.asked_size,
             workers=workers,
         )
-        timings.remember(plan.rates)
-        return plan
+        if self.trying:
+            timings.remember(plan.rates)
+        return plan if plan.rates else untried
 
-    def _worth_measuring(self, group: RunGroup) -> bool:
+    def worth_trying(self, group: RunGroup) -> bool:
+        """Whether plans for a group are tried, unless the configuration or the study has one."""
         possible = self.timing != "off" and self.pool is not None
         return possible and len(group.runs) > 1 and rough_seconds(group) >= WORTH_MEASURING
 
@@ -173,6 +208,8 @@ class Autotuner:
         def rate(size: int, workers: int) -> float:
             if f"{workers}x{size}" in known:
                 return known[f"{workers}x{size}"]
+            if not self.trying:
+                return 0.0
             # The pack that takes longest decides when all are done: the one with the most batches.
             part = max(split(group.runs, size), key=lambda part: batches_apart(seeds(part)))
             pack = Pack(group, tuple(part))
@@ -196,6 +233,9 @@ class Autotuner:
         """How many runs the memory holds, beside as many of each other worker."""
         floats = COPIES_OF_PARAMETERS * size.parameters + COPIES_OF_ACTIVATIONS * size.activations
         if self.device.type == "cuda":
+            if not torch.cuda.is_available():
+                # Other machines have it; a pack that does not fit there is halved.
+                return sys.maxsize
             free, _ = torch.cuda.mem_get_info(self.device)
         else:
             free = memory.available() // (self.asked_workers or self._cores())

@@ -8,7 +8,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,42 +21,15 @@ from initstudy import __version__, store, tracking
 from initstudy.config import ConfigError, Plain, Run
 from initstudy.runtime import signals
 from initstudy.runtime.clock import seconds_running
-from initstudy.scheduling.autotune import Autotuner
 from initstudy.scheduling.backends import choose as backends
+from initstudy.scheduling.backends import mailbox
 from initstudy.scheduling.backends.choose import Place
 from initstudy.scheduling.backends.forks import Pool
-from initstudy.scheduling.execute import resume_fingerprint
-from initstudy.scheduling.packing import ids_when_halved, pack_runs, packs_of, unfinished
 from initstudy.scheduling.progress import Progress
+from initstudy.scheduling.work import Conditions, Work, left_to_do
 from initstudy.store import locks
-from initstudy.training import checkpoints
-from initstudy.training.group import Pack, RunGroup, check_draws, prepare
 
 RUNS_FAILED = 3
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is left of a study.
-
-    Attributes:
-        todo: The runs that are not finished.
-        groups: The groups of those runs.
-        under_way: The packs that an earlier command has handed over to a cluster.
-        packs: The packs that are still to be handed over, those with a checkpoint first.
-        tuner: What has chosen their sizes, and how many of them train side by side.
-    """
-
-    todo: list[Run]
-    groups: list[RunGroup]
-    under_way: list[Pack]
-    packs: list[Pack]
-    tuner: Autotuner
-
-    @property
-    def all_packs(self) -> list[Pack]:
-        """All packs that are waited for, in the order in which they are trained."""
-        return [*self.under_way, *self.packs]
 
 
 def study(
@@ -87,18 +60,16 @@ def study(
     console = Console()
     if directory.is_relative_to(Path.cwd()):
         directory = directory.relative_to(Path.cwd())
-    if not runs:
-        raise ConfigError("the sweep is empty: it has no run")
     command = command or shlex.join(["python", "-m", "initstudy", *_arguments(overrides)])
     signals.advise(f"to continue: {_to_continue(config, directory, command)}")
+    settings = check(runs)
     place = backends.choose(runs[0].config)
-    settings = _tracking(runs[0].config["tracking"])
-    _check_claims(runs[0].config["claims"])
     store.ensure_writable(directory)
     with locks.lock(directory), Pool() as pool:
         for line in store.set_aside_damaged(directory):
             _say(console, line)
-        work = _left_to_do(runs, directory, place, pool)
+        tasks = backends.under_way(place, directory)
+        work = left_to_do(runs, directory, _conditions(place, pool), tasks)
         if place.forks:
             place = replace(place, workers=work.tuner.workers)
         _write_study(config, directory, command, place, work, len(runs))
@@ -114,35 +85,40 @@ def study(
         _say_failed(failed)
 
 
-def _left_to_do(runs: Sequence[Run], directory: Path, place: Place, pool: Pool) -> Work:
-    """From the grid to groups, and from groups to packs."""
+def check(runs: Sequence[Run]) -> tracking.Settings:
+    """Checks what a study needs besides its groups; gives the settings of its tracker.
+
+    Raises:
+        ConfigError: The grid is empty, W&B cannot be used as asked, or a claim cannot be decided.
+    """
+    if not runs:
+        raise ConfigError("the sweep is empty: it has no run")
     config = runs[0].config
-    tasks = backends.under_way(place, directory)
-    held = {run.id: run for task in tasks for run in task.runs}
-    finished = store.finished(directory)
-    known = {run.id for run in runs}
-    grid = [*runs, *(run for run in held.values() if run.id not in known)]
-    groups = prepare(grid, place.device, finished - held.keys())
-    under_way = packs_of(groups, [[run.id for run in task.runs] for task in tasks])
-    todo = unfinished(runs, finished)
-    missing = [run.id for run in unfinished(todo, held)]
-    for group in groups:
-        check_draws(group, finished | held.keys())
-    # A job that has a pack may be writing its checkpoint now.
-    taken = {name for pack in under_way for name in ids_when_halved(pack)}
-    like = resume_fingerprint(config["save_weights"], place.device)
-    resumed = checkpoints.find(directory, missing, finished, like, taken)
-    done = finished | held.keys() | {run for pack in resumed for run in pack}
-    tuner = Autotuner(
-        config["planner"],
-        place.device,
-        pool if place.forks else None,
-        place.workers,
-        store.read_study(directory).get("planner", {}),
-    )
-    tuner.plan(group for group in groups if unfinished(group.runs, done))
-    packs = [*packs_of(groups, resumed), *pack_runs(groups, tuner.pack_size, done)]
-    return Work(todo, groups, under_way, packs, tuner)
+    if config["claims"]:
+        from initstudy.claims import check as check_claims
+
+        check_claims(config["claims"])
+    try:
+        return tracking.check(tracking.Settings(**config["tracking"]))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def dry_run(runs: Sequence[Run], directory: Path) -> Work:
+    """What `study` would train in a directory, found out without writing or timing anything.
+
+    Raises:
+        ConfigError: What `study` itself would refuse.
+        StoreError: The directory cannot be read.
+    """
+    check(runs)
+    place = backends.choose(runs[0].config)
+    tasks = list(mailbox.tasks(directory))
+    return left_to_do(runs, directory, _conditions(place, Pool()), tasks, dry=True)
+
+
+def _conditions(place: Place, pool: Pool) -> Conditions:
+    return Conditions(place.device, place.workers, pool if place.forks else None)
 
 
 def _train(
@@ -189,20 +165,6 @@ def _say_failed(failed: dict[str, str]) -> None:
         sys.stderr.write(f"initstudy: {label}: failed: {reason}\n")
     sys.stderr.write(f"initstudy: {len(failed)} runs failed; the same command tries them again\n")
     sys.exit(RUNS_FAILED)
-
-
-def _tracking(section: Plain) -> tracking.Settings:
-    try:
-        return tracking.check(tracking.Settings(**section))
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _check_claims(claims: Plain) -> None:
-    if claims:
-        from initstudy.claims import check
-
-        check(claims)
 
 
 def _opening(runs: Sequence[Run], work: Work, directory: Path, place: Place) -> str:

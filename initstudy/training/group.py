@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
-from initstudy.config import WITHOUT_EFFECT, ConfigError, Run, flatten, without
+from initstudy.config import WITHOUT_EFFECT, ConfigError, Plain, Run, flatten, without
 from initstudy.engine.schedule import Schedule
 from initstudy.probes.layers import Layer, find_layers
 from initstudy.tasks.data import Dataset
@@ -71,6 +71,11 @@ class RunGroup:
     engine: EngineChoice
     schedule: Schedule
     size: Size
+
+    @property
+    def shared(self) -> Plain:
+        """The plain configuration that the runs share, less what cannot change a result."""
+        return shared(self.runs[0])
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return _made_here, (self.key,)
@@ -153,8 +158,12 @@ def prepare(
 
 def signature(run: Run) -> str:
     """What a run shares with those that can train with it, as text."""
-    shared = without(run.config, (*MEMBER_KEYS, *WITHOUT_EFFECT))
-    return json.dumps(flatten(shared), sort_keys=True)
+    return json.dumps(flatten(shared(run)), sort_keys=True)
+
+
+def shared(run: Run) -> Plain:
+    """The part of a run's configuration that all runs of its group have."""
+    return without(run.config, (*MEMBER_KEYS, *WITHOUT_EFFECT))
 
 
 def check_draws(group: RunGroup, finished: Collection[str] = ()) -> None:
