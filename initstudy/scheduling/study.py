@@ -8,12 +8,12 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -22,12 +22,12 @@ from initstudy.config import ConfigError, Plain, Run
 from initstudy.runtime import signals
 from initstudy.runtime.clock import seconds_running
 from initstudy.scheduling.autotune import Autotuner
-from initstudy.scheduling.backends import choose as backends
-from initstudy.scheduling.backends.choose import Place
-from initstudy.scheduling.backends.forks import Pool
-from initstudy.scheduling.execute import resume_fingerprint
+from initstudy.scheduling.backends.choose import UnderWay, choose, under_way
+from initstudy.scheduling.backends.contract import Backend
 from initstudy.scheduling.packing import ids_when_halved, pack_runs, packs_of, unfinished
 from initstudy.scheduling.progress import Progress
+from initstudy.scheduling.recorder import Recorder
+from initstudy.scheduling.scheduler import Scheduler
 from initstudy.store import locks
 from initstudy.training import checkpoints
 from initstudy.training.group import Pack, RunGroup, check_draws, prepare
@@ -42,13 +42,15 @@ class Work:
     Attributes:
         todo: The runs that are not finished.
         groups: The groups of those runs.
-        under_way: The packs that an earlier command has handed over to a cluster.
+        earlier: What an earlier command has submitted.
+        under_way: Its packs.
         packs: The packs that are still to be handed over, those with a checkpoint first.
         tuner: What has chosen their sizes, and how many of them train side by side.
     """
 
     todo: list[Run]
     groups: list[RunGroup]
+    earlier: UnderWay
     under_way: list[Pack]
     packs: list[Pack]
     tuner: Autotuner
@@ -91,21 +93,22 @@ def study(
         raise ConfigError("the sweep is empty: it has no run")
     command = command or shlex.join(["python", "-m", "initstudy", *_arguments(overrides)])
     signals.advise(f"to continue: {_to_continue(config, directory, command)}")
-    place = backends.choose(runs[0].config)
+    backend = choose(runs[0].config, directory)
     settings = _tracking(runs[0].config["tracking"])
     _check_claims(runs[0].config["claims"])
     store.ensure_writable(directory)
-    with locks.lock(directory), Pool() as pool:
+    with locks.lock(directory), closing(backend):
         for line in store.set_aside_damaged(directory):
             _say(console, line)
-        work = _left_to_do(runs, directory, place, pool)
-        if place.forks:
-            place = replace(place, workers=work.tuner.workers)
-        _write_study(config, directory, command, place, work, len(runs))
-        _say(console, _opening(runs, work, directory, place))
+        work = _left_to_do(runs, directory, backend)
+        if backend.trials is not None:
+            backend.workers = work.tuner.workers
+        _write_study(config, directory, command, backend, work, len(runs))
+        _say(console, _opening(runs, work, directory, backend))
         # W&B finishes while the report is drawn.
         with tracking.Tracker(settings, directory, group=directory.name) as tracker:
-            failed = _train(console, work, directory, place, tracker, pool)
+            retries = runs[0].config["executor"]["retries"]
+            failed = _train(console, work, directory, backend, tracker, retries)
             if not report:
                 _say(console, f"its report: python -m initstudy.report {directory}")
             elif store.finished(directory):
@@ -114,44 +117,44 @@ def study(
         _say_failed(failed)
 
 
-def _left_to_do(runs: Sequence[Run], directory: Path, place: Place, pool: Pool) -> Work:
+def _left_to_do(runs: Sequence[Run], directory: Path, backend: Backend) -> Work:
     """From the grid to groups, and from groups to packs."""
     config = runs[0].config
-    tasks = backends.under_way(place, directory)
-    held = {run.id: run for task in tasks for run in task.runs}
+    earlier = under_way(backend, directory)
+    held = {run.id: run for task in earlier.tasks for run in task.runs}
     finished = store.finished(directory)
     known = {run.id for run in runs}
     grid = [*runs, *(run for run in held.values() if run.id not in known)]
-    groups = prepare(grid, place.device, finished - held.keys())
-    under_way = packs_of(groups, [[run.id for run in task.runs] for task in tasks])
+    groups = prepare(grid, backend.device, finished - held.keys())
+    submitted = packs_of(groups, [[run.id for run in task.runs] for task in earlier.tasks])
     todo = unfinished(runs, finished)
     missing = [run.id for run in unfinished(todo, held)]
     for group in groups:
         check_draws(group, finished | held.keys())
     # A job that has a pack may be writing its checkpoint now.
-    taken = {name for pack in under_way for name in ids_when_halved(pack)}
-    like = resume_fingerprint(config["save_weights"], place.device)
+    taken = {name for pack in submitted for name in ids_when_halved(pack)}
+    like = checkpoints.fingerprint(config["save_weights"], backend.device)
     resumed = checkpoints.find(directory, missing, finished, like, taken)
     done = finished | held.keys() | {run for pack in resumed for run in pack}
     tuner = Autotuner(
         config["planner"],
-        place.device,
-        pool if place.forks else None,
-        place.workers,
+        backend.device,
+        backend.trials,
+        backend.workers,
         store.read_study(directory).get("planner", {}),
     )
     tuner.plan(group for group in groups if unfinished(group.runs, done))
     packs = [*packs_of(groups, resumed), *pack_runs(groups, tuner.pack_size, done)]
-    return Work(todo, groups, under_way, packs, tuner)
+    return Work(todo, groups, earlier, submitted, packs, tuner)
 
 
 def _train(
     console: Console,
     work: Work,
     directory: Path,
-    place: Place,
+    backend: Backend,
     tracker: tracking.Tracker,
-    pool: Pool,
+    retries: int,
 ) -> dict[str, str]:
     """Trains all packs; returns why runs failed, by their labels."""
     packs = work.all_packs
@@ -161,7 +164,10 @@ def _train(
     steps = sum(len(pack.runs) * pack.group.schedule.steps for pack in packs)
     _collect_garbage()
     with Progress(console, directory, runs, steps, len(packs)) as progress:
-        failed = backends.train(place, packs, directory, tracker, progress, pool)
+        recorder = Recorder(directory, backend.device, tracker, progress)
+        failed = Scheduler(backend, recorder, retries).run(
+            work.packs, under_way=work.under_way, results=work.earlier.results()
+        )
     if progress.to_first_step is not None:
         _note_seconds(
             directory,
@@ -205,17 +211,17 @@ def _check_claims(claims: Plain) -> None:
         check(claims)
 
 
-def _opening(runs: Sequence[Run], work: Work, directory: Path, place: Place) -> str:
+def _opening(runs: Sequence[Run], work: Work, directory: Path, backend: Backend) -> str:
     todo, packs = len(work.todo), len(work.all_packs)
     done = f"{len(runs) - todo} of {len(runs)} complete"
     if not todo:
         return f"{directory}: {done}"
     plural = "s" if packs > 1 else ""
-    return f"{directory}: {done}; training {todo} in {packs} pack{plural} on {place}"
+    return f"{directory}: {done}; training {todo} in {packs} pack{plural} on {backend}"
 
 
 def _write_study(
-    config: DictConfig, directory: Path, command: str, place: Place, work: Work, runs: int
+    config: DictConfig, directory: Path, command: str, backend: Backend, work: Work, runs: int
 ) -> None:
     """Writes the study's description; what an earlier command has trained stays described."""
     previous = store.read_study(directory)
@@ -237,7 +243,7 @@ def _write_study(
     if work.all_packs:
         described |= {
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "device": _device_name(place),
+            "device": backend.hardware,
             "versions": {
                 "initstudy": __version__,
                 "python": platform.python_version(),
@@ -267,16 +273,6 @@ def _to_continue(config: DictConfig, directory: Path, command: str) -> str:
     if "${now:" in str(written["name"]) and "${name}" in str(written["dir"]):
         return f"{command} {shlex.quote(f'name={directory.name}')}"
     return command
-
-
-def _device_name(place: Place) -> str:
-    device = place.device
-    if place.elsewhere:
-        return f"{place}, {device}"
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _report(console: Console, directory: Path, tracker: tracking.Tracker | None) -> None:
