@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from initstudy import store
-from initstudy.scheduling.backends import mailbox as jobs
+from initstudy.scheduling.backends import mailbox
 from initstudy.scheduling.progress import FILE, texts
 from initstudy.store import StoreError, locks
 
@@ -82,9 +82,13 @@ def show(console: Console, found: dict[str, Any]) -> None:
 
 def _jobs(path: Path) -> dict[str, int]:
     """Packs that other processes hold, which go on where no command is watching them."""
-    packs = {task.pack for task in jobs.tasks(path)}
-    begun, done = (len(packs & heard) for heard in jobs.heard(path))
-    return {"packs": len(packs), "begun": begun, "done": done}
+    packs = {task.pack for task in mailbox.tasks(path)}
+    status = mailbox.list_status(path)
+    return {
+        "packs": len(packs),
+        "begun": len(packs & status.started),
+        "done": len(packs & status.done),
+    }
 
 
 def _progress(path: Path) -> dict[str, Any] | None:

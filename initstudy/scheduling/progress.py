@@ -1,4 +1,4 @@
-"""How far a sweep is: a bar in a terminal, a line now and then elsewhere, and a file."""
+"""How far a study is: a bar in a terminal, a line now and then elsewhere, and a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -28,37 +28,18 @@ SECONDS_BETWEEN_FRAMES = 0.1
 SHOWN = ("runs", "packs", "steps", "loss", "left")
 
 
-class Counter(Protocol):
-    """What hears how far training is."""
-
-    def begin(self, pack: str) -> None:
-        """A pack begins to train."""
-
-    def end(self, pack: str) -> None:
-        """It does no more, however it came to that."""
-
-    def step(self, run: str, step: int, loss: float | None = None) -> None:
-        """A run has done so many steps in all, with this training loss, where it is known."""
-
-    def resume(self, run: str, step: int) -> None:
-        """A run goes on after so many steps, which were trained before."""
-
-    def finish(self, run: str, *, diverged: bool = False, failed: bool = False) -> None:
-        """A run is over."""
-
-
 class Progress:
-    """Counts the steps of all runs of a sweep.
+    """Counts the steps of all runs of a study.
 
     Args:
         console: Where to write.
-        directory: The sweep's, where `progress.json` is kept up to date.
-        runs: Runs to train.
-        steps: Steps of all of them together.
-        packs: What they are put into.
+        directory: The directory of the study, where `progress.json` is kept up to date.
+        runs: The number of runs to train.
+        steps: The steps of all runs together.
+        packs: The number of packs in which they train.
 
     Attributes:
-        to_first_step: Seconds from the start of the process to the first row of any run; None
+        to_first_step: The seconds from the start of the process to the first row of any run; None
             before there is one.
     """
 
@@ -73,12 +54,13 @@ class Progress:
         self.done: dict[str, int] = {}
         self.losses: dict[str, float] = {}
         self.to_first_step: float | None = None
-        self.before = 0
+        # Steps that count as done but were not trained by this command.
+        self.skipped = 0
         self.running: set[str] = set()
         self.finished = 0
         self.failed = 0
         self.diverged = 0
-        self.begun = self.spoken = self.written = time.monotonic()
+        self.begun = self.shown = self.written = time.monotonic()
         columns = [TextColumn(f"{{task.fields[{name}]}}") for name in SHOWN]
         self.bar = Bar(
             columns[0],
@@ -109,35 +91,39 @@ class Progress:
     def begin(self, pack: str) -> None:
         """A pack begins to train."""
         self.running.add(pack)
-        self._tell()
+        self._update()
 
     def end(self, pack: str) -> None:
-        """It does no more, however it came to that."""
+        """A pack trains no longer, for whatever reason."""
         self.running.discard(pack)
 
     def step(self, run: str, step: int, loss: float | None = None) -> None:
-        """A run has done so many steps in all, with this training loss, where it is known."""
+        """A run has done so many steps in all, with this training loss if it is known."""
         if self.to_first_step is None:
             self.to_first_step = seconds_running()
         self.done[run] = step
         if loss is not None:
             self.losses[run] = loss
-        self._tell()
+        self._update()
 
     def resume(self, run: str, step: int) -> None:
-        """A run goes on after so many steps, which an earlier command trained."""
-        self.before += step - self.done.get(run, 0)
+        """A run goes on after so many steps, which were trained before."""
+        self.skipped += step - self.done.get(run, 0)
         self.done[run] = step
 
     def finish(self, run: str, *, diverged: bool = False, failed: bool = False) -> None:
-        """A run is over. What one that diverged or failed never trained counts as done."""
+        """A run is over; steps that it never trained, since it diverged or failed, are done."""
         self.finished += not failed
         self.failed += failed
         self.diverged += diverged
         never = max(self.total // self.runs - self.done.get(run, 0), 0)
-        self.before += never
+        self.skipped += never
         self.done[run] = self.done.get(run, 0) + never
-        self._tell()
+        self._update()
+
+    def say(self, line: str) -> None:
+        """Prints a line, above the bar."""
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     @property
     def trained(self) -> int:
@@ -146,12 +132,12 @@ class Progress:
 
     @property
     def speed(self) -> float:
-        """Member-steps a second since the start, of those that were really trained."""
-        return (self.trained - self.before) / max(time.monotonic() - self.begun, 1e-9)
+        """Member-steps per second, of those that this command has trained."""
+        return (self.trained - self.skipped) / max(time.monotonic() - self.begun, 1e-9)
 
     @property
     def seconds_left(self) -> float | None:
-        """At the speed so far; None before there is one."""
+        """The seconds that the rest takes at the speed so far; None before there is one."""
         return (self.total - self.trained) / self.speed if self.speed > 0 else None
 
     def as_row(self) -> dict[str, Any]:
@@ -174,20 +160,20 @@ class Progress:
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
-    def _tell(self) -> None:
+    def _update(self) -> None:
+        """Brings file and screen up to date, if the last time is some time ago."""
         now = time.monotonic()
         if now - self.written > SECONDS_BETWEEN_FILES:
             self._write()
         if self.console.is_terminal:
-            # The sums go over all runs, and every row of every run comes by here.
-            if now - self.spoken < SECONDS_BETWEEN_FRAMES:
+            # The sums go over all runs, and every row of every run calls this.
+            if now - self.shown < SECONDS_BETWEEN_FRAMES:
                 return
-            self.spoken = now
+            self.shown = now
             self._draw()
-        elif now - self.spoken > SECONDS_BETWEEN_LINES:
-            self.spoken = now
-            said = ", ".join(filter(None, self._texts().values()))
-            self.console.print(said, highlight=False, soft_wrap=True)
+        elif now - self.shown > SECONDS_BETWEEN_LINES:
+            self.shown = now
+            self.say(", ".join(filter(None, self._texts().values())))
 
     def _draw(self) -> None:
         fields: dict[str, Any] = dict(self._texts())
@@ -196,7 +182,7 @@ class Progress:
     def _write(self) -> None:
         self.written = time.monotonic()
         text = json.dumps(self.as_row())
-        # Nothing depends on it: a full disk is told of by what does.
+        # No result depends on this file: a full disk is reported when one cannot be written.
         with suppress(OSError):
             write_atomically(self.directory / FILE, lambda partial: partial.write_text(text))
 
@@ -221,9 +207,9 @@ def texts(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """A span of time in words, in the two largest units."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
+    """A duration in its two largest units, such as "1 min 15 s"."""
+    total = round(seconds)
+    hours, minutes = total // 3600, total % 3600 // 60
     if hours:
         return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+    return f"{minutes} min {total % 60} s" if minutes else f"{total} s"

@@ -8,12 +8,12 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from contextlib import closing
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -21,12 +21,12 @@ from initstudy import __version__, store, tracking
 from initstudy.config import ConfigError, Plain, Run
 from initstudy.runtime import signals
 from initstudy.runtime.clock import seconds_running
-from initstudy.scheduling.backends import choose as backends
-from initstudy.scheduling.backends import mailbox
-from initstudy.scheduling.backends.choose import Place
-from initstudy.scheduling.backends.forks import Pool
+from initstudy.scheduling.backends.choose import choose, submitted, under_way
+from initstudy.scheduling.backends.contract import Backend
 from initstudy.scheduling.progress import Progress
-from initstudy.scheduling.work import Conditions, Work, left_to_do
+from initstudy.scheduling.recorder import Recorder
+from initstudy.scheduling.scheduler import Scheduler
+from initstudy.scheduling.work import Work, left_to_do
 from initstudy.store import locks
 
 RUNS_FAILED = 3
@@ -63,20 +63,20 @@ def study(
     command = command or shlex.join(["python", "-m", "initstudy", *_arguments(overrides)])
     signals.advise(f"to continue: {_to_continue(config, directory, command)}")
     settings = check(runs)
-    place = backends.choose(runs[0].config)
+    backend = choose(runs[0].config, directory)
     store.ensure_writable(directory)
-    with locks.lock(directory), Pool() as pool:
+    with locks.lock(directory), closing(backend):
         for line in store.set_aside_damaged(directory):
             _say(console, line)
-        tasks = backends.under_way(place, directory)
-        work = left_to_do(runs, directory, _conditions(place, pool), tasks)
-        if place.forks:
-            place = replace(place, workers=work.tuner.workers)
-        _write_study(config, directory, command, place, work, len(runs))
-        _say(console, _opening(runs, work, directory, place))
+        work = left_to_do(runs, directory, backend, under_way(backend, directory))
+        if backend.trials is not None:
+            backend.workers = work.tuner.workers
+        _write_study(config, directory, command, backend, work, len(runs))
+        _say(console, _opening(runs, work, directory, backend))
         # W&B finishes while the report is drawn.
         with tracking.Tracker(settings, directory, group=directory.name) as tracker:
-            failed = _train(console, work, directory, place, tracker, pool)
+            retries = runs[0].config["executor"]["retries"]
+            failed = _train(console, work, directory, backend, tracker, retries)
             if not report:
                 _say(console, f"its report: python -m initstudy.report {directory}")
             elif store.finished(directory):
@@ -112,22 +112,17 @@ def dry_run(runs: Sequence[Run], directory: Path) -> Work:
         StoreError: The directory cannot be read.
     """
     check(runs)
-    place = backends.choose(runs[0].config)
-    tasks = list(mailbox.tasks(directory))
-    return left_to_do(runs, directory, _conditions(place, Pool()), tasks, dry=True)
-
-
-def _conditions(place: Place, pool: Pool) -> Conditions:
-    return Conditions(place.device, place.workers, pool if place.forks else None)
+    with closing(choose(runs[0].config, directory)) as backend:
+        return left_to_do(runs, directory, backend, submitted(directory), dry=True)
 
 
 def _train(
     console: Console,
     work: Work,
     directory: Path,
-    place: Place,
+    backend: Backend,
     tracker: tracking.Tracker,
-    pool: Pool,
+    retries: int,
 ) -> dict[str, str]:
     """Trains all packs; returns why runs failed, by their labels."""
     packs = work.all_packs
@@ -137,7 +132,10 @@ def _train(
     steps = sum(len(pack.runs) * pack.group.schedule.steps for pack in packs)
     _collect_garbage()
     with Progress(console, directory, runs, steps, len(packs)) as progress:
-        failed = backends.train(place, packs, directory, tracker, progress, pool)
+        recorder = Recorder(directory, backend.device, tracker, progress)
+        failed = Scheduler(backend, recorder, retries).run(
+            work.packs, under_way=work.under_way, results=work.earlier.results()
+        )
     if progress.to_first_step is not None:
         _note_seconds(
             directory,
@@ -167,17 +165,17 @@ def _say_failed(failed: dict[str, str]) -> None:
     sys.exit(RUNS_FAILED)
 
 
-def _opening(runs: Sequence[Run], work: Work, directory: Path, place: Place) -> str:
+def _opening(runs: Sequence[Run], work: Work, directory: Path, backend: Backend) -> str:
     todo, packs = len(work.todo), len(work.all_packs)
     done = f"{len(runs) - todo} of {len(runs)} complete"
     if not todo:
         return f"{directory}: {done}"
     plural = "s" if packs > 1 else ""
-    return f"{directory}: {done}; training {todo} in {packs} pack{plural} on {place}"
+    return f"{directory}: {done}; training {todo} in {packs} pack{plural} on {backend}"
 
 
 def _write_study(
-    config: DictConfig, directory: Path, command: str, place: Place, work: Work, runs: int
+    config: DictConfig, directory: Path, command: str, backend: Backend, work: Work, runs: int
 ) -> None:
     """Writes the study's description; what an earlier command has trained stays described."""
     previous = store.read_study(directory)
@@ -199,7 +197,7 @@ def _write_study(
     if work.all_packs:
         described |= {
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "device": _device_name(place),
+            "device": backend.hardware,
             "versions": {
                 "initstudy": __version__,
                 "python": platform.python_version(),
@@ -229,16 +227,6 @@ def _to_continue(config: DictConfig, directory: Path, command: str) -> str:
     if "${now:" in str(written["name"]) and "${name}" in str(written["dir"]):
         return f"{command} {shlex.quote(f'name={directory.name}')}"
     return command
-
-
-def _device_name(place: Place) -> str:
-    device = place.device
-    if place.elsewhere:
-        return f"{place}, {device}"
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _report(console: Console, directory: Path, tracker: tracking.Tracker | None) -> None:

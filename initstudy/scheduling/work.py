@@ -6,31 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from initstudy import store
 from initstudy.config import Run
-from initstudy.scheduling.autotune import Autotuner, Pool
-from initstudy.scheduling.backends.mailbox import Task
-from initstudy.scheduling.execute import resume_fingerprint
+from initstudy.scheduling.autotune import Autotuner
+from initstudy.scheduling.backends.choose import UnderWay
+from initstudy.scheduling.backends.contract import Backend
 from initstudy.scheduling.packing import ids_when_halved, pack_runs, packs_of, unfinished
 from initstudy.training import checkpoints
 from initstudy.training.group import Pack, RunGroup, check_draws, prepare
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """Under which conditions packs train.
-
-    Attributes:
-        device: The device for which packs are planned.
-        workers: How many packs train at the same time, if that is settled.
-        pool: Processes of this machine that may train side by side; None if other processes train.
-    """
-
-    device: torch.device
-    workers: int
-    pool: Pool | None
 
 
 @dataclass(frozen=True)
@@ -40,13 +23,15 @@ class Work:
     Attributes:
         todo: The runs that are not finished.
         groups: The groups of those runs.
-        under_way: The packs that an earlier command has handed over and that are not taken in.
+        earlier: What an earlier command has submitted.
+        under_way: The packs of that.
         packs: The packs that are still to be handed over, those with a checkpoint first.
         tuner: What has chosen their sizes, and how many of them train side by side.
     """
 
     todo: list[Run]
     groups: list[RunGroup]
+    earlier: UnderWay
     under_way: list[Pack]
     packs: list[Pack]
     tuner: Autotuner
@@ -60,8 +45,8 @@ class Work:
 def left_to_do(
     runs: Sequence[Run],
     directory: Path,
-    conditions: Conditions,
-    handed_over: Sequence[Task] = (),
+    backend: Backend,
+    earlier: UnderWay,
     *,
     dry: bool = False,
 ) -> Work:
@@ -70,8 +55,8 @@ def left_to_do(
     Args:
         runs: The grid.
         directory: The study's directory, which may not exist yet.
-        conditions: Under which conditions packs train.
-        handed_over: The packs that an earlier command has handed over to other processes.
+        backend: Where packs train.
+        earlier: What an earlier command has submitted.
         dry: Whether to leave everything as it is: nothing is timed, and no checkpoint is read or
             removed.
 
@@ -81,31 +66,31 @@ def left_to_do(
     """
     shared = runs[0].config
     finished = store.finished(directory)
-    held = {run.id: run for task in handed_over for run in task.runs}
+    held = {run.id: run for task in earlier.tasks for run in task.runs}
     known = {run.id for run in runs}
     grid = [*runs, *(run for run in held.values() if run.id not in known)]
-    groups = prepare(grid, conditions.device, finished - held.keys())
+    groups = prepare(grid, backend.device, finished - held.keys())
     for group in groups:
         check_draws(group, finished | held.keys())
-    under_way = packs_of(groups, [[run.id for run in task.runs] for task in handed_over])
+    under_way = packs_of(groups, [[run.id for run in task.runs] for task in earlier.tasks])
     todo = unfinished(runs, finished)
     resumed: list[list[str]] = []
     if not dry:
         missing = [run.id for run in unfinished(todo, held)]
         # A job that has a pack may be writing its checkpoint now.
         taken = {name for pack in under_way for name in ids_when_halved(pack)}
-        like = resume_fingerprint(shared["save_weights"], conditions.device)
+        like = checkpoints.fingerprint(shared["save_weights"], backend.device)
         resumed = checkpoints.find(directory, missing, finished, like, taken)
     done = finished | held.keys() | {run for pack in resumed for run in pack}
     recorded = store.read_study(directory).get("planner", {})
     tuner = Autotuner(
         shared["planner"],
-        conditions.device,
-        conditions.pool,
-        conditions.workers,
+        backend.device,
+        backend.trials,
+        backend.workers,
         recorded,
         trying=not dry,
     )
     tuner.plan(group for group in groups if unfinished(group.runs, done))
     packs = [*packs_of(groups, resumed), *pack_runs(groups, tuner.pack_size, done)]
-    return Work(todo, groups, under_way, packs, tuner)
+    return Work(todo, groups, earlier, under_way, packs, tuner)

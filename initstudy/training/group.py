@@ -45,9 +45,8 @@ class Size:
 class RunGroup:
     """The runs of a study that can train together, with all that they share.
 
-    A group is sent to another process by its key alone, never with its model and data: a fork has
-    the groups that were made before it, and a process on another machine prepares its own from the
-    runs that it reads.
+    A group goes to another process by its key and some of its runs, never with its model and data;
+    see `group_of`.
 
     Attributes:
         key: Twelve hexadecimal digits; the same for the same shared configuration.
@@ -76,9 +75,6 @@ class RunGroup:
     def shared(self) -> Plain:
         """The plain configuration that the runs share, less what cannot change a result."""
         return shared(self.runs[0])
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return _made_here, (self.key,)
 
     def new_model(self) -> nn.Module:
         """A copy of the model for one training, which nothing of another training reaches."""
@@ -109,16 +105,24 @@ class Pack:
 _MADE: WeakValueDictionary[str, RunGroup] = WeakValueDictionary()
 
 
-def _made_here(key: str) -> RunGroup:
-    """The group of this key that this process, or the one that it was forked from, has made.
+def group_of(key: str, runs: Sequence[Run], device: torch.device) -> RunGroup:
+    """The group of some runs, in a process that is to train them.
+
+    A fork finds the group that was made before it; another process prepares its own.
+
+    Args:
+        key: The key of the group.
+        runs: The runs of a pack.
+        device: The device on which they train.
 
     Raises:
-        LookupError: There is none; prepare it from its runs.
+        ConfigError: The group cannot be built here.
     """
-    try:
-        return _MADE[key]
-    except KeyError:
-        raise LookupError(f"group {key} was not prepared in this process") from None
+    group = _MADE.get(key)
+    # A group of one run may lack the engine for several.
+    if group is None or len(group.runs) < len(runs):
+        (group,) = prepare(runs, device)
+    return group
 
 
 def prepare(

@@ -1,12 +1,13 @@
-"""Packs that other processes train: what the head and its workers tell each other, as JSON.
+"""What the coordinator and the jobs of a cluster tell each other, as JSON files.
 
-    DIR/jobs/PACK.json         head: the pack, its runs with their configurations
-    DIR/jobs/PACK.job.json     head: the job that has it
-    DIR/jobs/PACK.begun.json   worker: how often it began, and the steps done so far
-    DIR/jobs/PACK.done.json    worker: it ended, with these runs failed
+    DIR/jobs/PACK.json           coordinator: the pack, its runs with their configurations
+    DIR/jobs/PACK.job.json       coordinator: the job that has it
+    DIR/jobs/PACK.started.json   job: how often the pack has started, and how far it is
+    DIR/jobs/PACK.done.json      job: where the store has the results, and which runs failed
 
-Results go to the store. Every file has one writer and appears whole; the head removes them when it
-has taken the pack in, so what lies there after a kill is what was under way.
+Each file has one writer and appears under its name only when it is complete. The coordinator
+removes the files of a pack when it has taken the results in, so what lies there after a kill is
+what was under way.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from initstudy.config import Run
 from initstudy.runtime.files import write_atomically
 from initstudy.store import StoreError
 
 FOLDER = "jobs"
-TASK, JOB, BEGUN, DONE = ".json", ".job.json", ".begun.json", ".done.json"
+TASK, JOB, STARTED, DONE = ".json", ".job.json", ".started.json", ".done.json"
 
 
 @dataclass(frozen=True)
 class Task:
-    """A pack and what a worker needs to know beside it.
+    """A pack, and what a job needs to know besides.
 
     Attributes:
-        pack: The pack's id.
-        runs: The pack's runs; what they share a worker works out for itself.
-        device: As in the configuration; "auto" is for the worker to decide.
+        pack: The id of the pack.
+        runs: Its runs; what they share the job works out for itself.
+        device: The device as the configuration names it; "auto" is for the job to decide.
         folder: Where the command was given: relative paths and users' modules start there.
-        threads: Of torch on a CPU; None leaves it to torch.
+        threads: The threads of torch on a CPU; None leaves their number to torch.
     """
 
     pack: str
@@ -50,29 +51,29 @@ class Submission:
     """Which job has a pack.
 
     Attributes:
-        executor: Its name.
-        name: Of all jobs that were submitted together, written before they were.
-        index: Its place among them.
-        job: Its id; None until the executor has answered.
-        attempt: How many submissions of the pack were lost before this one.
+        backend: The name of the backend.
+        outlives: Whether the job goes on when the coordinator has ended.
+        name: The name of all jobs of one submission, written down before they are submitted.
+        index: The index of the job among them.
+        job: The id of the job; None until the backend has answered.
     """
 
-    executor: str
+    backend: str
+    outlives: bool
     name: str
     index: int
     job: str | None = None
-    attempt: int = 0
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A worker's sign of life.
+class Progress:
+    """How far a pack is, as its job says now and then.
 
     Attributes:
-        times: How often the pack began.
-        resumed: The steps after which runs went on from a checkpoint, by run.
-        steps: Those that are done, by run.
-        losses: The last of each run.
+        times: How often the pack has started.
+        resumed: The steps after which runs went on from a checkpoint, by run id.
+        steps: The steps that are done, by run id.
+        losses: The last training loss of each run, by run id.
     """
 
     times: int = 0
@@ -83,25 +84,39 @@ class Begun:
 
 @dataclass(frozen=True)
 class Done:
-    """How a pack ended: why runs failed, by label, or why none of it could be tried."""
+    """How a pack ended.
 
+    Attributes:
+        stored: The ids under which the store has it; several if it was halved.
+        failed: Why runs of it failed, by their labels.
+        error: What the machine of the job lacked, so that none of this counts; None if nothing.
+    """
+
+    stored: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
 
 
+class Status(NamedTuple):
+    """The packs that have started, and those that are done, by id."""
+
+    started: set[str]
+    done: set[str]
+
+
 def write_task(directory: Path, task: Task) -> None:
-    """Hands a pack over; a worker can read it from then on."""
+    """Hands a pack over; a job can read it from then on."""
     _write(directory, task.pack, TASK, task)
 
 
 def read_task(directory: Path, pack: str) -> Task | None:
-    """The pack of this id; None where nobody waits for it any more."""
+    """The task of a pack; None if nobody waits for it any more."""
     record = _read(_file(directory, pack, TASK))
     if record is None:
         return None
-    runs = record.pop("runs")
-    made = tuple(Run(**{**run, "overrides": tuple(run["overrides"])}) for run in runs)
-    return Task(runs=made, **record)
+    listed = record.pop("runs")
+    runs = tuple(Run(**{**run, "overrides": tuple(run["overrides"])}) for run in listed)
+    return Task(runs=runs, **record)
 
 
 def tasks(directory: Path) -> Iterator[Task]:
@@ -113,54 +128,54 @@ def tasks(directory: Path) -> Iterator[Task]:
 
 
 def write_submission(directory: Path, pack: str, submission: Submission) -> None:
-    """Records which job has the pack."""
+    """Records which job has a pack."""
     _write(directory, pack, JOB, submission)
 
 
 def read_submission(directory: Path, pack: str) -> Submission | None:
-    """Which job has the pack; None where it was never submitted."""
+    """Which job has a pack; None if it was never submitted."""
     record = _read(_file(directory, pack, JOB))
     return None if record is None else Submission(**record)
 
 
-def write_begun(directory: Path, pack: str, begun: Begun) -> None:
-    """A worker says that it trains the pack, and how far it is."""
-    _write(directory, pack, BEGUN, begun)
+def write_progress(directory: Path, pack: str, progress: Progress) -> None:
+    """Tells that a pack trains, and how far it is; called by its job."""
+    _write(directory, pack, STARTED, progress)
 
 
-def read_begun(directory: Path, pack: str) -> Begun:
-    """How far the pack is, as its worker last said."""
-    return Begun(**(_read(_file(directory, pack, BEGUN)) or {}))
+def read_progress(directory: Path, pack: str) -> Progress:
+    """How far a pack is, as its job said last."""
+    return Progress(**(_read(_file(directory, pack, STARTED)) or {}))
 
 
 def write_done(directory: Path, pack: str, done: Done) -> None:
-    """A worker says that the pack has ended; its results lie in the store."""
+    """Tells that a pack has ended, after the store has its results; called by its job."""
     _write(directory, pack, DONE, done)
 
 
 def read_done(directory: Path, pack: str) -> Done | None:
-    """How the pack ended; None where it has not."""
+    """How a pack ended; None if it has not."""
     record = _read(_file(directory, pack, DONE))
-    return None if record is None else Done(**record)
+    return None if record is None else Done(**{**record, "stored": tuple(record["stored"])})
 
 
-def heard(directory: Path) -> tuple[set[str], set[str]]:
-    """The packs that have begun, and those that are done; one look at the directory."""
+def list_status(directory: Path) -> Status:
+    """Which packs have started and which are done, from a single listing of the folder."""
     names = _names(directory)
-    begun = {name.removesuffix(BEGUN) for name in names if name.endswith(BEGUN)}
-    return begun, {name.removesuffix(DONE) for name in names if name.endswith(DONE)}
+    started = {name.removesuffix(STARTED) for name in names if name.endswith(STARTED)}
+    return Status(started, {name.removesuffix(DONE) for name in names if name.endswith(DONE)})
 
 
-def clear_signs(directory: Path, pack: str) -> None:
-    """Removes what a lost worker said of the pack."""
-    for kind in (BEGUN, DONE):
+def clear(directory: Path, pack: str) -> None:
+    """Removes what a lost job has said of a pack."""
+    for kind in (STARTED, DONE):
         _file(directory, pack, kind).unlink(missing_ok=True)
 
 
 def forget(directory: Path, pack: str) -> None:
-    """Removes all records of the pack: nobody waits for it any more."""
+    """Removes all records of a pack: nobody waits for it any more."""
     # The task goes first: without it a kill in between leaves nothing that looks under way.
-    for kind in (TASK, JOB, BEGUN, DONE):
+    for kind in (TASK, JOB, STARTED, DONE):
         _file(directory, pack, kind).unlink(missing_ok=True)
 
 
@@ -168,7 +183,9 @@ def _file(directory: Path, pack: str, kind: str) -> Path:
     return directory / FOLDER / f"{pack}{kind}"
 
 
-def _write(directory: Path, pack: str, kind: str, record: Task | Submission | Begun | Done) -> None:
+def _write(
+    directory: Path, pack: str, kind: str, record: Task | Submission | Progress | Done
+) -> None:
     file = _file(directory, pack, kind)
     text = json.dumps(dataclasses.asdict(record), default=str)
     try:

@@ -12,13 +12,13 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from initstudy.config import ConfigError, Plain
-from initstudy.scheduling.backends import mailbox as jobs
-from initstudy.scheduling.backends.contract import SECONDS_TO_BE_SEEN, End, RefusedError
-from initstudy.scheduling.backends.worker import work
+from initstudy.scheduling.backends import mailbox
+from initstudy.scheduling.backends.cluster import SECONDS_UNTIL_SEEN, Cluster, JobEnd
+from initstudy.scheduling.backends.contract import Blame, RefusedError
+from initstudy.scheduling.backends.job import work
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOGS = "slurm"
-# States of a job that neither waits nor runs (https://slurm.schedmd.com/squeue.html#lang). Any
-# other one, a new one of a later SLURM too, goes on.
+# The states of a job that neither waits nor runs (https://slurm.schedmd.com/squeue.html#lang). A
+# job in any other state, which a later SLURM may add, counts as one that goes on.
 ENDED = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -43,14 +43,24 @@ ENDED = {
 MACHINE_WENT_AWAY = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"}
 
 
+def backend(config: Plain, directory: Path) -> Slurm:
+    """The cluster whose commands are on this machine.
+
+    Raises:
+        ConfigError: submitit is not installed, or SLURM's commands are not here.
+    """
+    _ensure_available()
+    return Slurm(config, directory)
+
+
 @dataclass(frozen=True)
 class Job:
     """What submitit pickles and calls on the node. Packs are read from the shared directory.
 
     Attributes:
-        directory: Of the sweep.
-        packs: Ids.
-        requeues: How often it may run out of time, or be pre-empted.
+        directory: The directory of the study.
+        packs: The ids of the packs.
+        requeues: How often the job may run out of time, or be pre-empted.
     """
 
     directory: str
@@ -68,48 +78,34 @@ class Job:
         from submitit.helpers import DelayedSubmission
 
         directory = Path(self.directory)
-        left = [pack for pack in self.packs if jobs.read_done(directory, pack) is None]
-        if left and jobs.read_begun(directory, left[0]).times > self.requeues:
+        left = [pack for pack in self.packs if mailbox.read_done(directory, pack) is None]
+        if left and mailbox.read_progress(directory, left[0]).times > self.requeues:
             reason = f"ran out of time {self.requeues + 1} times; give it a longer executor.time"
-            jobs.write_done(directory, left[0], jobs.Done(error=reason))
+            mailbox.write_done(directory, left[0], mailbox.Done(error=reason))
         return DelayedSubmission(self)
 
 
-class Slurm:
-    """A SLURM cluster.
+class Slurm(Cluster):
+    """A SLURM cluster; a job is one of a job array.
 
     Args:
-        section: The executor's configuration.
-
-    Raises:
-        ConfigError: submitit is not installed, or SLURM's commands are not here.
+        config: The configuration of the study.
+        directory: The directory of the study.
     """
 
     name = "slurm"
-    outlives_head = True
+    outlives_coordinator = True
 
-    def __init__(self, section: Plain) -> None:
-        _ensure_available()
-        self.section = section
-        self.seconds = min(1.0, section["poll"])
-        self.packs_per_job = section["packs_per_job"]
-        self.jobs_at_once = section["array_size"]
-        self.retries = section["retries"]
-        self.asked = -section["poll"]
-        self.answer: dict[str, str] = {}
+    def __init__(self, config: Plain, directory: Path) -> None:
+        super().__init__(config, directory)
+        self.section = config["executor"]
+        self.seconds = min(1.0, self.section["poll"])
+        self.packs_per_job = self.section["packs_per_job"]
+        self.jobs_at_once = self.section["array_size"]
+        self.asked = -self.section["poll"]
+        self.states: dict[str, str] = {}
 
-    def __enter__(self) -> Slurm:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Nothing: jobs outlive the head."""
-
-    def submit(self, directory: Path, groups: Sequence[Sequence[str]], name: str) -> list[str]:
+    def start_jobs(self, groups: Sequence[Sequence[str]], name: str) -> list[str]:
         """Submits one job array.
 
         Raises:
@@ -118,66 +114,71 @@ class Slurm:
         from submitit import SlurmExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        # The head counts, by what the workers wrote: pre-emption has no limit in submitit.
-        executor = SlurmExecutor(directory / jobs.FOLDER / LOGS, max_num_timeout=10**9)
+        folder = self.directory.absolute()
+        # `Job` counts, by what was written: pre-emption has no limit in submitit.
+        executor = SlurmExecutor(folder / mailbox.FOLDER / LOGS, max_num_timeout=10**9)
         executor.update_parameters(job_name=name, **_parameters(self.section))
-        calls = [Job(str(directory), tuple(packs), self.section["requeues"]) for packs in groups]
+        calls = [Job(str(folder), tuple(packs), self.section["requeues"]) for packs in groups]
         try:
             # submitit prints what sbatch says of a refusal; it is in the error as well.
             with contextlib.redirect_stderr(io.StringIO()):
                 with executor.batch():
                     submitted = [executor.submit(call) for call in calls]
-                ids = [job.job_id for job in submitted]
+                jobs = [job.job_id for job in submitted]
         except (FailedJobError, FailedSubmissionError) as error:
             raise RefusedError(f"executor=slurm: {_said_by_sbatch(error)}") from error
         self.asked = -self.section["poll"]
-        return ids
+        return jobs
 
-    def find(self, name: str, index: int) -> str | None:
-        """The job of that place in an array, by the array's name.
+    def find_job(self, name: str, index: int) -> str | None:
+        """The job at an index of an array, by the array's name.
 
         Raises:
             RefusedError: SLURM does not answer.
         """
-        listed = _squeue("--name", name)
-        if listed is None:
+        states = _squeue("--name", name)
+        if states is None:
             raise RefusedError("executor=slurm: squeue does not answer; try again when it does")
-        return next((job for job in listed if job.endswith(f"_{index}") or "_" not in job), None)
+        return next((job for job in states if job.endswith(f"_{index}") or "_" not in job), None)
 
-    def ended(self, jobs: Collection[str]) -> dict[str, End]:
-        """The jobs that SLURM no longer has in its queue. While it does not answer, none."""
+    def ended_jobs(self, jobs: Collection[str]) -> dict[str, JobEnd]:
+        """The jobs that SLURM no longer has in its queue; none while it does not answer."""
         if time.monotonic() - self.asked >= self.section["poll"]:
             self.asked = time.monotonic()
-            answer = _squeue()
-            if answer is None:
+            states = _squeue()
+            if states is None:
                 return {}
-            self.answer = answer
-        # It forgets a job some minutes after its end.
-        states = {job: self.answer.get(job, "UNKNOWN") for job in jobs}
-        return {job: _end(state) for job, state in states.items() if state in {*ENDED, "UNKNOWN"}}
+            self.states = states
+        # SLURM forgets a job some minutes after its end.
+        known = {job: self.states.get(job, "UNKNOWN") for job in jobs}
+        return {job: _end(state) for job, state in known.items() if state in {*ENDED, "UNKNOWN"}}
 
-    def cancel(self, job: str) -> None:
-        """Makes sure that SLURM does not run it again."""
+    def cancel_job(self, job: str) -> None:
+        """Makes sure that SLURM does not run a job again."""
         subprocess.run(["scancel", job], check=False, capture_output=True)
 
+    def close(self) -> None:
+        """Leaves the jobs with SLURM."""
 
-def _end(state: str) -> End:
-    reason = f"ended as {state} without a result; see its log in {jobs.FOLDER}/{LOGS}"
+
+def _end(state: str) -> JobEnd:
+    reason = f"ended as {state} without a result; see its log in {mailbox.FOLDER}/{LOGS}"
     if state in MACHINE_WENT_AWAY:
-        return End(reason, "again")
+        return JobEnd(reason, Blame.NOBODY)
     if state == "OUT_OF_MEMORY":
-        return End(reason, "halve")
-    return End(reason, patience=SECONDS_TO_BE_SEEN if state in ("COMPLETED", "UNKNOWN") else 0.0)
+        return JobEnd(reason, Blame.MEMORY)
+    seen = state in ("COMPLETED", "UNKNOWN")
+    return JobEnd(reason, patience=SECONDS_UNTIL_SEEN if seen else 0.0)
 
 
 def _squeue(*arguments: str) -> dict[str, str] | None:
-    """The state of each of the user's jobs, by id, an array's one by one; None: no answer."""
+    """The state of each job of the user, by id, with arrays taken apart; None without an answer."""
     command = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i %T"]
-    done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        log.warning("squeue: %s", done.stderr.strip())
+    answer = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True)
+    if answer.returncode != 0:
+        log.warning("squeue: %s", answer.stderr.strip())
         return None
-    pairs = (line.split(maxsplit=1) for line in done.stdout.splitlines())
+    pairs = (line.split(maxsplit=1) for line in answer.stdout.splitlines())
     return dict(pair for pair in pairs if len(pair) == 2)
 
 

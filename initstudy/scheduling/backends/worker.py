@@ -1,151 +1,219 @@
-"""A worker: trains packs that the head has handed over, in a process or on a machine of its own."""
+"""The process that trains: one pack as events, and the life of a process of the pool."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
 
 import torch
 
-from initstudy.config import ConfigError
-from initstudy.scheduling.backends import mailbox as jobs
-from initstudy.scheduling.execute import execute
-from initstudy.store import StoreError
-from initstudy.training import factory
-from initstudy.training.group import Pack, prepare
+from initstudy.engine.stack import Tensors
+from initstudy.engine.state import State
+from initstudy.engine.train import Summary
+from initstudy.runtime import memory
+from initstudy.scheduling.backends.contract import Blame, Checkpointed, Event, Finished, Lost
+from initstudy.scheduling.backends.pipe import (
+    Answer,
+    Request,
+    Speed,
+    Trial,
+    receive_request,
+    send,
+)
+from initstudy.training.group import Pack, group_of
+from initstudy.training.pack import Resumption, Start, speed, train_pack
 
-SECONDS_BETWEEN_SIGNS = 2.0
-
-
-class Silent:
-    """No tracker: what a worker writes to the store, the head mirrors to W&B."""
-
-    def start(self, run: str, config: Mapping[str, Any], name: str) -> None:
-        """Nothing."""
-
-    def log(self, run: str, step: int, row: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def promise(self, pack: str, runs: Sequence[Any]) -> None:
-        """Nothing."""
-
-    def finish(self, pack: str) -> None:
-        """Nothing."""
-
-    def discard(self, runs: Sequence[str]) -> None:
-        """Nothing."""
+SECONDS_BETWEEN_BLOCKS = 0.2
+# prctl(2).
+_PR_SET_PDEATHSIG = 1
 
 
-class Signs:
-    """Tells the head how far a pack is, now and then."""
+@dataclass(frozen=True)
+class Setting:
+    """What a worker process needs to know besides its packs.
 
-    def __init__(self, directory: Path, pack: str) -> None:
-        self.directory = directory
-        self.pack = pack
-        self.times = jobs.read_begun(directory, pack).times + 1
-        self.resumed: dict[str, int] = {}
-        self.steps: dict[str, int] = {}
-        self.losses: dict[str, float] = {}
-        self._write()
+    Attributes:
+        device: The device on which it trains.
+        threads: The threads of torch on a CPU; None leaves their number to torch.
+        folder: Where the command was given: relative paths and users' modules start there.
+    """
 
-    def begin(self, pack: str) -> None:
-        """Nothing: it may be a half, and the head knows of the whole."""
-
-    def end(self, pack: str) -> None:
-        """Nothing: the head sees that a pack is done."""
-
-    def resume(self, run: str, step: int) -> None:
-        """A run goes on after so many steps, which an earlier worker trained."""
-        self.resumed[run] = self.steps[run] = step
-
-    def step(self, run: str, step: int, loss: float | None = None) -> None:
-        """A run has done so many steps in all."""
-        self.steps[run] = step
-        if loss is not None:
-            self.losses[run] = loss
-        if time.monotonic() - self.written > SECONDS_BETWEEN_SIGNS:
-            self._write()
-
-    def finish(self, run: str, *, diverged: bool = False, failed: bool = False) -> None:
-        """Nothing: the head sees that a pack is done."""
-
-    def _write(self) -> None:
-        begun = jobs.Begun(self.times, self.resumed, self.steps, self.losses)
-        jobs.write_begun(self.directory, self.pack, begun)
-        self.written = time.monotonic()
+    device: str
+    threads: int | None
+    folder: str
 
 
-def work(directory: Path, packs: Sequence[str], device: str | None = None) -> None:
-    """Trains packs one after another, each into the store, and says so for each.
-
-    A pack that is done already, or that nobody waits for any more, is passed over: a job that was
-    requeued begins where it was.
+def train(
+    pack: Pack,
+    device: torch.device,
+    state: State | None,
+    every: float | None,
+    after_step: Callable[[], None] = lambda: None,
+) -> Iterator[Event]:
+    """Trains a pack in this process; ends with `Finished`, or with `Lost` if a run raises.
 
     Args:
-        directory: Of the sweep, as this machine sees it.
-        packs: Their ids.
-        device: Overrides the configuration's.
-
-    Raises:
-        StoreError: The directory cannot be written, so that not even this can be said there.
+        pack: The pack.
+        device: The device on which to train.
+        state: The state to go on from; None to begin.
+        every: The seconds between two checkpoints; None for none.
+        after_step: Called after every step.
     """
-    for pack in packs:
-        task = jobs.read_task(directory, pack)
-        if task is None or jobs.read_done(directory, pack) is not None:
-            continue
-        try:
-            done = _train(directory, task, device)
-        except (ConfigError, StoreError, OSError) as error:
-            # What a run raises is caught where it trains; here this machine lacks something.
-            done = jobs.Done(error=str(error).splitlines()[0])
-        jobs.write_done(directory, pack, done)
+    # By default cuDNN would round to TF32, though matrix products do not.
+    torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
+    last = time.monotonic()
+
+    def due() -> bool:
+        after_step()
+        return every is not None and time.monotonic() - last >= every
+
+    end: Event = Finished()
+    try:
+        for item in train_pack(pack, device, Resumption(state, due)):
+            if isinstance(item, State):
+                yield Checkpointed(replace(item, tensors=_on_host(item.tensors)))
+                last = time.monotonic()
+            elif isinstance(item, Start):
+                yield replace(item, weights=_on_host(item.weights))
+            elif isinstance(item, Summary):
+                weights = None if item.weights is None else _on_host(item.weights)
+                yield replace(item, values={**item.values, **_arithmetic(device)}, weights=weights)
+            else:
+                yield item
+    except Exception as error:
+        # A user's model may raise anything.
+        end = Lost(_one_line(error), Blame.PACK)
+    # What a pack held, above all one that did not fit, may hang in cycles of references.
+    gc.collect()
+    yield end
 
 
-def _train(directory: Path, task: jobs.Task, device: str | None) -> jobs.Done:
-    signs = Signs(directory, task.pack)
-    os.chdir(task.folder)
-    if task.folder not in sys.path:
-        sys.path.insert(0, task.folder)
-    if task.threads is not None:
-        torch.set_num_threads(task.threads)
-    chosen = factory.device(device or task.device)
-    (group,) = prepare(task.runs, chosen)
-    pack = Pack(group, task.runs)
-    return jobs.Done(failed=execute([pack], directory, chosen, Silent(), signs))
+def serve(connection: Connection, setting: Setting, inherited: Sequence[Connection]) -> None:
+    """The life of a worker process: answers requests until the coordinator is gone.
+
+    Args:
+        connection: The worker's end of the pipe.
+        setting: What it needs to know.
+        inherited: Ends of pipes that a fork has without being meant to. While one of them is open
+            here, the worker at the other end does not see that the coordinator has closed it.
+    """
+    for other in inherited:
+        other.close()
+    _settle(setting)
+    device = torch.device(setting.device)
+    with suppress(EOFError, OSError):
+        while True:
+            request = receive_request(connection)
+            try:
+                group = group_of(request.group, request.runs, device)
+            except Exception as error:
+                # A user's model may raise anything, even what cannot be sent.
+                send(connection, [Lost(_one_line(error), Blame.PACK)])
+                continue
+            _answer(connection, request, Pack(group, request.runs), device)
 
 
-def main() -> None:
-    """Trains the packs whose ids come in, a line each, until the head is gone."""
-    directory, device = Path(sys.argv[1]), sys.argv[2]
-    # Ctrl-C reaches all processes of a terminal; the head decides what it means.
+def _settle(setting: Setting) -> None:
+    # Ctrl-C reaches all processes of a terminal; the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    waiting: list[str] = []
-    arrived = threading.Condition()
-
-    def read() -> None:
-        for line in sys.stdin:
-            with arrived:
-                waiting.append(line.strip())
-                arrived.notify()
-        # The head is gone, and whoever continues will train this pack.
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-    # What was imported stays: the collection after each pack need not look through it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
+    _end_with_coordinator()
+    os.chdir(setting.folder)
+    if setting.folder not in sys.path:
+        sys.path.insert(0, setting.folder)
+    memory.keep_freed()
+    if setting.threads is not None:
+        torch.set_num_threads(setting.threads)
+    # What is imported stays: collections need not look through it. In a fork the collector is as
+    # the coordinator had it, which is off while it starts.
     gc.freeze()
-    while True:
-        with arrived:
-            arrived.wait_for(lambda: waiting)
-            pack = waiting.pop(0)
-        work(directory, [pack], device)
+    gc.enable()
 
 
-if __name__ == "__main__":
-    main()
+def _end_with_coordinator() -> None:
+    """Has this process killed when the coordinator ends, even in the middle of a long step."""
+    coordinator = parent_process()
+    assert coordinator is not None
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != coordinator.pid:
+        # It was killed before it could be asked to take this process with it.
+        os._exit(1)
+    if sys.platform != "linux":
+
+        def watch() -> None:
+            coordinator.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, name="coordinator", daemon=True).start()
+
+
+def _answer(connection: Connection, request: Request, pack: Pack, device: torch.device) -> None:
+    if isinstance(request, Trial):
+        send(connection, _measured(pack, device))
+        return
+    blocks = _Blocks(connection)
+    for event in train(pack, device, request.state, request.every, blocks.send_in_time):
+        blocks.add(event)
+    blocks.send()
+
+
+def _measured(pack: Pack, device: torch.device) -> Answer:
+    try:
+        return Speed(speed(pack, device))
+    except Exception as error:
+        # Where there is not memory enough, for example.
+        return [Lost(_one_line(error), Blame.PACK)]
+
+
+class _Blocks:
+    """Events on their way into a pipe: a few messages per second, however fast a step is."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.block: list[Event] = []
+        self.sent = time.monotonic()
+
+    def add(self, event: Event) -> None:
+        self.block.append(event)
+        # A state is large, and what another process goes on from should be young.
+        if isinstance(event, Checkpointed):
+            self.send()
+        else:
+            self.send_in_time()
+
+    def send(self) -> None:
+        if self.block:
+            send(self.connection, self.block)
+        self.block, self.sent = [], time.monotonic()
+
+    def send_in_time(self) -> None:
+        if time.monotonic() - self.sent > SECONDS_BETWEEN_BLOCKS:
+            self.send()
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _on_host(tensors: Mapping[str, torch.Tensor]) -> Tensors:
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
+
+
+def _arithmetic(device: torch.device) -> dict[str, str]:
+    """What the last digits of a run's results depend on."""
+    precision = torch.get_float32_matmul_precision()
+    return {"device": str(device), "torch": torch.__version__, "float32_precision": precision}
