@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 
 FOLDER = CONF.parent / "experiments"
 SCRIPTS = sorted(f for f in FOLDER.glob("*.py") if "from study import" in f.read_text())
