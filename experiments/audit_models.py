@@ -43,7 +43,7 @@ def audited(build: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...])
     torch.manual_seed(0)
     model = build()
     generator = torch.Generator().manual_seed(0)
-    return initstudy.audit(model, [torch.randn(shape, generator=generator) for shape in shapes])
+    return initstudy.audit_model(model, [torch.randn(shape, generator=generator) for shape in shapes])
 
 
 def section(name: str, found: Audit) -> str:
@@ -89,7 +89,7 @@ python -m initstudy.audit model.depth=20 init.std=0.3 --strict    # exit code 1 
 ```python
 import initstudy
 
-found = initstudy.audit(model, batch)  # or (model, [inputs, …], labels, policy=policy)
+found = initstudy.audit_model(model, batch)  # or (model, [inputs, …], labels, policy=policy)
 found.parameters, found.signal.layers, found.warnings
 ```
 

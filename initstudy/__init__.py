@@ -1,10 +1,21 @@
-"""The study harness for neural-network weight initialization."""
+"""The study harness for neural-network weight initialization.
+
+Importing this package loads nothing else; what a name stands for is imported when it is first used.
+Initializers, the audit and the theory need torch, numpy and scipy alone.
+"""
+
+from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from initstudy.audit import audit as audit
+    from initstudy import audit as audit
+    from initstudy import claims as claims
+    from initstudy import initializers as initializers
+    from initstudy import models as models
+    from initstudy import store as store
+    from initstudy.audit import audit_model as audit_model
     from initstudy.initializers import Fans as Fans
     from initstudy.initializers import compute_fans as compute_fans
     from initstudy.initializers import initialize as initialize
@@ -13,19 +24,45 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# torch takes seconds to import; who only wants the version or the store need not wait for it.
-MODULES = {"audit": "audit", "meanfield": "theory.meanfield"}
-FUNCTIONS = {
-    "Fans": "initializers",
-    "compute_fans": "initializers",
-    "initialize": "initializers",
-    "load_weights": "store.weights",
+# The module that holds each public name; of a public module, the module itself.
+_MODULES = {
+    "audit": "initstudy.audit",
+    "claims": "initstudy.claims",
+    "initializers": "initstudy.initializers",
+    "meanfield": "initstudy.theory.meanfield",
+    "models": "initstudy.models",
+    "store": "initstudy.store",
 }
+_OBJECTS = {
+    "Fans": "initstudy.initializers",
+    "audit_model": "initstudy.audit",
+    "compute_fans": "initstudy.initializers",
+    "initialize": "initstudy.initializers",
+    "load_weights": "initstudy.store.weights",
+}
+
+__all__ = [
+    "Fans",
+    "audit",
+    "audit_model",
+    "claims",
+    "compute_fans",
+    "initialize",
+    "initializers",
+    "load_weights",
+    "meanfield",
+    "models",
+    "store",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in MODULES:
-        return import_module(f"initstudy.{MODULES[name]}")
-    if name in FUNCTIONS:
-        return getattr(import_module(f"initstudy.{FUNCTIONS[name]}"), name)
+    if name in _MODULES:
+        return import_module(_MODULES[name])
+    if name in _OBJECTS:
+        return getattr(import_module(_OBJECTS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -23,11 +23,11 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check": ("`python -m initstudy.check`", ("cli",)),
     "cli": (
         "the commands, one thin file each",
-        ("scheduling", "training", "engine", "report", "audit", "store", "tasks", "config"),
+        ("scheduling", "training", "report", "audit", "store", "tasks", "config", "runtime"),
     ),
     "__init__": (
         "the public functions",
-        ("audit", "theory", "store", "initializers"),
+        ("claims", "audit", "theory", "store", "initializers", "models"),
     ),
     "scheduling": (
         "which runs train together, where, and what happens when they fail",

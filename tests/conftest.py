@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from initstudy.__main__ import main
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 from tests.wandb_server import KEY, WandbServer
 
 

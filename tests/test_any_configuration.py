@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from initstudy import store
 from initstudy.__main__ import main
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 
 SECONDS = 60
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 
 ROOT = CONF.parent
 FOLDER = ROOT / "experiments"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 from tests.wandb_server import KEY
 
 ROOT = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 from initstudy.tasks.data import Batches, load
 
 FOLDER = CONF.parent / "experiments"

@@ -20,7 +20,7 @@ import yaml
 from torch import nn
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, max_pool2d
 
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 
 ROOT = CONF.parent
 ATEN = torch.ops.aten

@@ -1,10 +1,8 @@
-"""What a model really starts from: `initstudy.audit(model, batch)`, `python -m initstudy.audit`."""
+"""What a model really starts from: `audit_model(model, batch)`, or `initstudy audit` in a shell."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +13,10 @@ from initstudy.audit.result import Audit, ParameterRow, Warned
 from initstudy.audit.signal import LayerSignal, LossFunction, Signal, measure_signal
 from initstudy.audit.table import show
 
-__all__ = ["Audit", "LayerSignal", "ParameterRow", "Signal", "Warned", "audit", "show"]
+__all__ = ["Audit", "LayerSignal", "ParameterRow", "Signal", "Warned", "audit_model", "show"]
 
 
-def audit(
+def audit_model(
     model: nn.Module,
     batch: Tensor | Sequence[Tensor],
     targets: Tensor | None = None,
@@ -28,22 +26,33 @@ def audit(
 ) -> Audit:
     """Reads a model's initial weights, and what they do to one batch.
 
-    Parameters, buffers, gradients, modes and the random state stay as they are.
+    The model's parameters, buffers, gradients and modes and torch's random state are left as they
+    are.
 
     Args:
         model: Any module, on any device.
-        batch: Its input, or a sequence of its positional arguments, on the same device.
-        targets: Labels `[batch]` of a classifier; without them, random ones.
-        loss: From the model's output to a scalar, for a model that is no classifier.
-        policy: What the model was to be initialized by; without it, every parameter's
-            initialization is read off its values.
+        batch: The model's input, or a sequence of its positional arguments, on the same device.
+        targets: The labels `[batch]` of a classifier; by default random ones.
+        loss: A function from the model's output to a scalar, for a model that is no classifier.
+        policy: The policy by which the model was to be initialized. Without it, the
+            initialization of each parameter is recognized from its values.
 
     Returns:
-        Rows for parameters and layers, the loss, and warnings. `show(rich.console.Console(),
-        audit)` prints it.
+        One row per parameter, one row per layer, the loss, and warnings.
+        `initstudy.audit.show(rich.console.Console(), result)` prints them as tables.
 
     Raises:
         ValueError: The model cannot run on the batch, or the targets do not fit its output.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> net = nn.Sequential(*(nn.Linear(64, 64) for _ in range(20)), nn.Linear(64, 10))
+        >>> result = audit_model(net, torch.randn(32, 64))
+        >>> result.parameters[0].name, result.parameters[0].fan_in
+        ('0.weight', 64)
+        >>> [warning.code for warning in result.warnings]
+        ['signal']
     """
     inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)
     if not any(True for _ in model.parameters()):
@@ -60,13 +69,3 @@ def audit(
             f"{type(model).__name__} cannot run on inputs of shape {shapes}: {reason}"
         ) from error
     return Audit(rows, signal, tuple(advise(model, rows, signal, intended=policy is not None)))
-
-
-class _CallableModule(ModuleType):
-    """`initstudy.audit` is the module of that name and, called, the function in it."""
-
-    def __call__(self, *args, **kwargs):  # type: ignore[no-untyped-def]
-        return audit(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallableModule

@@ -1,8 +1,6 @@
 """`python -m initstudy.audit`."""
 
-import sys
-
-from initstudy.cli.audit import main
+from initstudy.cli.door import leave
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave("audit")

@@ -1,47 +1,81 @@
-"""The command: `python -m initstudy.audit model=cnn init=torch_default [--json] [--strict]`."""
+"""`initstudy audit model=cnn init=torch_default`: what a model really starts from."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import open_dict
-from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
+from initstudy.cli.parser import Parser
 
-from initstudy.audit import Audit, audit, show
-from initstudy.config import ConfigError, make_run, register
-from initstudy.config.errors import CONF, refuse
-from initstudy.tasks.data import Batches
-from initstudy.training import factory
-from initstudy.training.config import TrainingConfig
+if TYPE_CHECKING:
+    from initstudy.audit import Audit
 
-USAGE = """\
-What a model starts from, parameter by parameter, and what that does to signal and gradient.
+DESCRIPTION = """\
+Says what a model starts from, parameter by parameter, and what that does to signal and gradient.
 
   python -m initstudy.audit model=cnn init=torch_default
-  python -m initstudy.audit model=mlp model.depth=20 init=normal init.std=0.1 --strict
-  python -m initstudy.audit model._target_=mine.Net init=kaiming_normal --json
-
-Takes the groups and keys of `python -m initstudy` (see its --help) and
-
-  --json    print JSON instead of tables
-  --strict  exit with code 1 when there are warnings
-"""
-FLAGS = ("--json", "--strict")
+  initstudy audit model=mlp model.depth=20 init=normal init.std=0.1 --strict
+  initstudy audit model._target_=mine.Net init=kaiming_normal --json"""
+OVERRIDES = "The groups and keys that KEY=VALUE takes are those of `initstudy --help`."
 
 
-def run(overrides: list[str]) -> Audit:
+def main(arguments: Sequence[str]) -> int:
+    """Prints an audit; returns 0, or 1 if `--strict` is given and there are warnings."""
+    parser = Parser("audit", DESCRIPTION, OVERRIDES)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the configuration")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 on warnings")
+    parser.add_argument("--config-dir", type=Path, help="a folder with configurations of yours")
+    given = parser.parse_intermixed_args(arguments)
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from initstudy.config.messages import refuse
+
+    try:
+        result = run(given.overrides, given.config_dir)
+    except BrokenPipeError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        return refuse(error)
+    if given.json:
+        sys.stdout.write(json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n")
+    else:
+        from rich.console import Console
+
+        from initstudy.audit import show
+
+        show(Console(), result)
+    return 1 if given.strict and result.warnings else 0
+
+
+def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
     """Builds and fills the configured model, and audits it on its first training batch.
+
+    Args:
+        overrides: What to set in the configuration, as Hydra takes it.
+        config_dir: A folder with further configurations.
 
     Raises:
         ConfigError: Something in the configuration is wrong.
     """
+    from hydra import compose, initialize_config_dir
+    from omegaconf import open_dict
+
+    from initstudy.audit import audit_model
+    from initstudy.cli.arguments import with_folder
+    from initstudy.config import make_run, register
+    from initstudy.config.paths import CONF
+    from initstudy.tasks.data import Batches
+    from initstudy.training import factory
+    from initstudy.training.config import TrainingConfig
+
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides)
+        cfg = compose("config", with_folder(overrides, config_dir))
     with open_dict(cfg):
         cfg.name = "audit"
     configured = make_run(cfg, overrides)
@@ -54,23 +88,4 @@ def run(overrides: list[str]) -> Audit:
     model.load_state_dict(values, strict=False)
     x, y = Batches(data, [plain["seed"]], config.batch_size)(0)
     policy = factory.policy(plain["init"])
-    return audit(model.to(device), x[0].to(device), y[0].to(device), policy=policy)
-
-
-def main(arguments: list[str]) -> int:
-    """Runs the command; returns its exit code."""
-    if {"-h", "--help"} & set(arguments):
-        sys.stdout.write(USAGE)
-        return 0
-    unknown = [a for a in arguments if a.startswith("--") and a not in FLAGS]
-    if unknown:
-        return refuse(ConfigError(f"{unknown[0]}: unknown flag; choose from {', '.join(FLAGS)}"))
-    try:
-        found = run([a for a in arguments if a not in FLAGS])
-    except (ConfigError, HydraException, OmegaConfBaseException, ValueError) as error:
-        return refuse(error)
-    if "--json" in arguments:
-        sys.stdout.write(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) + "\n")
-    else:
-        show(Console(), found)
-    return 1 if "--strict" in arguments and found.warnings else 0
+    return audit_model(model.to(device), x[0].to(device), y[0].to(device), policy=policy)

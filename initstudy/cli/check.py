@@ -1,125 +1,52 @@
-"""`python -m initstudy.check runs/std_grid --runs 3`: retrains finished runs and compares.
-
-Whole packs are trained again, since a run's last bits may depend on how many train with it, and
-what the store has of the chosen runs is compared with what comes of them now: every value of the
-history and of the summary, to the last bit. Nothing is written.
-"""
+"""`initstudy check runs/std_grid --runs 3`: trains finished runs again and compares."""
 
 from __future__ import annotations
 
-import argparse
-import random
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import polars as pl
-import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from initstudy.cli.parser import Parser
 
-from initstudy import store
-from initstudy.config import ConfigError, Run, identity
-from initstudy.engine.train import Row, Summary
-from initstudy.training import factory
-from initstudy.training.group import Pack, prepare
-from initstudy.training.pack import train_pack
+DESCRIPTION = """\
+Trains finished runs of a study again and compares every value of their history and summary with
+the store, to the last bit. Whole packs are trained again, since a run's last bits may depend on how
+many runs train with it. Nothing is written.
 
+Leaves with code 0 if every value is the same, with code 1 if one differs."""
+EXAMPLES = "  initstudy check runs/std_grid --runs 3"
 DIFFERENT = 1
 
 
-def main() -> int:
-    """0 where every value is the same, 1 where one is not, 2 where nothing can be compared."""
-    parser = argparse.ArgumentParser(prog="python -m initstudy.check", description=__doc__)
-    parser.add_argument("path", type=Path, help="a sweep's directory, such as runs/std_grid")
-    parser.add_argument("--runs", type=int, default=3, help="how many to compare (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="which ones")
-    given = parser.parse_args()
+def main(arguments: Sequence[str]) -> int:
+    """Returns 0 if every value is the same, 1 if one differs, 2 if nothing can be compared."""
+    parser = Parser("check", DESCRIPTION, EXAMPLES)
+    parser.add_argument("path", type=Path, help="a study's directory, such as runs/std_grid")
+    parser.add_argument("--runs", type=int, default=3, help="how many runs to compare (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the choice (default: 0)")
+    given = parser.parse_args(arguments)
+    from initstudy.config import ConfigError
+    from initstudy.config.messages import refuse
+    from initstudy.store import StoreError
+
     try:
         if given.runs < 1:
             raise ConfigError(f"--runs {given.runs}: must be at least 1")
-        results = store.load(given.path)
-        ids = sorted(results.runs["run"].to_list())
-        chosen = random.Random(given.seed).sample(ids, min(given.runs, len(ids)))
-        different = 0
-        for run, line in compare(given.path, results, chosen):
-            print(f"{run}: {line or 'the same'}", flush=True)
-            different += line is not None
-    except KeyboardInterrupt:
-        return 130
-    except (ConfigError, store.StoreError) as error:
-        sys.stderr.write(f"initstudy.check: {error}\n")
-        return 2
-    print(f"{different} of {len(chosen)} runs differ")
+        different, total = _compare(given.path, given.runs, given.seed)
+    except (ConfigError, StoreError) as error:
+        return refuse(error)
+    print(f"{different} of {total} runs differ")
     return DIFFERENT if different else 0
 
 
-def compare(
-    path: Path, results: store.Store, chosen: list[str]
-) -> Iterator[tuple[str, str | None]]:
-    """Retrains runs; gives each one's id and the first value that is not the same, or None.
+def _compare(path: Path, count: int, seed: int) -> tuple[int, int]:
+    """Prints a line per run; returns how many runs differ, and how many were compared."""
+    from initstudy import store
+    from initstudy.scheduling.verify import choose, compare
 
-    Raises:
-        ConfigError: A run cannot be built any more.
-        StoreError: Its configuration or its pack cannot be read.
-    """
-    while chosen:
-        members = next(ids for ids in store.packs(path).values() if chosen[0] in ids)
-        row = results.runs.row(by_predicate=pl.col("run") == chosen[0], named=True)
-        retrained = [_run(path, run) for run in members]
-        history, ends = _retrain(retrained, factory.device(row["device"]))
-        for run in [run for run in chosen if run in members]:
-            stored = results.runs.filter(run=run).to_dicts()[0]
-            rows = results.history.filter(run=run).sort("step").to_dicts()
-            yield run, _difference(stored, rows, ends[run], history[run])
-        chosen = [run for run in chosen if run not in members]
-
-
-def _run(path: Path, run: str) -> Run:
-    file = path / "runs" / run / ".hydra" / "config.yaml"
-    try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(file))
-    except (OSError, ValueError, OmegaConfBaseException) as error:
-        raise store.StoreError(f"{file}: cannot be read: {error}") from error
-    if identity(config) != run:
-        raise store.StoreError(f"{file}: is not the configuration of run {run}")
-    return Run(config, (), run)
-
-
-def _retrain(
-    runs: Sequence[Run], device: torch.device
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dict[str, Any]]]:
-    (group,) = prepare(runs, device)
-    pack = Pack(group, tuple(runs))
-    history: dict[str, list[dict[str, Any]]] = {run.id: [] for run in pack.runs}
-    ends: dict[str, dict[str, Any]] = {}
-    for item in train_pack(pack, device):
-        if isinstance(item, Row):
-            run = pack.runs[item.member].id
-            history[run].append({"run": run, "step": item.step, **item.values})
-        elif isinstance(item, Summary):
-            ends[pack.runs[item.member].id] = item.values
-    return history, ends
-
-
-def _difference(
-    stored: dict[str, Any],
-    rows: list[dict[str, Any]],
-    ends: dict[str, Any],
-    now: list[dict[str, Any]],
-) -> str | None:
-    """The first value that differs, with both."""
-    if [row["step"] for row in rows] != [row["step"] for row in now]:
-        return f"{len(rows)} rows in the store, {len(now)} now, or at other steps"
-    pairs = [(f"step {old['step']}: ", old, new) for old, new in zip(rows, now, strict=True)]
-    for where, old, new in (*pairs, ("", stored, ends)):
-        for key, value in new.items():
-            if not _same(old.get(key), value):
-                return f"{where}{key} is {old.get(key)!r} in the store and {value!r} now"
-    return None
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equality in which NaN is itself."""
-    return one == other or (one != one and other != other)
+    results = store.load(path)
+    chosen = choose(results, count, seed)
+    different = 0
+    for run, difference in compare(path, results, chosen):
+        print(f"{run}: {difference or 'the same'}", flush=True)
+        different += difference is not None
+    return different, len(chosen)

@@ -11,8 +11,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from initstudy.config import ConfigError, flatten
-from initstudy.config.errors import refuse
-from initstudy.config.grid import Grid, compose_grid
+from initstudy.config.command_line import Grid, compose_grid
+from initstudy.config.messages import refuse
 from initstudy.scheduling.autotune import Autotuner
 from initstudy.scheduling.progress import duration
 from initstudy.scheduling.study import dry_run

@@ -1,53 +1,136 @@
-"""The command as a Hydra application."""
+"""`initstudy [run]` and `python -m initstudy`: trains the runs of a configuration or of a grid."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from initstudy.config import ConfigError, make_run, register
-from initstudy.config.errors import CONF, refuse
+from initstudy.cli import footprint
+from initstudy.cli.arguments import (
+    CONFIG,
+    error_beside_a_grid,
+    is_no_choice,
+    options_first,
+    parse,
+)
+from initstudy.cli.command_line import given
+from initstudy.config import ConfigError, check_grid, make_run, register
+from initstudy.config.messages import refuse
+from initstudy.config.paths import CONF
 from initstudy.store import StoreError
 
-EXPLAIN = "--explain"
+TRACEBACKS = "HYDRA_FULL_ERROR"
+USERS_FAULTS = (ConfigError, StoreError, HydraException, OmegaConfBaseException, OSError)
 
 
-def one(cfg: DictConfig) -> None:
-    """A single run: a study of one."""
-    from initstudy.scheduling.study import study
-
-    job = HydraConfig.get()
-    overrides = list(job.overrides.task)
-    alone = job.mode is RunMode.RUN
-    directory = Path(job.runtime.output_dir)
-    run = make_run(cfg, overrides, job.runtime.choices)
-    study([run], cfg, directory, overrides, report=alone)
+class Refused(SystemExit):
+    """Carries what a user got wrong out of Hydra, which reports exceptions itself, but no exits."""
 
 
-def enter() -> None:
-    """Runs the command; what a user got wrong is one line and exit code 2."""
-    if EXPLAIN in sys.argv[1:]:
-        from initstudy.cli.explain import main
+class Application:
+    """What Hydra calls with a single run's configuration.
 
-        sys.exit(main([word for word in sys.argv[1:] if word != EXPLAIN]))
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Hydra would print a trace and leave with code 1; with this it hands the error over.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    # wandb logs into its run's folder: on a full disk each line would print a trace.
-    logging.raiseExceptions = wants_traceback
-    register()
+    Attributes:
+        command: The command that was given. Hydra hands this object to the launcher too, so that a
+            grid knows the command as well.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __call__(self, cfg: DictConfig) -> None:
+        """Trains the run as a study of its own."""
+        try:
+            self._train(cfg)
+        except USERS_FAULTS as error:
+            raise Refused from error
+
+    def _train(self, cfg: DictConfig) -> None:
+        from initstudy.scheduling.study import study
+
+        job = HydraConfig.get()
+        run = make_run(cfg, list(job.overrides.task), job.runtime.choices)
+        check_grid([run])
+        # Hydra's basic launcher hands over the runs of a grid one at a time.
+        alone = job.mode is RunMode.RUN
+        study([run], cfg, Path(job.runtime.output_dir), command=self.command, report=alone)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns its exit code.
+
+    Raises:
+        SystemExit: Hydra has answered a question such as `--info`, or runs have failed (code 3).
+    """
+    footprint.begin()
+    application = Application(given())
+    ordered = options_first(arguments)
+    error: BaseException | None
     try:
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(one)()
-    except (ConfigError, StoreError, HydraException, OmegaConfBaseException, OSError) as error:
-        if wants_traceback:
-            raise
-        sys.exit(refuse(error))
+        with _hydra_reading(ordered):
+            parse(ordered)
+            hydra.main(config_path=str(CONF), config_name=CONFIG, version_base="1.3")(application)()
+        return 0
+    except Refused as refused:
+        error = refused.__cause__
+    except (*USERS_FAULTS, ValueError) as raised:
+        error = raised
+    assert error is not None
+    if isinstance(error, BrokenPipeError) or not _is_users_fault(error):
+        raise error
+    if os.environ.get(TRACEBACKS) == "1":
+        raise error
+    code = refuse(_better_named(error, ordered))
+    footprint.remove()
+    return code
+
+
+@contextmanager
+def _hydra_reading(arguments: Sequence[str]) -> Iterator[None]:
+    """Within it Hydra reads these arguments, and hands errors over instead of printing them."""
+    register()
+    argv, tracebacks, raises = sys.argv, os.environ.get(TRACEBACKS), logging.raiseExceptions
+    sys.argv = [argv[0], *arguments]
+    os.environ[TRACEBACKS] = "1"
+    # wandb logs into its run's folder: on a full disk each line would print a traceback.
+    logging.raiseExceptions = tracebacks == "1"
+    try:
+        yield
+    finally:
+        sys.argv, logging.raiseExceptions = argv, raises
+        if tracebacks is None:
+            del os.environ[TRACEBACKS]
+        else:
+            os.environ[TRACEBACKS] = tracebacks
+
+
+def _is_users_fault(error: BaseException) -> bool:
+    """Whether an error is one of `USERS_FAULTS`, or a ValueError that Hydra itself has raised."""
+    if isinstance(error, USERS_FAULTS):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals["__name__"].startswith("hydra.")
+
+
+def _better_named(error: BaseException, arguments: Sequence[str]) -> BaseException:
+    """The error that says more to the user than the one that Hydra has met first."""
+    if isinstance(error, ConfigCompositionException) and "--multirun" in str(error):
+        return error_beside_a_grid(arguments) or error
+    if "Config group override must be" in str(error):
+        return is_no_choice(arguments) or error
+    if isinstance(error, OSError) and footprint.is_in_the_way(error.filename):
+        return ConfigError(f"dir={error.filename}: cannot be made: {error.strerror}")
+    return error

@@ -1,40 +1,67 @@
-"""`python -m initstudy.status runs/std_grid`: how far a sweep is that runs elsewhere."""
+"""`initstudy status runs/std_grid`: how far a study is that runs in another process."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from initstudy.cli.parser import Parser
 
-from initstudy import store
-from initstudy.scheduling.backends import mailbox
-from initstudy.scheduling.progress import FILE, texts
-from initstudy.store import StoreError, locks
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DESCRIPTION = "Says how far a study is, from its directory alone."
+EXAMPLES = """\
+  initstudy status runs/std_grid
+  initstudy status runs/std_grid --json"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints a study's status; returns 0, or 2 if there is no study."""
+    parser = Parser("status", DESCRIPTION, EXAMPLES)
+    parser.add_argument("path", help="a study's directory, such as runs/std_grid")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args(arguments)
+    from rich.console import Console
+
+    from initstudy.config.messages import refuse
+    from initstudy.store import StoreError
+
+    try:
+        known = status(given.path)
+    except (StoreError, OSError) as error:
+        return refuse(error)
+    if given.json:
+        sys.stdout.write(json.dumps(known, indent=2) + "\n")
+    else:
+        show(Console(), known)
+    return 0
 
 
 def status(path: str | Path) -> dict[str, Any]:
-    """What is known of a sweep from its directory alone.
+    """What is known of a study from its directory alone.
 
     Args:
-        path: The sweep's directory.
+        path: The study's directory.
 
     Returns:
-        `runs` of the grid, `complete`, `diverged` and `failed` ones, whether it is `running`, the
-        `jobs` that hold packs of it elsewhere, the `command`, and `progress`, the last row that the
-        training process wrote.
+        The number of `runs` in the grid and of those that are `complete`, `diverged` and `failed`;
+        whether the study is `running`; how many packs other processes hold as `jobs`; the
+        `command`; and `progress`, the last message of the training process.
 
     Raises:
-        StoreError: There is no sweep, or a file is damaged.
+        StoreError: There is no study, or a file is damaged.
     """
+    from initstudy import store
+    from initstudy.store import locks
+
     path = Path(path)
     study = store.read_study(path)
     if not study:
-        raise StoreError(f"{path}: no sweep has been there; give the directory of one")
+        raise store.StoreError(f"{path}: no sweep has been there; give the directory of one")
     complete = store.finished(path)
     diverged = 0
     if complete:
@@ -52,36 +79,46 @@ def status(path: str | Path) -> dict[str, Any]:
     }
 
 
-def show(console: Console, found: dict[str, Any]) -> None:
-    """Prints it."""
+def show(console: Console, known: dict[str, Any]) -> None:
+    """Prints what `status` returns as a table."""
+    from rich.table import Table
+
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("sweep", found["directory"])
-    table.add_row("complete", f"{found['complete']} of {found['runs']} runs")
+    table.add_row("study", known["directory"])
+    table.add_row("complete", f"{known['complete']} of {known['runs']} runs")
     for key in ("diverged", "failed"):
-        if found[key]:
-            table.add_row(key, str(found[key]))
-    progress = found["progress"]
-    if found["running"] and progress:
-        said = texts(progress)
-        table.add_row("running", f"on {progress['host']}, process {progress['pid']}")
-        for key in ("packs", "steps", "loss", "left"):
-            if said[key]:
-                table.add_row("" if key != "steps" else "this call", said[key])
-        table.add_row("as of", progress["updated"])
-    elif found["running"]:
-        table.add_row("running", "just begun")
-    if found["jobs"]["packs"]:
-        packs, begun, done = (found["jobs"][key] for key in ("packs", "begun", "done"))
+        if known[key]:
+            table.add_row(key, str(known[key]))
+    if known["running"]:
+        _add_progress(table, known["progress"])
+    if known["jobs"]["packs"]:
+        packs, begun, done = (known["jobs"][key] for key in ("packs", "begun", "done"))
         table.add_row(
             "jobs", f"hold {packs} packs: {begun} begun, {done} done and not taken in yet"
         )
-    if not found["running"] and found["complete"] < found["runs"]:
-        table.add_row("not running", f"to continue: {found['command']}")
+    if not known["running"] and known["complete"] < known["runs"]:
+        table.add_row("not running", f"to continue: {known['command']}")
     console.print(table, highlight=False, soft_wrap=True)
 
 
+def _add_progress(table: Any, progress: dict[str, Any] | None) -> None:
+    from initstudy.scheduling.progress import texts
+
+    if not progress:
+        table.add_row("running", "has just begun")
+        return
+    described = texts(progress)
+    table.add_row("running", f"on {progress['host']}, process {progress['pid']}")
+    for key in ("packs", "steps", "loss", "left"):
+        if described[key]:
+            table.add_row("" if key != "steps" else "this call", described[key])
+    table.add_row("as of", progress["updated"])
+
+
 def _jobs(path: Path) -> dict[str, int]:
-    """Packs that other processes hold, which go on where no command is watching them."""
+    """How many packs other processes hold; they go on even if no command is watching them."""
+    from initstudy.scheduling.backends import mailbox
+
     packs = {task.pack for task in mailbox.tasks(path)}
     status = mailbox.list_status(path)
     return {
@@ -92,25 +129,9 @@ def _jobs(path: Path) -> dict[str, int]:
 
 
 def _progress(path: Path) -> dict[str, Any] | None:
+    from initstudy.scheduling.progress import FILE
+
     try:
         return json.loads((path / FILE).read_text())
     except (OSError, ValueError):
         return None
-
-
-def main() -> int:
-    """Prints a sweep's status; 2 where there is none."""
-    parser = argparse.ArgumentParser(prog="python -m initstudy.status", description=__doc__)
-    parser.add_argument("path", help="a sweep's directory, such as runs/std_grid")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
-    try:
-        found = status(arguments.path)
-    except (StoreError, OSError) as error:
-        sys.stderr.write(f"initstudy.status: {error}\n")
-        return 2
-    if arguments.json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    else:
-        show(Console(), found)
-    return 0

@@ -1,8 +1,10 @@
 """The schema of conf/, what makes a configuration valid, and a run's identity."""
 
+from initstudy.config.errors import ConfigError
+from initstudy.config.grid import check_grid, check_sweep
 from initstudy.config.run import WITHOUT_EFFECT, Plain, Run, as_columns, flatten, identity, without
 from initstudy.config.schema import Config, geomspace, register
-from initstudy.config.validation import ConfigError, accepted_arguments, as_run, make_run
+from initstudy.config.validation import accepted_arguments, as_run, make_run
 
 __all__ = [
     "WITHOUT_EFFECT",
@@ -13,6 +15,8 @@ __all__ = [
     "accepted_arguments",
     "as_columns",
     "as_run",
+    "check_grid",
+    "check_sweep",
     "flatten",
     "geomspace",
     "identity",

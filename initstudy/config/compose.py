@@ -12,7 +12,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from initstudy.config import ConfigError, Plain, Run, as_run, make_run
+from initstudy.config import ConfigError, Plain, Run, as_run, check_grid, make_run
+from initstudy.config.messages import one_line
 
 MISSING, INTERPOLATION = "???", "${"
 
@@ -22,25 +23,33 @@ def compose_jobs(
 ) -> list[Run]:
     """Every job of a sweep as a validated run, but for those that `exclude` names.
 
-    Hydra composes once for each distinct set of group choices; the plain values of a job are then
-    set in it, which is what Hydra does with them too, at a hundredth of the time.
+    Hydra composes once for each distinct set of group choices. The plain values of a job are then
+    set in the result, which is what Hydra does with them too, in a hundredth of the time.
+
+    Args:
+        loader: Hydra's loader, which knows conf/ and the user's own folders.
+        config: The configuration of the sweep as a whole.
+        jobs: The overrides of each job.
 
     Raises:
-        ConfigError: An unknown key or an invalid value.
+        ConfigError: A key is unknown or a value is invalid, in a job or in the grid as a whole.
     """
     overrides = Overrides(loader)
     everywhere = set(jobs[0]).intersection(*jobs) if jobs else set()
     composed: dict[tuple[str, ...], Composed] = {}
-    runs: dict[str, Run] = {}
+    runs: list[Run] = []
     for job in jobs:
         choices, values = overrides.sort(job)
         if choices not in composed:
             shared = [value for value in values if value.input_line in everywhere]
             composed[choices] = Composed(loader, config, choices, shared)
-        run = composed[choices].run(job, values)
+        runs.append(composed[choices].run(job, values))
+    check_grid(runs)
+    kept: dict[str, Run] = {}
+    for run in runs:
         if not run.matches_any(run.config["exclude"]):
-            runs.setdefault(run.id, run)
-    return list(runs.values())
+            kept.setdefault(run.id, run)
+    return list(kept.values())
 
 
 class Overrides:
@@ -205,5 +214,5 @@ def _set(cfg: DictConfig, override: Override) -> None:
             OmegaConf.set_struct(cfg, True)
         OmegaConf.update(cfg, key, value, merge=True)
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{key}={value}: {reason}; see python -m initstudy --help") from error
+        line = one_line(error)
+        raise ConfigError(line if key in line else f"{key}={value}: {line}") from error

@@ -1,24 +1,42 @@
-"""What every command shares: where conf/ lies, and how an error is said in one line."""
+"""What a user got wrong, and the key that was probably meant."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-from omegaconf.errors import OmegaConfBaseException
-
-HERE = Path(__file__).parent.parent
-# In a wheel conf/ lies inside the package; in a checkout, beside it.
-CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())
-USAGE_ERROR = 2
+import difflib
+from collections.abc import Collection
 
 
-def refuse(error: Exception) -> int:
-    """Says in one line what a user got wrong; returns the exit code for it."""
-    cause = error.__cause__
-    text = str(cause) if isinstance(cause, OmegaConfBaseException) else str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    key = next((line.removeprefix("full_key: ") for line in lines if "full_key" in line), "")
-    message = " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
-    sys.stderr.write(f"initstudy: {f'{key}: ' if key else ''}{message}\n")
-    return USAGE_ERROR
+class ConfigError(ValueError):
+    """What a user got wrong, in one line: the key, the value, what would be right."""
+
+
+def unknown_key(key: str, known: Collection[str], owner: str = "") -> ConfigError:
+    """The error for a key that nothing reads.
+
+    Args:
+        key: The key, dotted.
+        known: The keys that there are, dotted.
+        owner: What does not have the key, such as "optimizer=sgd".
+    """
+    does_not = f": {owner} does not have it" if owner else ""
+    section = key.rpartition(".")[0]
+    names = sorted({k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == section})
+    siblings = [name for name in names if not name.startswith("_")]
+    if close := closest(key, known):
+        advice = f" (did you mean '{close}'?)"
+    elif section and siblings:
+        advice = f"; {section} has {', '.join(siblings)}"
+    else:
+        advice = ""
+    return ConfigError(f"unknown key '{key}'{does_not}{advice}; see --help")
+
+
+def closest(key: str, known: Collection[str]) -> str | None:
+    """The known key that a user most probably meant: one beside it, or of that name elsewhere."""
+    section, _, name = key.rpartition(".")
+    beside = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
+    elsewhere = {k.rpartition(".")[2]: k for k in known}
+    for names, likeness in ((beside, 0.6), (elsewhere, 0.8)):
+        if close := difflib.get_close_matches(name, names, n=1, cutoff=likeness):
+            return names[close[0]]
+    return None

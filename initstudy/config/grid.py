@@ -1,92 +1,63 @@
-"""From the words of a command line to the runs of its grid, without launching anything."""
+"""What makes a grid valid beyond its single runs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from hydra.core.override_parser.types import Override
 
-from initstudy.config import Run, make_run, register
-from initstudy.config.compose import compose_jobs
-from initstudy.config.errors import CONF
+from initstudy.config.errors import ConfigError, closest
+from initstudy.config.run import WITHOUT_EFFECT, Run, flatten
+from initstudy.config.validation import GROUPS_THAT_ARE_COLUMNS
 
 
-@dataclass(frozen=True)
-class Grid:
-    """What a command line asks for.
-
-    Attributes:
-        runs: The validated runs.
-        config: The composed configuration of the study as a whole.
-        directory: The study's directory.
-        multirun: Whether Hydra goes through its sweeper, as for every list of values.
-    """
-
-    runs: list[Run]
-    config: DictConfig
-    directory: Path
-    multirun: bool
-
-
-def compose_grid(
-    overrides: Sequence[str],
-    *,
-    multirun: bool = False,
-    config_name: str = "config",
-    config_dir: str | None = None,
-) -> Grid:
-    """Composes a command line as Hydra does, and writes nothing.
+def check_sweep(overrides: Sequence[Override]) -> None:
+    """Checks the lists of values from which Hydra makes a grid, before it makes the grid.
 
     Args:
-        overrides: The overrides, as in `init.std=0.1,0.2`.
-        multirun: Whether lists of values span a grid, as Hydra's `--multirun` says. A file of
-            conf/sweep that is named says so itself.
-        config_name: The name of the configuration file.
-        config_dir: A further folder of configuration files.
+        overrides: What the command line and a file of conf/sweep set.
 
     Raises:
-        ConfigError: A value is invalid.
-        HydraException: Hydra cannot compose it.
-        OmegaConfBaseException: A key is unknown, or a value is of another type.
+        ConfigError: A list names a value twice, or its key changes no result, so that two runs of
+            the grid would be the same.
     """
-    register()
-    words = list(overrides)
-    if config_dir is not None:
-        words.append(f"hydra.searchpath=[file://{Path(config_dir).absolute()}]")
-    with initialize_config_dir(str(CONF), version_base="1.3", job_name="initstudy"):
-        loader = GlobalHydra.instance().config_loader()
-
-        def compose(mode: RunMode) -> DictConfig:
-            return loader.load_configuration(config_name, words, run_mode=mode)
-
-        if not multirun:
-            whole = loader.load_configuration(
-                config_name, words, run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
-            )
-            multirun = whole.hydra.mode is RunMode.MULTIRUN
-        if multirun:
-            config = compose(RunMode.MULTIRUN)
-            runs = compose_jobs(loader, config, _jobs(loader, config))
-            return Grid(runs, config, Path(config.hydra.sweep.dir), multirun)
-        config = compose(RunMode.RUN)
-        directory = Path(config.hydra.run.dir)
-        with open_dict(config):
-            choices = config.pop("hydra").runtime.choices
-        return Grid([make_run(config, overrides, choices)], config, directory, multirun)
+    for override in overrides:
+        if not override.is_discrete_sweep():
+            continue
+        key = override.key_or_group
+        values = list(override.sweep_string_iterator())
+        given = f"{key}={','.join(map(str, values))}"
+        twice = [value for value, count in Counter(values).items() if count > 1]
+        if twice:
+            raise ConfigError(f"{given}: names {twice[0]} twice; give each value once")
+        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in WITHOUT_EFFECT):
+            raise ConfigError(f"{given}: {key} changes no result, so a grid of it makes no sense")
 
 
-def _jobs(loader: ConfigLoader, config: DictConfig) -> list[list[str]]:
-    """The overrides of each point of the grid, as Hydra's basic sweeper lists them."""
-    swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    words = [*swept, *config.hydra.overrides.task]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(words)
-    (jobs,) = BasicSweeper.split_arguments(parsed, None)
-    return jobs
+def check_grid(runs: Sequence[Run]) -> None:
+    """Checks the keys that name other keys, each of which at least one run has to have.
+
+    Args:
+        runs: All jobs of the grid, also those that `exclude` names.
+
+    Raises:
+        ConfigError: `by`, `across`, `tune` or a pattern of `exclude` names a key that no run has.
+    """
+    if not runs:
+        return
+    config = runs[0].config
+    named = {key: config[key] for key in ("by", "across", "tune") if config[key] is not None}
+    patterns = {f"exclude: {key}": key for pattern in config["exclude"] for key in pattern}
+    missing = {**named, **patterns}
+    known: set[str] = set(GROUPS_THAT_ARE_COLUMNS)
+    for run in runs:
+        missing = {where: key for where, key in missing.items() if key not in known}
+        if not missing:
+            return
+        known |= flatten(run.config).keys()
+    for where, key in missing.items():
+        if key not in known:
+            advice = f" (did you mean '{close}'?)" if (close := closest(key, known)) else ""
+            given = where if where in patterns else f"{where}={key}"
+            raise ConfigError(f"{given}: is no key of the configuration{advice}")

@@ -20,6 +20,7 @@ OF_THE_SWEEP = (
     "criterion",
     "paper",
     "claims",
+    "notes",
     "exclude",
     "save_weights",
     "checkpoint",

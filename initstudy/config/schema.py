@@ -1,12 +1,52 @@
-"""The schema of conf/ and its resolvers, as Hydra knows them."""
+"""The schema of conf/, the rules that its values follow, and the resolvers that it may use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
+
+from initstudy.config.errors import ConfigError
+from initstudy.config.rules import (
+    Form,
+    Number,
+    OneOf,
+    Whole,
+    are_fractions,
+    are_mappings,
+    are_texts,
+    is_mapping,
+    is_number,
+)
+
+MAX_SEED = 2**63 - 1
+# Marks a field that a file of the user's own may leave out.
+MAY_BE_ABSENT = "may be absent"
+BETAS = Form(
+    are_fractions, "must be two numbers of at least 0 and below 1, such as [0.9, 0.999]"
+)
+SECONDS = Form(
+    lambda value: is_number(value) and value >= 0,
+    "must be a number of seconds, such as 60, or null",
+)
+SETUP = Form(are_texts, 'must be a list of shell commands, such as ["module load cuda"]')
+SBATCH = Form(
+    is_mapping, "must be options of sbatch and their values, such as {account: mine}"
+)
+CLAIMS = Form(is_mapping, "must be a mapping, as in conf/sweep")
+NOTES = Form(is_mapping, "must be a mapping, such as {why: a try}")
+PATTERNS = Form(
+    are_mappings, "must be a list of mappings, such as [{model: mlp, init: dirac}]"
+)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A section whose `name` says which schema it has."""
+
+    schemas: dict[str, type]
 
 
 @dataclass
@@ -16,51 +56,51 @@ class Data:
     name: str = MISSING
     root: str = "data"
     download: bool = True
-    subset: int | None = None
+    subset: Annotated[int | None, Whole(1)] = None
 
 
 @dataclass
 class Optimizer:
-    """Group `optimizer`; a field that an optimizer does not know is absent from its file."""
+    """Group `optimizer`; a field that an optimizer does not have is absent from its file."""
 
     name: str = MISSING
-    lr: float = MISSING
-    weight_decay: float = 0.0
-    base_width: int | None = None
+    lr: Annotated[float, Number(above=True)] = MISSING
+    weight_decay: Annotated[float, Number()] = 0.0
+    base_width: Annotated[int | None, Whole(1), MAY_BE_ABSENT] = None
 
 
 @dataclass
 class SGD(Optimizer):
     """`optimizer=sgd`."""
 
-    momentum: float = 0.0
-    nesterov: bool = False
+    momentum: Annotated[float, Number(high=1, below=True), MAY_BE_ABSENT] = 0.0
+    nesterov: Annotated[bool, MAY_BE_ABSENT] = False
 
 
 @dataclass
 class Adam(Optimizer):
     """`optimizer=adam` and `optimizer=adamw`."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
+    betas: Annotated[tuple[float, float], BETAS, MAY_BE_ABSENT] = (0.9, 0.999)
+    eps: Annotated[float, Number(), MAY_BE_ABSENT] = 1e-8
 
 
 @dataclass
 class Probes:
     """Group `probes`."""
 
-    preset: str = "basic"
-    every: int = 20
+    preset: Annotated[str, OneOf("off", "basic", "full")] = "basic"
+    every: Annotated[int, Whole(1)] = 20
 
 
 @dataclass
 class Tracking:
     """Group `tracking`."""
 
-    mode: str = "offline"
+    mode: Annotated[str, OneOf("offline", "online", "off")] = "offline"
     project: str = "initstudy"
     entity: str | None = None
-    granularity: str = "run"
+    granularity: Annotated[str, OneOf("run", "study")] = "run"
 
 
 @dataclass
@@ -68,14 +108,14 @@ class Executor:
     """Group `executor`."""
 
     name: str = MISSING
-    retries: int = 3
+    retries: Annotated[int, Whole(0)] = 3
 
 
 @dataclass
 class Local(Executor):
     """`executor=local`."""
 
-    workers: int | None = None
+    workers: Annotated[int | None, Whole(1)] = None
 
 
 @dataclass
@@ -83,18 +123,18 @@ class Slurm(Executor):
     """`executor=slurm`."""
 
     partition: str | None = None
-    time: int = 60
-    notice: int = 60
-    requeues: int = 100
-    cpus: int = 1
-    gpus: int = 0
-    memory: int | None = 4
-    array_size: int = 1000
-    array_parallelism: int = 256
-    packs_per_job: int = 1
-    poll: float = 10.0
-    setup: list[str] = field(default_factory=list)
-    sbatch: dict[str, Any] = field(default_factory=dict)
+    time: Annotated[int, Whole(1)] = 60
+    notice: Annotated[int, Whole(1)] = 60
+    requeues: Annotated[int, Whole(0)] = 100
+    cpus: Annotated[int, Whole(1)] = 1
+    gpus: Annotated[int, Whole(0)] = 0
+    memory: Annotated[int | None, Whole(1)] = 4
+    array_size: Annotated[int, Whole(1)] = 1000
+    array_parallelism: Annotated[int, Whole(1)] = 256
+    packs_per_job: Annotated[int, Whole(1)] = 1
+    poll: Annotated[float, Number(above=True)] = 10.0
+    setup: Annotated[list[str], SETUP] = field(default_factory=list)
+    sbatch: Annotated[dict[str, Any], SBATCH] = field(default_factory=dict)
 
 
 @dataclass
@@ -102,47 +142,63 @@ class Ray(Executor):
     """`executor=ray`."""
 
     address: str = "auto"
-    cpus: float = 1
-    gpus: float = 0
+    cpus: Annotated[float, Number(above=True)] = 1
+    gpus: Annotated[float, Number()] = 0
 
 
 @dataclass
 class Planner:
     """`planner`."""
 
-    # Anything, so that validation can say what would be right.
-    pack_size: Any = None
-    workers: Any = None
-    timing: Any = "remembered"
+    pack_size: Annotated[int | None, Whole(1)] = None
+    workers: Annotated[int | None, Whole(1)] = None
+    timing: Annotated[str, OneOf("remembered", "anew", "off")] = "remembered"
 
 
 @dataclass
 class Checkpoint:
     """`checkpoint`."""
 
-    # Anything, so that validation can say what would be right.
-    every: Any = 60
+    every: Annotated[float | None, SECONDS] = 60
+
+
+@dataclass
+class Paper:
+    """`paper`: the paper whose statements the claims are, for the report."""
+
+    source: Annotated[str | None, MAY_BE_ABSENT] = None
+    used: Annotated[str | None, MAY_BE_ABSENT] = None
+    here: Annotated[str | None, MAY_BE_ABSENT] = None
+    discussion: Annotated[str | None, MAY_BE_ABSENT] = None
+
+
+OPTIMIZERS = Named({"sgd": SGD, "adam": Adam, "adamw": Adam})
+EXECUTORS = Named({"local": Local, "slurm": Slurm, "ray": Ray})
 
 
 @dataclass
 class Config:
-    """The whole configuration. `model` and `init` belong to their `_target_`s."""
+    """The whole configuration. What `model` and `init` hold is up to their `_target_`s.
+
+    The type of a field is what OmegaConf converts a value to; a rule beside it says which values
+    are valid. OmegaConf knows no unions of sections, so that those are `Any` to it.
+    """
 
     model: Any = MISSING
     init: Any = MISSING
     data: Data = MISSING
-    optimizer: Any = MISSING
+    optimizer: Annotated[Any, OPTIMIZERS] = MISSING
     probes: Probes = MISSING
     tracking: Tracking = MISSING
-    executor: Any = MISSING
+    executor: Annotated[Any, EXECUTORS] = MISSING
     planner: Planner = field(default_factory=Planner)
-    seed: int = 0
-    epochs: int = 60
-    max_steps: int | None = None
-    batch_size: int = 32
-    log_every: int = 20
-    eval_every: int = 100
-    save_weights: str = "none"
+    seed: Annotated[int, Whole(0, MAX_SEED)] = 0
+    epochs: Annotated[int, Whole(1)] = 60
+    max_steps: Annotated[int | None, Whole(1)] = None
+    batch_size: Annotated[int, Whole(1)] = 32
+    log_every: Annotated[int, Whole(1)] = 20
+    eval_every: Annotated[int, Whole(1)] = 100
+    save_weights: Annotated[str, OneOf("none", "init", "final", "both")] = "none"
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     device: str = "auto"
     name: str = MISSING
@@ -150,16 +206,20 @@ class Config:
     by: str | None = None
     across: str | None = None
     tune: str | None = None
-    criterion: float | None = None
-    paper: dict[str, str] = field(default_factory=dict)
-    claims: dict[str, Any] = field(default_factory=dict)
-    exclude: list[dict[str, Any]] = field(default_factory=list)
+    criterion: Annotated[float | None, Number(high=1, above=True)] = None
+    paper: Annotated[dict[str, str], Paper] = field(default_factory=dict)
+    claims: Annotated[dict[str, Any], CLAIMS] = field(default_factory=dict)
+    exclude: Annotated[list[dict[str, Any]], PATTERNS] = field(default_factory=list)
+    notes: Annotated[dict[str, Any], NOTES] = field(default_factory=dict)
 
 
 def register() -> None:
     """Makes the schema and the resolvers of conf/ known to Hydra; safe to call again."""
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    schema = OmegaConf.structured(Config)
+    for key in ("claims", "paper", "notes"):
+        # Hydra forbids new keys everywhere; here they are the user's own.
+        OmegaConf.set_struct(schema[key], False)
+    ConfigStore.instance().store(name="schema", node=schema)
     if not OmegaConf.has_resolver("geomspace"):
         OmegaConf.register_new_resolver("geomspace", geomspace)
         OmegaConf.register_new_resolver("linspace", linspace)
@@ -167,31 +227,31 @@ def register() -> None:
 
 
 def linspace(first: float, last: float, count: int) -> str:
-    """`count` values evenly spaced, to four digits, as the text of a Hydra sweep.
+    """`count` evenly spaced values, to four digits, as the text of a Hydra sweep.
 
-    Example: `model.depth: ${linspace:10,300,30}`.
+    In a file of conf/sweep: `model.depth: ${linspace:10,300,30}`.
     """
     step = (last - first) / (count - 1)
     return ",".join(f"{first + step * i:.4g}" for i in range(count))
 
 
 def geomspace(first: float, last: float, count: int) -> str:
-    """`count` values spaced evenly in log, to four digits, as the text of a Hydra sweep.
+    """`count` values evenly spaced in log, to four digits, as the text of a Hydra sweep.
 
-    Example: `init.std: ${geomspace:0.001,4,14}`.
+    In a file of conf/sweep: `init.std: ${geomspace:0.001,4,14}`.
     """
     ratio = (last / first) ** (1 / (count - 1))
     return ",".join(f"{first * ratio**i:.4g}" for i in range(count))
 
 
 def folder(name: str) -> str:
-    """A study's name as the name of its folder, before Hydra makes it.
+    """The folder of a study, which has the study's name; checked before Hydra makes it.
 
     Raises:
-        ValueError: It would lead out of the folder in which studies lie.
+        ConfigError: The name would lead out of the folder in which studies lie.
     """
     if name.strip(".") == "" or any(c in name for c in "/\\\0"):
-        raise ValueError(
+        raise ConfigError(
             f"name={name}: must be a plain name, without slashes; for another place use dir=PATH"
         )
     return name

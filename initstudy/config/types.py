@@ -7,10 +7,13 @@ from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from initstudy.config.schema import SGD, Adam, Config, Local, Ray, Slurm
+from initstudy.config.schema import EXECUTORS, OPTIMIZERS, Config
 
 # The choices of a group that `Config` leaves open.
-CHOICES: dict[str, tuple[type, ...]] = {"optimizer": (SGD, Adam), "executor": (Local, Slurm, Ray)}
+CHOICES = {
+    "optimizer": tuple(OPTIMIZERS.schemas.values()),
+    "executor": tuple(EXECUTORS.schemas.values()),
+}
 SCALARS = (bool, int, float, str)
 
 

@@ -1,49 +1,41 @@
-"""What makes a configuration valid, as far as it can be told without data."""
+"""Whether a configuration is valid, as far as that can be told without data."""
 
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from initstudy.config.run import Plain, Run, flatten, identity
-from initstudy.config.schema import (
-    SGD,
-    Adam,
-    Checkpoint,
-    Config,
-    Data,
-    Executor,
-    Local,
-    Optimizer,
-    Planner,
-    Probes,
-    Ray,
-    Slurm,
-    Tracking,
-)
+from initstudy.config.errors import ConfigError, unknown_key
+from initstudy.config.rules import FLAG, SINGLE, Rule
+from initstudy.config.run import Plain, Run, identity
+from initstudy.config.schema import MAY_BE_ABSENT, Config, Named
 
-MAX_SEED = 2**63 - 1
-EXECUTORS = {"local": Local, "slurm": Slurm, "ray": Ray}
-SAVED = ("none", "init", "final", "both")
-
-
-class ConfigError(ValueError):
-    """What a user got wrong, in one line: the key, the value, what would be right."""
+# What `training.factory` takes out of `init` before it builds the target.
+BESIDE_THE_TARGET = {"init": ("bias", "rest"), "model": ()}
+SECTION = "must be a mapping from keys to values"
+GROUPS_THAT_ARE_COLUMNS = ("init", "model")
 
 
 def make_run(
     cfg: DictConfig, overrides: Sequence[str] = (), choices: Mapping[str, str] | None = None
 ) -> Run:
-    """A composed configuration as a run, validated as far as it can be without data.
+    """A composed configuration as a run.
+
+    Args:
+        cfg: The configuration as Hydra composed it.
+        overrides: What the user or the sweep set, as Hydra takes it.
+        choices: The choice of each group, such as "xavier_normal" of `init`.
 
     Raises:
-        ConfigError: A value is out of its range, or a target does not take an argument.
+        ConfigError: A key is unknown or missing, a value is invalid, or a target does not take an
+            argument.
     """
     config: Plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     return as_run(config, overrides, choices)
@@ -52,182 +44,188 @@ def make_run(
 def as_run(
     plain: Plain, overrides: Sequence[str] = (), choices: Mapping[str, str] | None = None
 ) -> Run:
-    """A configuration of plain values as a run, validated likewise; it shares the values.
+    """A configuration of plain values as a run, validated as in `make_run`; it shares the values.
 
     Raises:
-        ConfigError: A value is out of its range, or a target does not take an argument.
+        ConfigError: A key is unknown or missing, a value is invalid, or a target does not take an
+            argument.
     """
     config = {key: value for key, value in plain.items() if key != "hydra"}
-    _require(config)
-    for group in ("model", "init"):
+    _check_section(Config, config)
+    for group in GROUPS_THAT_ARE_COLUMNS:
         config[group] = _fit_to_target(group, config[group], overrides)
-    _validate(config)
-    named = {k: str(v) for k, v in (choices or {}).items() if k in ("model", "init")}
+    if config["optimizer"].get("nesterov") and config["optimizer"].get("momentum") == 0:
+        raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum above 0")
+    named = {k: str(v) for k, v in (choices or {}).items() if k in GROUPS_THAT_ARE_COLUMNS}
     return Run(config, tuple(overrides), identity(config), named)
 
 
-def _validate(config: Plain) -> None:
-    _integer(config, "seed", low=0, high=MAX_SEED)
-    for key in ("epochs", "batch_size", "log_every", "eval_every", "probes.every"):
-        _integer(config, key, low=1)
-    for key in ("max_steps", "data.subset"):
-        if _get(config, key) is not None:
-            _integer(config, key, low=1)
-    for key in ("claims", "paper"):
-        if not isinstance(config[key], Mapping):
-            raise ConfigError(f"{key}={config[key]}: must be a mapping, as in conf/sweep")
-    excluded = config["exclude"]
-    if not isinstance(excluded, list) or not all(isinstance(e, Mapping) for e in excluded):
-        raise ConfigError(
-            f"exclude={excluded}: must be a list of mappings, such as [{{model: mlp, init: dirac}}]"
-        )
-    _seconds(config, "checkpoint.every")
-    _choice(config, "optimizer.name", ("sgd", "adam", "adamw"))
-    _choice(config, "probes.preset", ("off", "basic", "full"))
-    _choice(config, "save_weights", SAVED)
-    _choice(config, "tracking.mode", ("offline", "online", "off"))
-    _validate_executor(config)
-    for key in ("planner.pack_size", "planner.workers"):
-        if _get(config, key) is not None:
-            _integer(config, key, low=1)
-    _choice(config, "planner.timing", ("remembered", "anew", "off"))
-    if config["criterion"] is not None:
-        _number(config, "criterion", positive=True, high=1)
-    for key in ("across", "tune"):
-        if config[key] is not None and config[key] not in {*flatten(config), "init", "model"}:
-            raise ConfigError(f"{key}={config[key]}: is no key of the configuration")
-    optimizer = config["optimizer"]
-    if optimizer.get("base_width") is not None:
-        _integer(config, "optimizer.base_width", low=1)
-    _number(config, "optimizer.lr", positive=True)
-    for key in set(optimizer) & {"weight_decay", "momentum"}:
-        _number(config, f"optimizer.{key}")
-    unknown = set(optimizer) - set(vars(SGD()) if optimizer["name"] == "sgd" else vars(Adam()))
-    if unknown:
-        key = sorted(unknown)[0]
-        raise ConfigError(f"optimizer.{key}: {optimizer['name']} does not have it")
-    if optimizer.get("nesterov") and optimizer.get("momentum") == 0:
-        raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum above 0")
+@dataclass(frozen=True)
+class _Field:
+    """One field of a schema.
+
+    Attributes:
+        name: The key.
+        section: The schema of what lies below the key; None for a single value.
+        rule: What the value has to be; None if anything is right.
+        optional: Whether the value may be null.
+        may_be_absent: Whether the key may be missing.
+    """
+
+    name: str
+    section: type | Named | None
+    rule: Rule | None
+    optional: bool
+    may_be_absent: bool
 
 
-def _validate_executor(config: Plain) -> None:
-    _choice(config, "executor.name", tuple(EXECUTORS))
-    section = config["executor"]
-    unknown = set(section) - {field.name for field in fields(EXECUTORS[section["name"]])}
-    if unknown:
-        key = sorted(unknown)[0]
-        raise ConfigError(f"executor.{key}: executor={section['name']} does not have it")
-    on_slurm = section["name"] == "slurm"
-    lowest = {
-        "workers": 1,
-        "retries": 0,
-        "requeues": 0,
-        "memory": 1,
-        "time": 1,
-        "notice": 1,
-        "array_size": 1,
-        "array_parallelism": 1,
-        "packs_per_job": 1,
-        **({"cpus": 1, "gpus": 0} if on_slurm else {}),
-    }
-    for key in section.keys() & lowest.keys():
-        if section[key] is not None or key not in ("workers", "memory"):
-            _integer(config, f"executor.{key}", low=lowest[key])
-    if on_slurm:
-        _number(config, "executor.poll", positive=True)
-        if not isinstance(section["sbatch"], dict):
-            raise ConfigError(
-                f"executor.sbatch={section['sbatch']}: must be options of sbatch and their values, "
-                "such as {account: mine}"
-            )
-    elif section["name"] == "ray":
-        _number(config, "executor.cpus", positive=True)
-        _number(config, "executor.gpus")
+@lru_cache(maxsize=None)
+def _fields(schema: type) -> tuple[_Field, ...]:
+    hints = get_type_hints(schema, include_extras=True)
+    return tuple(_field(field.name, hints[field.name]) for field in fields(schema))
 
 
-def _get(config: Plain, key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = value[part]
-    return value
+def _field(name: str, hint: Any) -> _Field:
+    kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    sections = [e for e in (kind, *extras) if isinstance(e, Named) or _is_schema(e)]
+    rules = [e for e in extras if hasattr(e, "fault")]
+    by_type = {bool: FLAG, str: SINGLE, str | None: SINGLE}
+    return _Field(
+        name,
+        sections[0] if sections else None,
+        rules[0] if rules else by_type.get(kind),
+        NoneType in get_args(kind),
+        MAY_BE_ABSENT in extras,
+    )
 
 
-def _require(config: Plain) -> None:
-    """Every key of the schema is there; Hydra's `~` can delete one."""
-    section = config.get("executor")
-    name = str(section.get("name")) if isinstance(section, Mapping) else ""
-    groups = {
-        "data": Data,
-        "optimizer": Optimizer,
-        "probes": Probes,
-        "tracking": Tracking,
-        "executor": EXECUTORS.get(name, Executor),
-        "planner": Planner,
-        "checkpoint": Checkpoint,
-    }
-    names = [field.name for field in fields(Config)]
-    names += [f"{group}.{f.name}" for group, schema in groups.items() for f in fields(schema)]
-    present = flatten(config).keys() | config.keys()
-    present |= {f"executor.{key}" for key in section} if isinstance(section, Mapping) else set()
-    for name in names:
-        if name not in present and not name.endswith("base_width"):
-            raise ConfigError(f"{name}: missing; it cannot be deleted")
+def _is_schema(value: Any) -> bool:
+    return isinstance(value, type) and is_dataclass(value)
 
 
-def _integer(config: Plain, key: str, low: int, high: int | None = None) -> None:
-    value = _get(config, key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ConfigError(f"{key}={value}: must be a whole number of at least {low}")
-    if high is not None and value > high:
-        raise ConfigError(f"{key}={value}: must be at most {high}")
+def _check_section(schema: type, section: Plain, prefix: str = "", owner: str = "") -> None:
+    """Checks what lies below a key against its schema.
+
+    Args:
+        schema: A dataclass of `config.schema`.
+        section: The keys and their values.
+        prefix: The dotted key of the section with a dot behind it; empty at the top.
+        owner: What has chosen the schema, such as "optimizer=sgd".
+    """
+    known = {field.name: field for field in _fields(schema)}
+    for key in section:
+        if key not in known:
+            raise unknown_key(f"{prefix}{key}", _keys(schema, prefix), owner)
+    for name, field in known.items():
+        key = f"{prefix}{name}"
+        if name in section:
+            _check_value(field, section[name], key)
+        elif not field.may_be_absent:
+            raise ConfigError(f"{key}: missing; it cannot be deleted")
 
 
-def _number(config: Plain, key: str, positive: bool = False, high: float = math.inf) -> None:
-    value = _get(config, key)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (positive and value == 0):
-        bound = "above 0" if positive else "of at least 0"
-        raise ConfigError(f"{key}={value}: must be a finite number {bound}")
-    if value > high:
-        raise ConfigError(f"{key}={value}: must be at most {high:g}")
+def fault_of(key: str, value: Any) -> str | None:
+    """What the schema says against a value; None if it knows no rule for such a key.
+
+    Args:
+        key: The key, dotted.
+        value: A value that cannot be converted to the type of the key.
+    """
+    schema: Any = Config
+    field: _Field | None = None
+    for name in key.split("."):
+        fields_here = {field.name: field for field in _fields(schema)} if _is_schema(schema) else {}
+        field = fields_here.get(name)
+        schema = field.section if field else None
+    if field is None:
+        return None
+    return SECTION if field.section else field.rule and field.rule.fault(value)
 
 
-def _seconds(config: Plain, key: str) -> None:
-    value = _get(config, key)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and math.isfinite(value) and value >= 0):
-        raise ConfigError(f"{key}={value}: must be a number of seconds, such as 60, or null")
+def _check_value(field: _Field, value: Any, key: str) -> None:
+    if value is None and field.optional:
+        return
+    if field.section is not None:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key}={value}: {SECTION}")
+        _check_section(*_schema_of(field.section, value, key))
+    elif field.rule is not None and (fault := field.rule.fault(value)):
+        raise ConfigError(f"{key}={value}: {fault}")
 
 
-def _choice(config: Plain, key: str, choices: tuple[str, ...]) -> None:
-    value = _get(config, key)
-    if value not in choices:
-        raise ConfigError(f"{key}={value}: choose one of {', '.join(choices)}")
+def _schema_of(section: type | Named, value: Any, key: str) -> tuple[type, Plain, str, str]:
+    """The arguments of `_check_section` for what lies below a key."""
+    if not isinstance(section, Named):
+        return section, value, f"{key}.", ""
+    name = value.get("name")
+    if name not in section.schemas:
+        choices = ", ".join(section.schemas)
+        raise ConfigError(f"{key}.name={name}: choose one of {choices}")
+    return section.schemas[name], value, f"{key}.", f"{key}={name}"
+
+
+def _keys(schema: type, prefix: str) -> list[str]:
+    """The dotted keys at and below a schema."""
+    return [f"{prefix}{key}" for key in _walk(schema)]
+
+
+def _walk(schema: type) -> Iterator[str]:
+    for field in _fields(schema):
+        yield field.name
+        below = field.section.schemas.values() if isinstance(field.section, Named) else ()
+        for section in below if below else (field.section,) if field.section else ():
+            yield from (f"{field.name}.{key}" for key in _walk(section))
 
 
 def _fit_to_target(group: str, section: Any, overrides: Sequence[str]) -> Plain:
-    """Leaves out what a user's own target does not take, unless the user named it."""
-    target = section.get("_target_") if isinstance(section, dict) else None
+    """Checks the arguments of a target; one of the user's own is given only those that it takes.
+
+    `model._target_=mine.Net` changes the target alone, so that the default model's arguments are
+    still there. They are left out, unless the user named them.
+    """
+    target = section.get("_target_") if isinstance(section, Mapping) else None
     if not isinstance(target, str):
         raise ConfigError(f"{group}._target_: missing; name the class or function to build")
-    if target.startswith("initstudy."):
-        return section
-    accepted = accepted_arguments(group, target)
+    ours = target.startswith("initstudy.")
+    accepted = (_arguments_of_ours if ours else accepted_arguments)(group, target)
     if accepted is None:
         return section
+    if group == "init" and not section.get("_partial_"):
+        _check_makes_initializer(target, accepted)
+    taken = {*accepted, *BESIDE_THE_TARGET[group]}
+    foreign = [key for key in section if not key.startswith("_") and key not in taken]
     named = {o.lstrip("+").split("=", 1)[0] for o in overrides}
-    fitted = {}
-    for key, value in section.items():
-        if key.startswith("_") or key in accepted or (group, key) == ("init", "bias"):
-            fitted[key] = value
-        elif f"{group}.{key}" in named:
+    for key in foreign:
+        if ours:
+            known = [f"{group}.{name}" for name in accepted]
+            raise unknown_key(f"{group}.{key}", known, target.rpartition(".")[2])
+        if f"{group}.{key}" in named:
             takes = ", ".join(sorted(accepted)) or "no arguments"
-            raise ConfigError(f"{group}.{key}={value}: {target} takes {takes}")
-    return fitted
+            raise ConfigError(f"{group}.{key}={section[key]}: {target} takes {takes}")
+    return {key: value for key, value in section.items() if key not in foreign}
+
+
+def _check_makes_initializer(target: str, accepted: set[str]) -> None:
+    """Refuses a function that fills a tensor where one is asked for that makes an initializer."""
+    if {"shape", "fans"} <= accepted:
+        raise ConfigError(
+            f"init._target_={target}: is itself an initializer; add +init._partial_=true"
+        )
+    if target.startswith("torch.nn.init."):
+        raise ConfigError(
+            f"init._target_={target}: fills a tensor in place; an initializer takes "
+            "(shape, fans, *, generator, dtype) and returns a new tensor"
+        )
+
+
+@lru_cache(maxsize=None)
+def _arguments_of_ours(group: str, target: str) -> set[str] | None:
+    """As `accepted_arguments`, of a class that does not change while the process runs."""
+    return accepted_arguments(group, target)
 
 
 def accepted_arguments(group: str, target: str) -> set[str] | None:
-    """The names of a target's arguments, or None where it takes any.
+    """The names of a target's arguments; None if it takes any.
 
     Raises:
         ConfigError: There is no such target.

@@ -1,8 +1,6 @@
 """`python -m initstudy.report`."""
 
-import sys
-
-from initstudy.cli.report import main
+from initstudy.cli.door import leave
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave("report")

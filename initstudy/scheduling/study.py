@@ -36,9 +36,8 @@ def study(
     runs: Sequence[Run],
     config: DictConfig,
     directory: Path,
-    overrides: list[str],
     *,
-    command: str | None = None,
+    command: str,
     report: bool = True,
 ) -> None:
     """Trains the runs that are not finished in `directory` and writes the report.
@@ -47,8 +46,7 @@ def study(
         runs: The grid.
         config: The composed configuration of the study as a whole: its claims, the studied key.
         directory: The study's directory.
-        overrides: What the user gave.
-        command: The command line that does this again; made of the overrides by default.
+        command: The command that was given, as a line for a shell; it does this again.
         report: Whether to draw the report; a launcher that hands over one run at a time would do so
             for each of them.
 
@@ -60,7 +58,6 @@ def study(
     console = Console()
     if directory.is_relative_to(Path.cwd()):
         directory = directory.relative_to(Path.cwd())
-    command = command or shlex.join(["python", "-m", "initstudy", *_arguments(overrides)])
     signals.advise(f"to continue: {_to_continue(config, directory, command)}")
     settings = check(runs)
     backend = choose(runs[0].config, directory)
@@ -212,12 +209,6 @@ def _note_seconds(directory: Path, **seconds: float) -> None:
     described = store.read_study(directory)
     rounded = {name: round(value, 2) for name, value in seconds.items()}
     store.write_study(directory, described | {"seconds": described.get("seconds", {}) | rounded})
-
-
-def _arguments(overrides: list[str]) -> list[str]:
-    """The command line as it was given, or the overrides where there is none."""
-    given = Path(sys.argv[0]).parent.name == "initstudy"
-    return sys.argv[1:] if given else overrides
 
 
 def _to_continue(config: DictConfig, directory: Path, command: str) -> str:

@@ -28,7 +28,7 @@ from initstudy.initializers import (
 
 
 def rows(model, batch):
-    return {row.name: row for row in initstudy.audit(model, batch).parameters}
+    return {row.name: row for row in initstudy.audit_model(model, batch).parameters}
 
 
 def mlp():
@@ -120,21 +120,21 @@ def test_the_rule_that_fits_most_parameters_names_the_ambiguous_ones():
 def test_against_a_policy_every_parameter_is_tested():
     policy = as_policy(KaimingNormal())
     net = initialize(mlp(), policy, seed=3)
-    found = initstudy.audit(net, X, policy=policy)
+    found = initstudy.audit_model(net, X, policy=policy)
     assert all(row.pvalue > 1e-3 for row in found.parameters)
     assert not [w for w in found.warnings if w.code == "not-initialized"]
     with torch.no_grad():
         net[2].weight.mul_(1.3)
         net[4].bias[0] = 1.0
     warned = [
-        w for w in initstudy.audit(net, X, policy=policy).warnings if w.code == "not-initialized"
+        w for w in initstudy.audit_model(net, X, policy=policy).warnings if w.code == "not-initialized"
     ]
     assert warned[0].where == ("2.weight", "4.bias")
 
 
 def test_what_a_policy_says_nothing_of_is_named():
     policy = Policy([Rule(KaimingNormal(), kind="linear", role="weight")])
-    found = initstudy.audit(mlp(), X, policy=policy)
+    found = initstudy.audit_model(mlp(), X, policy=policy)
     row = next(r for r in found.parameters if r.name == "2.bias")
     assert "no rule; looks like U(±1/√fan_in)" in row.distribution
     assert "2.bias" in next(w for w in found.warnings if w.code == "not-initialized").where
@@ -145,5 +145,5 @@ def test_the_torch_policy_knows_its_own_modules():
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 5, 3), nn.Flatten(), nn.Linear(320, 9)
     )
-    found = initstudy.audit(net, torch.randn(2, 3, 8, 8), policy=torch_default())
+    found = initstudy.audit_model(net, torch.randn(2, 3, 8, 8), policy=torch_default())
     assert all(row.pvalue > 1e-3 for row in found.parameters)

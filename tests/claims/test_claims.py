@@ -7,7 +7,7 @@ import pytest
 
 from initstudy import claims
 from initstudy.claims import SignalGrowth, WorseThanBest, evaluate
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 from initstudy.store.frames import prepare
 from tests.synthetic import STDS, sweep
 

@@ -63,7 +63,7 @@ def test_a_users_own_model_and_data_dependent_initializations(audited):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--josn"], "--josn: unknown flag; choose from --json, --strict"),
+        (["--josn"], "--josn: there is no such option; see initstudy audit --help"),
         (["model=mpl"], "mpl"),
         (["init.std=-1"], "init.std=-1: a standard deviation"),
         (["init=gpt2"], "no parameter of the model has such a name"),

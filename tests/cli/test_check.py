@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from pathlib import Path
 
@@ -28,10 +27,9 @@ GRID = [
 
 
 @pytest.fixture
-def checking(monkeypatch, capfd):
+def checking(capfd):
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["check", "runs/grid", *arguments])
-        code = check.main()
+        code = check.main(["runs/grid", *arguments])
         out, err = capfd.readouterr()
         return code, out, err
 

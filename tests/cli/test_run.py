@@ -17,7 +17,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from initstudy import store
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 from initstudy.initializers import Normal, as_policy, initialize
 from initstudy.models import MLP
 from initstudy.tasks.data import Batches, load

@@ -8,7 +8,7 @@ from omegaconf import open_dict
 
 from initstudy.config import ConfigError, make_run, register
 from initstudy.config.compose import compose_jobs
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ JOBS = {
     "text for a number": [["name=x", "max_steps='5'"], ["name=x", "max_steps=3"]],
     "null": [["name=x", "data.subset=10"], ["name=x", "data.subset=null"]],
     "choices": [["name=x", "init=xavier_normal", "seed=1"], ["name=x", "model=cnn", "seed=1"]],
-    "new keys": [["name=x", "+model.extra=1", "seed=1"], ["name=x", "+model.extra=2", "seed=1"]],
+    "new keys": [["name=x", "+init.rest=1", "seed=1"], ["name=x", "+init.rest=2", "seed=1"]],
     "one follows another": [
         ["name=x", "optimizer.lr='${init.std}'", "init.std=0.1"],
         ["name=x", "optimizer.lr='${init.std}'", "init.std=0.2"],

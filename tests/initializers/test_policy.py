@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 from initstudy.initializers import (
     PRESETS,
     Constant,

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 
 from initstudy.config import register
 from initstudy.config.compose import compose_jobs
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 from initstudy.training.group import Pack, prepare
 
 # `held` and what is in it behave only in a fork of the process that has imported them first.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from initstudy.scheduling.dispatch import Dispatch
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -15,7 +16,6 @@ from initstudy.config import ConfigError, Run, identity
 from initstudy.scheduling.backends import mailbox as jobs
 from initstudy.scheduling.backends.contract import End, RefusedError
 from initstudy.scheduling.backends.worker import Silent, work
-from initstudy.scheduling.dispatch import Dispatch
 from initstudy.scheduling.progress import Progress
 from initstudy.training.group import Pack, prepare
 

@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 
 from initstudy import store
 from initstudy.config import Run, identity, make_run, register
-from initstudy.config.errors import CONF
+from initstudy.config.paths import CONF
 from initstudy.scheduling.autotune import Autotuner
 from initstudy.scheduling.backends import mailbox as jobs
 from initstudy.scheduling.backends.choose import choose

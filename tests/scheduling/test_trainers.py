@@ -12,15 +12,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from initstudy.scheduling.backends.forked import RemoteError
+from initstudy.scheduling.backends.forks import Fork, LostError, Pool
+from initstudy.scheduling.execute import execute
 from polars.testing import assert_frame_equal
 
 from initstudy import store
 from initstudy.engine.state import State
 from initstudy.engine.train import Row
 from initstudy.scheduling.autotune import Autotuner
-from initstudy.scheduling.backends.forked import RemoteError
-from initstudy.scheduling.backends.forks import Fork, LostError, Pool
-from initstudy.scheduling.execute import execute
 from initstudy.training.group import Pack
 from initstudy.training.pack import Resumption, train_pack
 from tests.clusters import assert_same_results, head, results, wait_for
