@@ -21,6 +21,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "status": ("`python -m initstudy.status`", ("cli",)),
     "check": ("`python -m initstudy.check`", ("cli",)),
+    "explain": ("`python -m initstudy.explain`", ("cli",)),
     "cli": (
         "the commands, one thin file each",
         ("scheduling", "training", "report", "audit", "store", "tasks", "config", "runtime"),
