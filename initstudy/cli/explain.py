@@ -132,7 +132,7 @@ def _speed(group: RunGroup, runs: int, tuner: Autotuner) -> Iterator[tuple[str, 
         return
     measured = tuner.measured(group)
     if not measured:
-        reason = "this command times it first" if tuner.worth_trying(group) else "not timed"
+        reason = "this command may time it first" if tuner.worth_trying(group) else "not timed"
         yield "measured", f"nothing yet; {reason}"
     best = sorted(measured.items(), key=lambda item: -item[1])[:RATES_LISTED]
     for index, (shape, rate) in enumerate(best):
