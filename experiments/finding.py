@@ -51,7 +51,7 @@ def picture(study: store.Store) -> bytes:
     return vl_convert.vegalite_to_png(styled.configure_view(stroke=None).to_dict(), scale=2)
 
 
-def accuracy(runs: pl.DataFrame) -> alt.LayerChart:
+def accuracy(runs: pl.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """The accuracy of every run over its standard deviation, with the critical one marked."""
     critical = float(runs["theory/critical_std"].drop_nulls()[0])
     shown = runs.with_columns(
@@ -105,7 +105,7 @@ def accuracy(runs: pl.DataFrame) -> alt.LayerChart:
     return layers.properties(width=430, height=HEIGHT, title="Accuracy after training")
 
 
-def signal(first: pl.DataFrame) -> alt.LayerChart:
+def signal(first: pl.DataFrame) -> alt.LayerChart | alt.FacetChart:
     """How strong the signal is in each layer before the first step, with theory's lines."""
     layers = [
         n.split("/")[1] for n in first.columns if n.startswith("activation/") and n.endswith("/rms")

@@ -29,7 +29,7 @@ and is marked.
 
 - plain loop: one run after another, data in memory, `torch.optim.SGD`, as many threads as a short
   trial finds fastest. DataLoader: the same, fed an example at a time. Hydra -m: the same as a Hydra
-  application, basic launcher. joblib: the same in a process a core, one thread each.
+  application, basic launcher. joblib: the same in one process per core, with one thread each.
 - JAX: `vmap` over packs, `lax.scan` over steps, jitted, state donated, data gathered on the device,
   the size of a pack by a short trial; compiled before the clock starts.
 - GEMM peak: the fastest of ten float32 products of large matrices on all threads, in turn with the

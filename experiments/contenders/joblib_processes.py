@@ -1,4 +1,4 @@
-"""The same loop in a process a core by joblib, each with one thread.
+"""The same loop in one process per core by joblib, each with one thread.
 
 python -m contenders.joblib_processes mlp_digits      # in experiments/
 """
