@@ -18,11 +18,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from initstudy import store
-from initstudy.config import ConfigError, Run, identity
+from initstudy.config import Run, identity
 from initstudy.engine.train import Row, Summary
 from initstudy.training import factory
 from initstudy.training.group import Pack, prepare
 from initstudy.training.pack import train_pack
+
 
 def choose(results: store.Store, count: int, seed: int) -> list[str]:
     """The ids of some finished runs, drawn at random."""
