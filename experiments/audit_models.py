@@ -43,7 +43,9 @@ def audited(build: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...])
     torch.manual_seed(0)
     model = build()
     generator = torch.Generator().manual_seed(0)
-    return initstudy.audit_model(model, [torch.randn(shape, generator=generator) for shape in shapes])
+    return initstudy.audit_model(
+        model, [torch.randn(shape, generator=generator) for shape in shapes]
+    )
 
 
 def section(name: str, found: Audit) -> str:

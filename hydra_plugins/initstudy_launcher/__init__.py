@@ -42,7 +42,7 @@ _store.store(group="hydra/sweeper", name="initstudy", node=SweeperConf, provider
 
 
 class InitstudySweeper(BasicSweeper):
-    """Hydra's basic sweeper, which checks the lists of values instead of composing every job twice."""
+    """Hydra's basic sweeper; it checks the lists of values, and composes no job twice."""
 
     @staticmethod
     def split_arguments(
@@ -59,7 +59,7 @@ class InitstudySweeper(BasicSweeper):
         return BasicSweeper.split_arguments(overrides, max_batch_size)
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Does nothing: the launcher composes and validates all jobs before the first one trains."""
+        """Does nothing: the launcher validates all jobs before the first one trains."""
 
 
 class InitstudyLauncher(Launcher):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 
-import yaml
 from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
@@ -18,11 +17,10 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from initstudy.config import ConfigError, flatten
+from initstudy.cli.hydra_app import CONFIG
+from initstudy.config import ConfigError, Plain, flatten
 from initstudy.config.errors import unknown_key
 from initstudy.config.paths import CONF
-
-CONFIG = "config"
 
 
 def options_first(arguments: Sequence[str]) -> list[str]:
@@ -51,10 +49,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def is_no_choice(arguments: Sequence[str]) -> ConfigError | None:
     """The error of an argument such as `init=null`, of which Hydra does not say the key."""
-    for override in arguments:
-        group, _, value = override.partition("=")
-        if (CONF / group).is_dir() and not isinstance(yaml.safe_load(value), str | list):
-            return ConfigError(f"{override}: must be the name of a choice")
+    parser = OverridesParser.create()
+    for override in parser.parse_overrides(parse(arguments).overrides):
+        is_group = (CONF / override.key_or_group).is_dir()
+        if is_group and not isinstance(override.value(), str | list):
+            return ConfigError(f"{override.input_line}: must be the name of a choice")
     return None
 
 
@@ -77,8 +76,7 @@ def error_beside_a_grid(arguments: Sequence[str]) -> Exception | None:
             )
         except (HydraException, OmegaConfBaseException) as error:
             return error
-        everything = OmegaConf.to_container(cfg, resolve=False)
-        assert isinstance(everything, dict)
+        everything: Plain = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
         known = [*everything, *flatten(everything)]
         for override in OverridesParser.create(loader).parse_overrides(args.overrides):
             key = override.key_or_group

@@ -24,12 +24,7 @@ OVERRIDES = "The groups and keys that KEY=VALUE takes are those of `initstudy --
 
 def main(arguments: Sequence[str]) -> int:
     """Prints an audit; returns 0, or 1 if `--strict` is given and there are warnings."""
-    parser = Parser("audit", DESCRIPTION, OVERRIDES)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the configuration")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument("--strict", action="store_true", help="exit with code 1 on warnings")
-    parser.add_argument("--config-dir", type=Path, help="a folder with configurations of yours")
-    given = parser.parse_intermixed_args(arguments)
+    given = parser().parse_intermixed_args(arguments)
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -50,6 +45,16 @@ def main(arguments: Sequence[str]) -> int:
 
         show(Console(), result)
     return 1 if given.strict and result.warnings else 0
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    parser = Parser("audit", DESCRIPTION, OVERRIDES)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the configuration")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 on warnings")
+    parser.add_argument("--config-dir", type=Path, help="a folder with configurations of yours")
+    return parser
 
 
 def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:

@@ -19,11 +19,7 @@ DIFFERENT = 1
 
 def main(arguments: Sequence[str]) -> int:
     """Returns 0 if every value is the same, 1 if one differs, 2 if nothing can be compared."""
-    parser = Parser("check", DESCRIPTION, EXAMPLES)
-    parser.add_argument("path", type=Path, help="a study's directory, such as runs/std_grid")
-    parser.add_argument("--runs", type=int, default=3, help="how many runs to compare (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="the seed of the choice (default: 0)")
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     from initstudy.config import ConfigError
     from initstudy.config.messages import refuse
     from initstudy.store import StoreError
@@ -36,6 +32,15 @@ def main(arguments: Sequence[str]) -> int:
         return refuse(error)
     print(f"{different} of {total} runs differ")
     return DIFFERENT if different else 0
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    parser = Parser("check", DESCRIPTION, EXAMPLES)
+    parser.add_argument("path", type=Path, help="a study's directory, such as runs/std_grid")
+    parser.add_argument("--runs", type=int, default=3, help="how many runs to compare (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the choice (default: 0)")
+    return parser
 
 
 def _compare(path: Path, count: int, seed: int) -> tuple[int, int]:

@@ -35,6 +35,7 @@ def enter(arguments: Sequence[str] | None = None) -> int:
         arguments: The words behind the program's name; by default those of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _find_users_modules()
     if "--version" in words:
         from initstudy import __version__
 
@@ -49,7 +50,15 @@ def enter(arguments: Sequence[str] | None = None) -> int:
 
 def leave(command: str) -> None:
     """Runs one command with the arguments of this process, and leaves with its exit code."""
+    _find_users_modules()
     sys.exit(_run(command, sys.argv[1:]))
+
+
+def _find_users_modules() -> None:
+    """Lets `model._target_=mine.Net` find mine.py here, as `python -m` does and a script does not."""
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _names_a_command(word: str) -> bool:

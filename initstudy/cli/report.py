@@ -28,7 +28,7 @@ HERE = "\0"
 
 def main(arguments: Sequence[str]) -> int:
     """Writes the report; returns 0, or 2 if there is nothing to report on."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     from initstudy.config.messages import refuse
     from initstudy.store import StoreError
 
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """The command's parser."""
     parser = Parser("report", DESCRIPTION, SOURCES)
     parser.add_argument("source", nargs="+", help="what to report on")
     parser.add_argument("--out", help="the folder to write (default: SOURCE/report)")

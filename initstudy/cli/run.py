@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import logging
+import argparse
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from initstudy.cli import footprint
-from initstudy.cli.arguments import (
-    CONFIG,
-    error_beside_a_grid,
-    is_no_choice,
-    options_first,
-    parse,
-)
+from initstudy.cli import footprint, hydra_app
+from initstudy.cli.arguments import error_beside_a_grid, is_no_choice, options_first, parse
 from initstudy.cli.command_line import given
-from initstudy.config import ConfigError, check_grid, make_run, register
+from initstudy.config import ConfigError, check_grid, make_run
 from initstudy.config.messages import refuse
-from initstudy.config.paths import CONF
 from initstudy.store import StoreError
 
-TRACEBACKS = "HYDRA_FULL_ERROR"
 USERS_FAULTS = (ConfigError, StoreError, HydraException, OmegaConfBaseException, OSError)
 
 
@@ -78,9 +68,8 @@ def main(arguments: Sequence[str]) -> int:
     ordered = options_first(arguments)
     error: BaseException | None
     try:
-        with _hydra_reading(ordered):
-            parse(ordered)
-            hydra.main(config_path=str(CONF), config_name=CONFIG, version_base="1.3")(application)()
+        parse(ordered)
+        hydra_app.call(application, ordered)
         return 0
     except Refused as refused:
         error = refused.__cause__
@@ -89,30 +78,16 @@ def main(arguments: Sequence[str]) -> int:
     assert error is not None
     if isinstance(error, BrokenPipeError) or not _is_users_fault(error):
         raise error
-    if os.environ.get(TRACEBACKS) == "1":
+    if os.environ.get(hydra_app.TRACEBACKS) == "1":
         raise error
     code = refuse(_better_named(error, ordered))
     footprint.remove()
     return code
 
 
-@contextmanager
-def _hydra_reading(arguments: Sequence[str]) -> Iterator[None]:
-    """Within it Hydra reads these arguments, and hands errors over instead of printing them."""
-    register()
-    argv, tracebacks, raises = sys.argv, os.environ.get(TRACEBACKS), logging.raiseExceptions
-    sys.argv = [argv[0], *arguments]
-    os.environ[TRACEBACKS] = "1"
-    # wandb logs into its run's folder: on a full disk each line would print a traceback.
-    logging.raiseExceptions = tracebacks == "1"
-    try:
-        yield
-    finally:
-        sys.argv, logging.raiseExceptions = argv, raises
-        if tracebacks is None:
-            del os.environ[TRACEBACKS]
-        else:
-            os.environ[TRACEBACKS] = tracebacks
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command's options, which is Hydra's."""
+    return get_args_parser()
 
 
 def _is_users_fault(error: BaseException) -> bool:

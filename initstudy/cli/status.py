@@ -21,10 +21,7 @@ EXAMPLES = """\
 
 def main(arguments: Sequence[str]) -> int:
     """Prints a study's status; returns 0, or 2 if there is no study."""
-    parser = Parser("status", DESCRIPTION, EXAMPLES)
-    parser.add_argument("path", help="a study's directory, such as runs/std_grid")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     from rich.console import Console
 
     from initstudy.config.messages import refuse
@@ -39,6 +36,14 @@ def main(arguments: Sequence[str]) -> int:
     else:
         show(Console(), known)
     return 0
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    parser = Parser("status", DESCRIPTION, EXAMPLES)
+    parser.add_argument("path", help="a study's directory, such as runs/std_grid")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
 
 
 def status(path: str | Path) -> dict[str, Any]:

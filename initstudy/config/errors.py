@@ -36,7 +36,7 @@ def closest(key: str, known: Collection[str]) -> str | None:
     section, _, name = key.rpartition(".")
     beside = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
     elsewhere = {k.rpartition(".")[2]: k for k in known}
-    for names, likeness in ((beside, 0.6), (elsewhere, 0.8)):
+    for names, likeness in ((beside, 0.65), (elsewhere, 0.8)):
         if close := difflib.get_close_matches(name, names, n=1, cutoff=likeness):
             return names[close[0]]
     return None

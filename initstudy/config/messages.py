@@ -19,7 +19,7 @@ from omegaconf.errors import (
 )
 
 from initstudy.config.errors import ConfigError, unknown_key
-from initstudy.config.run import flatten
+from initstudy.config.run import Plain, flatten
 from initstudy.config.validation import fault_of
 
 USAGE_ERROR = 2
@@ -43,8 +43,8 @@ def one_line(error: BaseException) -> str:
     for cause in _chain(error):
         if line := _in_our_words(cause):
             return line
-    cause = error.__cause__
-    return _in_its_own_words(cause if isinstance(cause, OmegaConfBaseException) else error)
+    wrapped = error.__cause__
+    return _in_its_own_words(wrapped if isinstance(wrapped, OmegaConfBaseException) else error)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -129,8 +129,7 @@ def _keys_around(error: OmegaConfBaseException) -> list[str]:
     node = error.parent_node
     while (parent := node._get_parent()) is not None:
         node = parent
-    everything = OmegaConf.to_container(node, resolve=False)
-    assert isinstance(everything, dict)
+    everything: Plain = OmegaConf.to_container(node, resolve=False)  # type: ignore[assignment]
     if not str(error.full_key).startswith("hydra."):
         everything.pop("hydra", None)
     return [*everything, *flatten(everything)]

@@ -50,7 +50,9 @@ class Number:
     def fault(self, value: Any) -> str | None:
         """What would be right; None if the value is right."""
         if not is_number(value) or value < self.low or (self.above and value == self.low):
-            return f"must be a finite number {'above' if self.above else 'of at least'} {self.low:g}"
+            return (
+                f"must be a finite number {'above' if self.above else 'of at least'} {self.low:g}"
+            )
         if value > self.high or (self.below and value == self.high):
             return f"must be {'below' if self.below else 'at most'} {self.high:g}"
         return None

@@ -24,22 +24,16 @@ from initstudy.config.rules import (
 MAX_SEED = 2**63 - 1
 # Marks a field that a file of the user's own may leave out.
 MAY_BE_ABSENT = "may be absent"
-BETAS = Form(
-    are_fractions, "must be two numbers of at least 0 and below 1, such as [0.9, 0.999]"
-)
+BETAS = Form(are_fractions, "must be two numbers of at least 0 and below 1, such as [0.9, 0.999]")
 SECONDS = Form(
     lambda value: is_number(value) and value >= 0,
     "must be a number of seconds, such as 60, or null",
 )
 SETUP = Form(are_texts, 'must be a list of shell commands, such as ["module load cuda"]')
-SBATCH = Form(
-    is_mapping, "must be options of sbatch and their values, such as {account: mine}"
-)
+SBATCH = Form(is_mapping, "must be options of sbatch and their values, such as {account: mine}")
 CLAIMS = Form(is_mapping, "must be a mapping, as in conf/sweep")
 NOTES = Form(is_mapping, "must be a mapping, such as {why: a try}")
-PATTERNS = Form(
-    are_mappings, "must be a list of mappings, such as [{model: mlp, init: dirac}]"
-)
+PATTERNS = Form(are_mappings, "must be a list of mappings, such as [{model: mlp, init: dirac}]")
 
 
 @dataclass(frozen=True)

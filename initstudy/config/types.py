@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 from initstudy.config.schema import EXECUTORS, OPTIMIZERS, Config
 
 # The choices of a group that `Config` leaves open.
-CHOICES = {
+CHOICES: dict[str, tuple[type, ...]] = {
     "optimizer": tuple(OPTIMIZERS.schemas.values()),
     "executor": tuple(EXECUTORS.schemas.values()),
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import lru_cache
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -79,7 +81,7 @@ class _Field:
     may_be_absent: bool
 
 
-@lru_cache(maxsize=None)
+@cache
 def _fields(schema: type) -> tuple[_Field, ...]:
     hints = get_type_hints(schema, include_extras=True)
     return tuple(_field(field.name, hints[field.name]) for field in fields(schema))
@@ -139,7 +141,9 @@ def fault_of(key: str, value: Any) -> str | None:
         schema = field.section if field else None
     if field is None:
         return None
-    return SECTION if field.section else field.rule and field.rule.fault(value)
+    if field.section is not None:
+        return SECTION
+    return field.rule.fault(value) if field.rule is not None else None
 
 
 def _check_value(field: _Field, value: Any, key: str) -> None:
@@ -172,9 +176,15 @@ def _keys(schema: type, prefix: str) -> list[str]:
 def _walk(schema: type) -> Iterator[str]:
     for field in _fields(schema):
         yield field.name
-        below = field.section.schemas.values() if isinstance(field.section, Named) else ()
-        for section in below if below else (field.section,) if field.section else ():
+        for section in _schemas(field.section):
             yield from (f"{field.name}.{key}" for key in _walk(section))
+
+
+def _schemas(section: type | Named | None) -> tuple[type, ...]:
+    """The schemas that a section may have."""
+    if isinstance(section, Named):
+        return tuple(section.schemas.values())
+    return (section,) if section is not None else ()
 
 
 def _fit_to_target(group: str, section: Any, overrides: Sequence[str]) -> Plain:
@@ -190,8 +200,8 @@ def _fit_to_target(group: str, section: Any, overrides: Sequence[str]) -> Plain:
     accepted = (_arguments_of_ours if ours else accepted_arguments)(group, target)
     if accepted is None:
         return section
-    if group == "init" and not section.get("_partial_"):
-        _check_makes_initializer(target, accepted)
+    if group == "init":
+        _check_makes_initializer(target, accepted, partial=bool(section.get("_partial_")))
     taken = {*accepted, *BESIDE_THE_TARGET[group]}
     foreign = [key for key in section if not key.startswith("_") and key not in taken]
     named = {o.lstrip("+").split("=", 1)[0] for o in overrides}
@@ -205,20 +215,20 @@ def _fit_to_target(group: str, section: Any, overrides: Sequence[str]) -> Plain:
     return {key: value for key, value in section.items() if key not in foreign}
 
 
-def _check_makes_initializer(target: str, accepted: set[str]) -> None:
+def _check_makes_initializer(target: str, accepted: set[str], *, partial: bool) -> None:
     """Refuses a function that fills a tensor where one is asked for that makes an initializer."""
-    if {"shape", "fans"} <= accepted:
+    if {"shape", "fans"} <= accepted and not partial:
         raise ConfigError(
             f"init._target_={target}: is itself an initializer; add +init._partial_=true"
         )
-    if target.startswith("torch.nn.init."):
+    if "tensor" in accepted:
         raise ConfigError(
             f"init._target_={target}: fills a tensor in place; an initializer takes "
             "(shape, fans, *, generator, dtype) and returns a new tensor"
         )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _arguments_of_ours(group: str, target: str) -> set[str] | None:
     """As `accepted_arguments`, of a class that does not change while the process runs."""
     return accepted_arguments(group, target)
@@ -230,16 +240,24 @@ def accepted_arguments(group: str, target: str) -> set[str] | None:
     Raises:
         ConfigError: There is no such target.
     """
-    from hydra.utils import get_object
-
     try:
-        parameters = inspect.signature(get_object(target)).parameters.values()
+        parameters = inspect.signature(_locate(target)).parameters.values()
     except Exception as error:
         # Importing a user's module runs it: anything may be raised.
-        reason = str(error.__cause__ or error).splitlines()[-1]
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"{group}._target_={target}: cannot be loaded from {Path.cwd()}: {reason}"
         ) from error
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return {p.name for p in parameters}
+
+
+def _locate(target: str) -> Any:
+    """What a dotted name stands for. Hydra's own `get_object` would log what it cannot find."""
+    try:
+        return pkgutil.resolve_name(target)
+    except AttributeError:
+        # A module that cannot be imported looks like an attribute that its package does not have.
+        import_module(target.rpartition(".")[0])
+        raise

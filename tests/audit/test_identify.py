@@ -127,7 +127,9 @@ def test_against_a_policy_every_parameter_is_tested():
         net[2].weight.mul_(1.3)
         net[4].bias[0] = 1.0
     warned = [
-        w for w in initstudy.audit_model(net, X, policy=policy).warnings if w.code == "not-initialized"
+        w
+        for w in initstudy.audit_model(net, X, policy=policy).warnings
+        if w.code == "not-initialized"
     ]
     assert warned[0].where == ("2.weight", "4.bias")
 

@@ -101,9 +101,15 @@ def test_frozen_parameters_are_audited_too():
     ("make", "said"),
     [
         (lambda: initstudy.audit_model(nn.ReLU(), batch()), "ReLU has no parameters"),
-        (lambda: initstudy.audit_model(nn.Linear(3, 2), batch()), r"cannot run on .* \(32, 1, 8, 8\)"),
+        (
+            lambda: initstudy.audit_model(nn.Linear(3, 2), batch()),
+            r"cannot run on .* \(32, 1, 8, 8\)",
+        ),
         (lambda: initstudy.audit_model(nn.Linear(8, 2), batch() * math.nan), "batch holds NaN"),
-        (lambda: initstudy.audit_model(MLP((64,), 3), batch(), labels()), "between 0 and 9, .* has 3"),
+        (
+            lambda: initstudy.audit_model(MLP((64,), 3), batch(), labels()),
+            "between 0 and 9, .* has 3",
+        ),
         (lambda: initstudy.audit_model(MLP((64,), 3), batch(), labels(5)), r"targets=\(5,\)"),
     ],
 )

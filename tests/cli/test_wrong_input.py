@@ -61,7 +61,10 @@ from tests.users_own import MINE
         (["executor=slurm", "executor.time=1h"], "executor.time=1h: must be a whole number"),
         (["executor=slurm", "executor.poll=0"], "executor.poll=0: must be a finite number above 0"),
         (["executor=slurm", "executor.sbatch=mine"], "must be options of sbatch"),
-        (["executor=slurm", "+executor.workers=2"], "unknown key 'executor.workers': executor=slurm does not have it"),
+        (
+            ["executor=slurm", "+executor.workers=2"],
+            "unknown key 'executor.workers': executor=slurm does not have it",
+        ),
         (["executor=ray", "executor.gpus=-1"], "executor.gpus=-1: must be a finite number"),
     ],
 )
