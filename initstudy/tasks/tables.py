@@ -139,9 +139,10 @@ def _tensor(part: Part) -> Tensor:
 
 def _archive(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise ValueError("is one array; write the archive by numpy.savez")
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("is one array; write the archive by numpy.savez")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise ValueError(f"data.file={path}: there is no such file") from error

@@ -41,7 +41,9 @@ def over_chunks(metric, output, target, sizes):
 
 def test_the_losses_have_torchs_own_means():
     logits, labels = torch.randn(7, 5), torch.randint(5, (7,))
-    torch.testing.assert_close(cross_entropy(logits, labels).mean(), F.cross_entropy(logits, labels))
+    torch.testing.assert_close(
+        cross_entropy(logits, labels).mean(), F.cross_entropy(logits, labels)
+    )
     tokens = torch.randint(5, (7, 9))
     by_token = torch.randn(7, 9, 5)
     expected = F.cross_entropy(by_token.flatten(0, 1), tokens.flatten())

