@@ -169,18 +169,15 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(tmp_path):
         import altair, polars, scipy.special, torch, torchvision
         import initstudy.__main__, initstudy.cli.run, initstudy.scheduling.study
         import initstudy.tasks.data, initstudy.scheduling.execute
-        from initstudy.engine import SGD, Stack
-        from initstudy.engine.batched import stages
-        from initstudy.engine.compiled import program
-        from initstudy.engine.stepper import Stepper
+        from initstudy.engine import SGD, Batch, Stack, Workload, choose_engine
         torch.set_num_threads(1)
         torch.ones(64, 64) @ torch.ones(64, 64)
         polars.DataFrame({"a": [1]}).write_parquet("warm")
         model = torch.nn.Sequential(torch.nn.Linear(1, 2))
-        chain = stages(model, torch.ones(2, 1))
-        stack = Stack(model, [dict(model.named_parameters())], stages=chain)
-        step = program(Stepper(stack, SGD(list(stack.params.values()), lr=0.1)))
-        step(torch.ones(1, 2, 1), torch.zeros(1, 2, dtype=torch.long))
+        stack = Stack(model, [dict(model.named_parameters())])
+        choice = choose_engine(Workload(model, torch.ones(2, 1)))
+        engine = choice.build(stack, SGD(list(stack.params.values()), lr=0.1))
+        engine.step(Batch(torch.ones(1, 2, 1), torch.zeros(1, 2, dtype=torch.long)))
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         limit = used + 1300 * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

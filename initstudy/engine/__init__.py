@@ -1,27 +1,36 @@
-"""Many models as one tensor program. Knows tensors; nothing of Hydra, W&B or files."""
+"""How a pack of models takes a step. Knows tensors, and nothing of Hydra, W&B or files."""
 
+from initstudy.engine.choose import ENGINES, Choice, choose_engine
+from initstudy.engine.contract import Batch, Capabilities, Engine
+from initstudy.engine.losses import CROSS_ENTROPY, Loss, Losses
 from initstudy.engine.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer
 from initstudy.engine.schedule import Schedule
-from initstudy.engine.stack import Stack, not_vectorizable
+from initstudy.engine.stack import Stack
 from initstudy.engine.state import State
-from initstudy.engine.train import Row, Summary, train
-from initstudy.probes.layers import Layer, find_layers
-from initstudy.probes.statistics import Probes
+from initstudy.engine.train import Row, Summary, Training, train
+from initstudy.engine.workload import Workload
 
 __all__ = [
+    "CROSS_ENTROPY",
+    "ENGINES",
     "OPTIMIZERS",
     "SGD",
     "Adam",
     "AdamW",
-    "Layer",
+    "Batch",
+    "Capabilities",
+    "Choice",
+    "Engine",
+    "Loss",
+    "Losses",
     "Optimizer",
-    "Probes",
     "Row",
     "Schedule",
     "Stack",
     "State",
     "Summary",
-    "find_layers",
-    "not_vectorizable",
+    "Training",
+    "Workload",
+    "choose_engine",
     "train",
 ]

@@ -1,128 +1,274 @@
-"""Losses, accuracies and gradients of a stack: on a batch, and over a whole test set."""
+"""Any PyTorch model: `vmap` over the members, or one member after another.
+
+`torch.func.vmap` of `torch.func.functional_call` runs all members together (the model ensembling of
+https://docs.pytorch.org/tutorials/intermediate/ensembling.html). A model that it does not take runs
+one member after another. Both differentiate through autograd.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
 
-from initstudy.engine.losses import cross_entropy, score
+from initstudy.engine.contract import Batch, Capabilities
+from initstudy.engine.eager import EagerEngine, Pass
+from initstudy.engine.losses import Losses
+from initstudy.engine.optimizers import SGD
+from initstudy.engine.refusal import describe
 from initstudy.engine.stack import Stack, Tensors
+from initstudy.engine.workload import Workload
+from initstudy.probes.forward import as_written, first_tensor
 from initstudy.probes.layers import Layer
 
-Scores = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
+class AutogradEngine(EagerEngine):
+    """What the engines of this module have in common."""
 
-@dataclass(frozen=True)
-class Pass:
-    """A forward and a backward pass of all members on a batch.
+    @abstractmethod
+    def outputs(
+        self, inputs: Shaped[Tensor, "members batch ..."], taps: Tensors
+    ) -> tuple[Float[Tensor, "members batch ..."], Tensors]:
+        """Runs every member on its own batch, in the model's current mode.
 
-    Attributes:
-        loss: Each member's mean cross-entropy.
-        hits: Each member's accuracy.
-        grads: The gradients of each member's loss by its parameters, in the stack's order; the
-            stack's own, until its next pass.
-        outputs: The activations `[members, batch, ...]` of the layers that were asked for.
-        output_grads: The gradients of each member's loss by them.
-    """
+        Args:
+            inputs: A batch for each member; a batch that all share may be an expanded view.
+            taps: For the names of some modules a tensor with the shape of the module's stacked
+                output, to be added to it. The gradient with respect to a tap of zeros is the
+                gradient with respect to the output.
 
-    loss: Float[Tensor, " members"]
-    hits: Float[Tensor, " members"]
-    grads: list[Tensor]
-    outputs: Tensors = field(default_factory=dict)
-    output_grads: Tensors = field(default_factory=dict)
+        Returns:
+            The members' outputs, and by name the stacked output of every tapped module after the
+            addition.
+        """
 
-
-def differentiate(
-    stack: Stack,
-    x: Float[Tensor, "groups batch ..."],
-    y: Int[Tensor, "groups batch"],
-    layers: Sequence[Layer] = (),
-) -> Pass:
-    """One pass forward and back.
-
-    Args:
-        stack: The members.
-        x: An input for each member, or for each of as many groups of neighbours as divide the
-            members evenly.
-        y: Their labels.
-        layers: Whose activations to keep, and the gradients by them.
-    """
-    if stack.chain is None:
-        return _by_autograd(stack, x, y, layers)
-    with torch.no_grad():
-        outputs: Tensors = dict.fromkeys([layer.output for layer in layers], torch.empty(0))
-        output_grads = dict(outputs)
-        logits = stack.chain.forward(x, stack.tensors, outputs)
-        loss, hits, grad = cross_entropy(logits, y)
-        grads = dict(zip(stack.params, stack.grads, strict=True))
-        stack.chain.backward(grad, stack.tensors, grads, output_grads)
-    return Pass(loss, hits, stack.grads, outputs, output_grads)
-
-
-def _by_autograd(stack: Stack, x: Tensor, y: Tensor, layers: Sequence[Layer]) -> Pass:
-    x, y = _each(x, stack.size), _each(y, stack.size)
-    taps = {
-        layer.output: torch.zeros(
-            stack.size, x.shape[1], *layer.shape, device=stack.device, requires_grad=True
+    def differentiate(self, batch: Batch, layers: Sequence[Layer] = ()) -> Pass:
+        """See `EagerEngine.differentiate`."""
+        stack = self.stack
+        inputs, targets = (_each(tensor, stack.size) for tensor in batch)
+        taps = {
+            layer.output: torch.zeros(
+                stack.size, inputs.shape[1], *layer.shape, device=stack.device, requires_grad=True
+            )
+            for layer in layers
+        }
+        outputs, activations = self.outputs(inputs, taps)
+        loss = self.loss.per_example(outputs, targets).mean(1)
+        by = [*stack.params.values(), *taps.values()]
+        # A parameter that the model never uses has a gradient of zero.
+        gradients = torch.autograd.grad(loss.sum(), by, materialize_grads=True)
+        by_params, by_taps = gradients[: len(stack.params)], gradients[len(stack.params) :]
+        torch._foreach_copy_(stack.grads, by_params)
+        measured = self.loss.measure(outputs.detach().movedim(1, -1), targets)
+        return Pass(
+            Losses(loss.detach(), measured.metrics),
+            stack.grads,
+            {name: activation.detach() for name, activation in activations.items()},
+            dict(zip(taps, by_taps, strict=True)),
         )
-        for layer in layers
-    }
-    logits, outputs = stack(x, taps)
-    flat = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
-    loss = flat.view(y.shape).mean(1)
-    inputs = [*stack.params.values(), *taps.values()]
-    # A parameter that a model never uses has a gradient of zero.
-    gradients = torch.autograd.grad(loss.sum(), inputs, materialize_grads=True)
-    by_params, by_taps = gradients[: len(stack.params)], gradients[len(stack.params) :]
-    torch._foreach_copy_(stack.grads, by_params)
-    return Pass(
-        loss.detach(),
-        score(logits.detach().mT, y)[1],
-        stack.grads,
-        {name: output.detach() for name, output in outputs.items()},
-        dict(zip(taps, by_taps, strict=True)),
+
+    def measure(self, chunk: Batch) -> Losses:
+        """See `EagerEngine.measure`."""
+        outputs, _ = self.outputs(_each(chunk.inputs[None], self.stack.size), {})
+        return self.loss.measure(outputs.movedim(1, -1), chunk.targets[None])
+
+    def _member(
+        self, params: Tensors, buffers: Tensors, inputs: Tensor, taps: Tensors
+    ) -> tuple[Tensor, Tensors]:
+        """One member's outputs, and those of its tapped modules."""
+        with tapped(self.stack.model, taps) as activations:
+            outputs = functional_call(self.stack.model, (params, buffers), (inputs,))
+        return outputs, activations
+
+
+class Vmap(AutogradEngine):
+    """All members in one program, by `torch.func.vmap`."""
+
+    capabilities: ClassVar = Capabilities(
+        name="vmap",
+        purpose="torch.func.vmap over the members, differentiated by autograd",
+        modules=None,
+        random=False,
+        optimizers=None,
+        losses=None,
+        probes=("basic", "full"),
+        devices=("cpu", "cuda"),
+        together=True,
+        size_invariant=("cpu",),
     )
 
+    @classmethod
+    def refusal(cls, workload: Workload) -> str | None:
+        """See `Engine.refusal`; runs two members on the example, forward and back."""
+        if workload.members == 1:
+            return "a single run gains nothing from it"
+        return not_vectorizable(workload.model, workload.example)
 
-@torch.no_grad()
-def evaluate(
-    stack: Stack, test: Iterator[tuple[Tensor, Tensor]], scores: Scores | None = None
-) -> Tensors:
-    """Each member's mean loss and accuracy over a whole test set, in evaluation mode.
+    def outputs(
+        self, inputs: Shaped[Tensor, "members batch ..."], taps: Tensors
+    ) -> tuple[Float[Tensor, "members batch ..."], Tensors]:
+        """See `AutogradEngine.outputs`."""
+        stack = self.stack
+        modules = stack.model.modules()
+        recurrent = any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in modules)
+        with as_written(recurrent=recurrent):
+            function = self._decomposed if recurrent else self._member
+            return vmap(function)(stack.params, stack.buffers, inputs, taps)
 
-    Args:
-        stack: The members.
-        test: The test set in chunks.
-        scores: Gives each member's loss and accuracy on a chunk, where the stack itself shall not.
+    def _decomposed(
+        self, params: Tensors, buffers: Tensors, inputs: Tensor, taps: Tensors
+    ) -> tuple[Tensor, Tensors]:
+        """`_member` in the basic operations that have batching rules.
+
+        The fused kernels of recurrent layers have none. A gradient transform takes them apart; its
+        own gradient is not used.
+        """
+        return vjp(lambda p: self._member(p, buffers, inputs, taps), params)[0]
+
+
+class OneByOne(AutogradEngine):
+    """One member after another, as a plain PyTorch loop does."""
+
+    capabilities: ClassVar = Capabilities(
+        name="one by one",
+        purpose="one run after another, as in a plain PyTorch loop",
+        modules=None,
+        random=True,
+        optimizers=None,
+        losses=None,
+        probes=("basic", "full"),
+        devices=("cpu", "cuda"),
+        together=False,
+        size_invariant=("cpu", "cuda"),
+    )
+
+    @classmethod
+    def refusal(cls, workload: Workload) -> str | None:
+        """See `Engine.refusal`; it takes everything."""
+        return None
+
+    def outputs(
+        self, inputs: Shaped[Tensor, "members batch ..."], taps: Tensors
+    ) -> tuple[Float[Tensor, "members batch ..."], Tensors]:
+        """See `AutogradEngine.outputs`."""
+        stack = self.stack
+        with as_written():
+            members = [
+                self._member(_at(stack.params, i), _at(stack.buffers, i), inputs[i], _at(taps, i))
+                for i in range(stack.size)
+            ]
+        outputs = torch.stack([outputs for outputs, _ in members])
+        names = members[0][1]
+        return outputs, {name: torch.stack([seen[name] for _, seen in members]) for name in names}
+
+    def state(self) -> Tensors:
+        """See `Engine.state`; holds the state of the random generators too."""
+        # Only models that this engine trains may draw random numbers as they train.
+        device = self.stack.device
+        generators = {"rng": torch.get_rng_state()}
+        if device.type == "cuda":
+            generators["rng/cuda"] = torch.cuda.get_rng_state(device)
+        return super().state() | generators
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `Engine.restore`."""
+        super().restore(tensors)
+        torch.set_rng_state(tensors["rng"])
+        if "rng/cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng/cuda"], self.stack.device)
+
+
+@contextmanager
+def tapped(model: nn.Module, taps: Mapping[str, Tensor]) -> Iterator[Tensors]:
+    """Adds each tap to its module's output and yields the outputs, by name, once they exist.
+
+    A module that is called more than once is tapped at its first call.
     """
-    loss = torch.zeros(stack.size, device=stack.device, dtype=torch.float64)
-    hits = torch.zeros_like(loss)
-    count = 0
-    stack.train(False)
-    for x, y in test:
-        losses, right = scores(x, y) if scores else _scores(stack, x, y)
-        loss += losses.double() * len(y)
-        hits += right.double() * len(y)
-        count += len(y)
-    stack.train(True)
-    return {"test/loss": loss / count, "test/accuracy": hits / count}
+    outputs: Tensors = {}
+
+    def hook(name: str, output: object) -> object:
+        if name in outputs:
+            return None
+        outputs[name] = first_tensor(output) + taps[name]
+        if isinstance(output, tuple):
+            # What a recurrent layer returns besides is a tensor or a tuple of tensors, and what
+            # attention returns is None when nobody needs its weights.
+            return (outputs[name], *output[1:])
+        return outputs[name]
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda _module, _args, output, name=name: hook(name, output)
+        )
+        for name in taps
+    ]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def _scores(stack: Stack, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    if stack.chain is not None:
-        logits = stack.chain.forward(x[None], stack.tensors)
-    else:
-        logits = stack(_each(x[None], stack.size))[0].mT
-    return score(logits, y[None])
+def not_vectorizable(model: nn.Module, example: Shaped[Tensor, "batch ..."]) -> str | None:
+    """Why `vmap` cannot run a model, in one line, or None if it can.
+
+    A model that draws random numbers, such as with dropout, counts as one that cannot: a member's
+    numbers would depend on the other members.
+    """
+    params = {name: param.detach() for name, param in model.named_parameters()}
+    stack = Stack(model, [params] * 2, device=example.device)
+    engine = Vmap(stack, SGD(list(stack.params.values()), lr=0.0))
+    inputs = torch.stack([example, example])
+    training = model.training
+    try:
+        with _entered(model) as entered:
+            outputs, _ = engine.outputs(inputs, {})
+            torch.autograd.grad(outputs.sum(), list(stack.params.values()), allow_unused=True)
+            model.eval()
+            with torch.no_grad():
+                engine.outputs(inputs, {})
+    except Exception as error:
+        # Under `vmap` a user's model may raise anything; one by one it may still train.
+        message = str(error).strip().splitlines()[0]
+        title = describe("", entered[-1]) if entered else "the model"
+        return f"{title} draws random numbers" if "random" in message else f"{title}: {message}"
+    finally:
+        model.train(training)
+    return None
 
 
-def _each(groups: Tensor, members: int) -> Tensor:
-    """The input of each member, from that of each group of neighbours."""
+@contextmanager
+def _entered(model: nn.Module) -> Iterator[list[nn.Module]]:
+    """The modules that are running, the innermost one last; an error leaves them in the list."""
+    entered: list[nn.Module] = []
+
+    def enter(module: nn.Module, _args: object) -> None:
+        entered.append(module)
+
+    def leave(_module: nn.Module, _args: object, _output: object) -> None:
+        entered.pop()
+
+    handles = [module.register_forward_pre_hook(enter) for module in model.modules()]
+    handles += [module.register_forward_hook(leave) for module in model.modules()]
+    try:
+        yield entered
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _at(tensors: Mapping[str, Tensor], index: int) -> Tensors:
+    return {name: tensor[index] for name, tensor in tensors.items()}
+
+
+def _each(groups: Shaped[Tensor, "groups batch ..."], members: int) -> Tensor:
+    """The batch of each member, from that of each group of neighbours."""
     if len(groups) == 1:
         return groups.expand(members, *groups.shape[1:])
     return groups.repeat_interleave(members // len(groups), 0) if len(groups) < members else groups

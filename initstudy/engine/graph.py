@@ -1,32 +1,33 @@
-"""A training step as a CUDA graph: launched as a whole, not kernel by kernel from Python."""
+"""Steps of batched kernels as a CUDA graph: launched at once, not kernel by kernel from Python."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
 
-from initstudy.engine.stepper import Stepper
+from initstudy.engine.batched.engine import Batched
+from initstudy.engine.contract import Batch, Capabilities
+from initstudy.engine.losses import Losses
 
 log = logging.getLogger(__name__)
-Outputs = tuple[Tensor, Tensor]
-Step = Callable[[Tensor, Tensor], Outputs]
+Step = Callable[[Batch], Losses]
 
-# Steps before the capture, in which libraries choose their kernels and get their memory.
+# Steps before the capture, in which libraries choose their kernels and allocate their memory.
 WARM_UP = 3
 
 
+@runtime_checkable
 class Recorder(Protocol):
     """What captures a function."""
 
-    def warm_up(self, step: Callable[[], Outputs]) -> Outputs:
+    def warm_up(self, step: Callable[[], Losses]) -> Losses:
         """Runs a step as it will be captured."""
 
     def capture(self, step: Callable[[], None]) -> Callable[[], None]:
-        """What does again all that the step does on the device; it is not done now."""
+        """Records what a step does on the device, without doing it; returns the replay."""
 
 
 class CudaRecorder:
@@ -40,14 +41,14 @@ class CudaRecorder:
         self.device = device
         self.stream = torch.cuda.Stream(device)
 
-    def warm_up(self, step: Callable[[], Outputs]) -> Outputs:
-        """On a stream of its own, since what ran on the default stream cannot be captured."""
+    def warm_up(self, step: Callable[[], Losses]) -> Losses:
+        """Runs on a stream of its own: work of the default stream cannot be captured."""
         before = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(before)
         with torch.cuda.stream(self.stream):
-            outputs = step()
+            losses = step()
         before.wait_stream(self.stream)
-        return outputs
+        return losses
 
     def capture(self, step: Callable[[], None]) -> Callable[[], None]:
         """The graph's replay."""
@@ -57,7 +58,7 @@ class CudaRecorder:
             with torch.cuda.device(self.device), torch.cuda.graph(graph, stream=self.stream):
                 step()
         finally:
-            # Where a capture fails, torch does not go back to the stream before it.
+            # If a capture fails, torch does not go back to the stream before it.
             torch.cuda.set_stream(before)
         return graph.replay
 
@@ -65,11 +66,11 @@ class CudaRecorder:
 class Replayed:
     """A step that is captured once and replayed ever after.
 
-    The first steps run as they are; all count.
+    The first steps run as they are; all of them count.
 
     Args:
-        step: From inputs and labels of one shape to losses and accuracies. What it changes
-            besides, it changes in place.
+        step: From batches of one shape to losses. Everything else that it changes, it changes in
+            place.
         recorder: What captures it.
     """
 
@@ -79,38 +80,73 @@ class Replayed:
         self.left = WARM_UP
         self.replay: Callable[[], None] | None = None
 
-    def __call__(self, x: Tensor, y: Tensor) -> Outputs:
-        """One step, and copies of what it returns."""
+    def __call__(self, batch: Batch) -> Losses:
+        """Takes one step, and returns copies of what it makes."""
         if self.left:
             self.left -= 1
-            self.outputs = self.recorder.warm_up(lambda: self.step(x, y))
-            return self.outputs
+            self.losses = self.recorder.warm_up(lambda: self.step(batch))
+            return self.losses
         if self.replay is None:
-            self._capture(x, y)
-        assert self.replay is not None
-        self.x.copy_(x)
-        self.y.copy_(y)
+            self.replay = self._captured(batch)
+        for fixed, tensor in zip(self.batch, batch, strict=True):
+            fixed.copy_(tensor)
         self.replay()
-        loss, hits = self.outputs
-        return loss.clone(), hits.clone()
+        return _map(torch.clone, self.losses)
 
-    def _capture(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = torch.empty_like(x), torch.empty_like(y)
-        self.outputs = torch.empty_like(self.outputs[0]), torch.empty_like(self.outputs[1])
+    def _captured(self, batch: Batch) -> Callable[[], None]:
+        self.batch = Batch(*(torch.empty_like(tensor) for tensor in batch))
+        self.losses = _map(torch.empty_like, self.losses)
         try:
-            self.replay = self.recorder.capture(self._on_fixed_tensors)
+            return self.recorder.capture(self._on_fixed_tensors)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             log.warning("steps run kernel by kernel, since they cannot be captured: %s", reason)
-            self.replay = self._on_fixed_tensors
+            return self._on_fixed_tensors
 
     def _on_fixed_tensors(self) -> None:
-        for kept, value in zip(self.outputs, self.step(self.x, self.y), strict=True):
-            kept.copy_(value)
+        losses = self.step(self.batch)
+        self.losses.loss.copy_(losses.loss)
+        for name, values in losses.metrics.items():
+            self.losses.metrics[name].copy_(values)
 
 
-def replayed(stepper: Stepper) -> Step:
-    """The members' step, captured where that can be: batched kernels on a GPU."""
-    if stepper.stack.device.type != "cuda" or stepper.stack.chain is None:
-        return stepper
-    return Replayed(stepper, CudaRecorder(stepper.stack.device))
+class Graph(Batched):
+    """Batched kernels whose step is captured and replayed.
+
+    Steps that measure layers, and evaluations, run kernel by kernel.
+
+    Attributes:
+        recorder: What captures the step; made at the first step by default.
+    """
+
+    capabilities: ClassVar = Capabilities(
+        name="graph",
+        purpose="the step of the batched kernels, captured as a CUDA graph",
+        modules=Batched.capabilities.modules,
+        random=False,
+        optimizers=None,
+        losses=Batched.capabilities.losses,
+        probes=(),
+        devices=("cuda",),
+        together=True,
+    )
+    recorder: Recorder | None = None
+    _replayed: Replayed | None = None
+
+    def step(self, batch: Batch) -> Losses:
+        """See `Engine.step`."""
+        if self._replayed is None:
+            self.recorder = self.recorder or CudaRecorder(self.stack.device)
+            self._replayed = Replayed(super().step, self.recorder)
+        return self._replayed(batch)
+
+    def keep(self, members: Sequence[int]) -> None:
+        """See `Engine.keep`; the next steps are captured anew."""
+        super().keep(members)
+        self._replayed = None
+
+
+def _map(function: Callable[[torch.Tensor], torch.Tensor], losses: Losses) -> Losses:
+    """The function of every tensor."""
+    metrics = {name: function(values) for name, values in losses.metrics.items()}
+    return Losses(function(losses.loss), metrics)

@@ -1,34 +1,51 @@
-"""Training an ensemble: a generator of rows."""
+"""Training a pack: a generator of rows.
+
+A step of training:
+
+    for step in schedule:
+        evaluate, if due        the scores of every member on the test data
+        probe or step           one batch for every member; the losses stay on the device
+        row, if due             one transfer to the host; a row for every member
+        divergence              members whose loss was not finite get their last row and end
+        state, if due           everything that the next steps depend on, for a checkpoint
+
+Each line is an object or a function of its own: `evaluation.evaluate`, the engine's `step` and
+`probe_step`, `averages.Averages`, `divergence.examine` and `summaries.Summaries`. A member whose
+loss is not finite has been frozen by the engine before that step's update, so that rows,
+evaluations and its neighbours never see what came of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from initstudy.engine.autograd import differentiate, evaluate
-from initstudy.engine.compiled import Program, program
-from initstudy.engine.graph import Step, replayed
-from initstudy.engine.optimizers import Optimizer
+from initstudy.columns import TEST, TRAIN, TRAIN_LOSS
+from initstudy.engine.averages import Averages
+from initstudy.engine.contract import Batch, Engine
+from initstudy.engine.divergence import examine
+from initstudy.engine.evaluation import evaluate
 from initstudy.engine.schedule import Schedule
-from initstudy.engine.stack import Stack, Tensors
-from initstudy.engine.state import State, capture, restore
-from initstudy.engine.stepper import Stepper
-from initstudy.probes import statistics as statistics
-from initstudy.probes.layers import Layer, first_nonfinite
+from initstudy.engine.stack import Tensors
+from initstudy.engine.state import State
+from initstudy.engine.summaries import Summaries, Value
 
-Value = float | int | str | list[int] | None
 Batches = Callable[[int, list[int]], tuple[Tensor, Tensor]]
-TRAIN = ("train/loss", "train/accuracy")
-TEST = ("test/loss", "test/accuracy")
 Chunks = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one member's history holds at one step."""
+    """What one member's history holds at one step.
+
+    Attributes:
+        member: The member's number in the pack as it began.
+        step: How many updates there were.
+        values: The values by column.
+    """
 
     member: int
     step: int
@@ -37,7 +54,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """One member's final values, and its parameters and buffers by name where they are kept."""
+    """One member's final values.
+
+    Attributes:
+        member: The member's number in the pack as it began.
+        values: The values by column.
+        weights: The final parameters and buffers by name, if the schedule keeps them.
+    """
 
     member: int
     values: dict[str, Value]
@@ -45,218 +68,192 @@ class Summary:
 
 
 def train(
-    stack: Stack,
-    optimizer: Optimizer,
+    engine: Engine,
     batches: Batches,
     test: Chunks,
-    layers: Sequence[Layer],
     schedule: Schedule,
     *,
     start: State | None = None,
     due: Callable[[], bool] = lambda: False,
 ) -> Iterator[Row | Summary | State]:
-    """Trains all members together; yields each member's rows as they come, then its summary.
+    """Trains the members of an engine; yields their rows as they come, then their summaries.
 
-    The loss is the mean cross-entropy of a batch. A member whose loss is not finite is frozen
-    before that step's update, gets one more row, and does not touch the others.
+    A member whose loss is not finite is frozen before that step's update, gets one more row, and
+    does not touch the others.
 
     Args:
-        stack: The members.
-        optimizer: Holds `stack.params` and updates them in place.
+        engine: The members.
         batches: For a step and the numbers of some members, their inputs `[groups, batch, ...]`
-            and labels `[groups, batch]`: one for each member, or for each of as many groups of
-            neighbours as divide them evenly.
-        test: Iterates over the test set in chunks, inputs `[n, ...]` and labels `[n]`.
-        layers: Where to probe.
-        schedule: How long, and how often to look.
-        start: Where an earlier training of the same members was; it goes on there.
+            and targets `[groups, batch, ...]`: one for each member, or one for each of as many
+            groups of neighbours as divide them evenly.
+        test: Iterates over the test data in chunks, inputs `[n, ...]` and targets `[n, ...]`.
+        schedule: How long to train, and how often to look.
+        start: The state of an earlier training of the same members, to go on from.
         due: Asked after every step whether to yield the state as well.
 
     Raises:
         ValueError: `start` does not fit, at the first row.
     """
-    training = Training(stack, optimizer, batches, test, list(layers), schedule)
+    training = Training(engine, batches, test, schedule)
     return training.rows(start, due)
 
 
 class Training:
-    """One call of `train`: what the steps share."""
+    """A pack in training; the arguments are those of `train`.
 
-    def __init__(
-        self,
-        stack: Stack,
-        optimizer: Optimizer,
-        batches: Batches,
-        test: Chunks,
-        layers: list[Layer],
-        schedule: Schedule,
-    ) -> None:
-        self.stepper = Stepper(stack, optimizer)
-        self.advance = _in_one_piece(self.stepper)
+    Attributes:
+        engine: The members that still train.
+        members: Their numbers in the pack as it began, in the engine's order.
+    """
+
+    def __init__(self, engine: Engine, batches: Batches, test: Chunks, schedule: Schedule) -> None:
+        self.engine = engine
         self.batches = batches
         self.test = test
-        self.layers = layers
         self.schedule = schedule
-        self.members = list(range(stack.size))
+        self.members = list(range(engine.stack.size))
         self.ended: set[int] = set()
-        self.summaries: list[dict[str, Value]] = [{} for _ in range(stack.size)]
+        self.averages = Averages()
+        self.summaries = Summaries(engine.stack.size)
         self.weights: dict[int, Tensors] = {}
-        self.losses: list[Tensor] = []
-        self.hits: list[Tensor] = []
-
-    @property
-    def stack(self) -> Stack:
-        """The members that are still trained."""
-        return self.stepper.stack
 
     def rows(self, start: State | None, due: Callable[[], bool]) -> Iterator[Row | Summary | State]:
         """What `train` yields."""
         schedule = self.schedule
         if start is not None:
-            restore(self, start)
-            self.stepper.number.fill_(start.step)
+            self.restore(start)
         for step in range(start.step if start else 0, schedule.steps + 1):
-            # A row describes the state after `step` updates and the minibatches that led there.
-            values = self._averages() if schedule.row_due(step) and step > 0 else {}
-            if schedule.eval_due(step):
-                values |= self._evaluated()
-            probing = schedule.probes.due(step, schedule.last(step))
-            measured = self._probed_step(step) if probing else {}
-            if not probing and not schedule.last(step):
-                self._collect(*self.advance(*self.batches(step, self.members)))
-            if step == 0:
-                values |= {"train/loss": self.losses[0], "train/accuracy": self.hits[0]}
+            values = self._advance(step)
             if schedule.row_due(step):
-                yield from self._emit(step, values | measured)
+                yield from self._rows_of(step, values)
                 self._drop_ended()
             if not self.members:
                 break
             if not schedule.last(step) and due():
-                yield capture(self, step + 1)
-        for place, member in enumerate(self.members):
-            if member not in self.ended:
-                self._keep(place)
-        for member, values_of in enumerate(self.summaries):
-            yield Summary(member, values_of, self.weights.get(member))
+                yield self.state(step + 1)
+        yield from self._ends()
 
-    def _keep(self, place: int) -> None:
-        if self.schedule.keep_weights:
-            self.weights[self.members[place]] = self.stack.member(place)
+    def batch(self, step: int) -> Batch:
+        """The batch of a step for the members that still train."""
+        return Batch(*self.batches(step, self.members))
 
-    def _evaluated(self) -> Tensors:
-        """Loss and accuracy on the test set."""
-        scores = self.advance.scores if isinstance(self.advance, Program) else None
-        return evaluate(self.stack, self.test(), scores)
+    def keep(self, indices: list[int]) -> None:
+        """Goes on with the members at these indices alone."""
+        self.engine.keep(indices)
+        self.averages.keep(indices)
+        self.members = [self.members[i] for i in indices]
 
-    def _probed_step(self, step: int) -> Tensors:
-        """A step that measures the layers; after the last update it only measures."""
-        x, y = self.batches(step, self.members)
-        full, last = self.schedule.probes.preset == "full", self.schedule.last(step)
-        if isinstance(self.advance, Program) and not full and self.advance.can_watch(self.layers):
-            loss, hits, measured = self.advance.watched(x, y, self.layers, updating=not last)
-            if not last:
-                self._collect(loss, hits)
-            return measured
-        params = self.stack.params
-        buffers = self.stepper.copy_of_buffers()
-        seen = differentiate(self.stack, x, y, self.layers)
-        measured = statistics.measure(
-            self.layers,
-            seen.outputs,
-            seen.output_grads,
-            {name: param.detach() for name, param in params.items()},
-            dict(zip(params, seen.grads, strict=True)),
-            full=full,
-        )
-        if last:
-            # The final buffers are those of the last update.
-            for name, buffer in buffers.items():
-                self.stack.buffers[name].copy_(buffer)
-            return measured
-        self._collect(seen.loss, seen.hits)
-        before = {name: param.detach().clone() for name, param in params.items()}
-        self.stepper.update(seen, buffers)
-        after = {name: param.detach() for name, param in params.items()}
-        return measured | statistics.update_ratios(self.layers, before, after, measured)
-
-    def _collect(self, loss: Tensor, hits: Tensor) -> None:
-        self.losses.append(loss)
-        self.hits.append(hits)
-
-    def _averages(self) -> Tensors:
-        means = {
-            "train/loss": torch.stack(self.losses).mean(0),
-            "train/accuracy": torch.stack(self.hits).mean(0),
+    def state(self, step: int) -> State:
+        """Everything on which the steps from this one on depend."""
+        tensors = self.engine.state() | self.averages.state()
+        for member, weights in self.weights.items():
+            tensors |= {f"kept/{member}/{name}": value for name, value in weights.items()}
+        facts = {
+            "members": self.members,
+            "ended": sorted(self.ended),
+            "summaries": self.summaries.values,
         }
-        self.losses, self.hits = [], []
-        return means
+        return State(step, tensors, facts)
 
-    def _emit(self, step: int, values: Tensors) -> Iterator[Row]:
-        diverged_at = self.stepper.diverged_at.tolist()
+    def restore(self, state: State) -> None:
+        """Takes over the state of a training that was begun with the same arguments.
+
+        Raises:
+            ValueError: The state is another model's or another optimizer's; the training is then
+                unusable.
+        """
+        device = self.engine.stack.device
+        self.keep(state.facts["members"])
+        self.engine.restore(state.tensors)
+        on_device = {name: value.to(device) for name, value in state.tensors.items()}
+        self.averages.restore(on_device)
+        self.ended = set(state.facts["ended"])
+        self.summaries.values = state.facts["summaries"]
+        for name, value in on_device.items():
+            if name.startswith("kept/"):
+                _, member, parameter = name.split("/", 2)
+                self.weights.setdefault(int(member), {})[parameter] = value
+
+    def _advance(self, step: int) -> Tensors:
+        """Evaluates, and measures or takes a step; returns the values of this step's row.
+
+        A row describes the state after `step` updates, and the minibatches that led there.
+        """
+        schedule = self.schedule
+        last = schedule.last(step)
+        values = self.averages.take() if schedule.row_due(step) and step > 0 else {}
+        if schedule.eval_due(step):
+            values |= evaluate(self.engine, self.test(), TEST)
+        measurements: Tensors = {}
+        if schedule.probes.due(step, last):
+            preset = schedule.probes.preset
+            losses, measurements = self.engine.probe_step(
+                self.batch(step), preset, updating=not last
+            )
+        elif not last:
+            losses = self.engine.step(self.batch(step))
+        if not last:
+            self.averages.add(losses)
+        if step == 0:
+            values |= losses.columns(TRAIN)
+        return values | measurements
+
+    def _rows_of(self, step: int, values: Tensors) -> Iterator[Row]:
+        """The rows of all members that have not ended, and the end of those that diverged."""
+        health = self.engine.health
+        diverged_at = health.diverged_at.tolist()
         table = _to_host(values)
-        for place, member in enumerate(self.members):
+        for index, member in enumerate(self.members):
             if member in self.ended:
                 continue
-            row = {key: column[place] for key, column in table.items()}
-            # The update of this very step may have found the divergence that a later row tells.
-            if diverged_at[place] < 0 or diverged_at[place] > step:
-                self._summarize(member, row)
+            row = {column: numbers[index] for column, numbers in table.items()}
+            at = diverged_at[index]
+            # The update of this very step may have found a divergence that belongs to a later row.
+            if at < 0 or at > step:
+                self.summaries.update(member, row)
                 yield Row(member, step, row)
-            else:
-                # Measured in another step than that of the divergence, a row tells of frozen
-                # weights.
-                at = diverged_at[place]
-                yield self._divergence(place, at, row if at == step else {})
+                continue
+            # What was measured at a later step than that of the divergence tells of frozen weights.
+            row = (row if at == step else {}) | {TRAIN_LOSS.name: health.last_loss[index].item()}
+            self._end_diverged(index, at, row)
+            yield Row(member, at, row)
 
-    def _summarize(self, member: int, row: dict[str, Value]) -> None:
-        summary = self.summaries[member]
-        summary |= {key: row[key] for key in (*TRAIN, *TEST) if key in row}
-        if "test/accuracy" in row:
-            best = summary.get("best/test/accuracy", row["test/accuracy"])
-            summary["best/test/accuracy"] = max(best, row["test/accuracy"])  # type: ignore[type-var]
-        summary |= {"diverged_step": None, "diverged_layer": None}
-
-    def _divergence(self, place: int, step: int, row: dict[str, Value]) -> Row:
-        """Ends a run that diverged: its last row, and how its frozen parameters do on the test."""
-        member = self.members[place]
-        alone = self.stack.select([place])
-        x, _ = self.batches(step, [member])
-        layer = first_nonfinite(alone.model, alone.member(0), x[0], self.layers)
-        row |= {"train/loss": self.stepper.last_loss[place].item()}
-        self._summarize(member, row)
-        test = {key: value.item() for key, value in evaluate(alone, self.test()).items()}
-        self.summaries[member] |= {**test, "diverged_step": step, "diverged_layer": layer}
+    def _end_diverged(self, index: int, step: int, row: dict[str, Value]) -> None:
+        member = self.members[index]
+        batch = Batch(*self.batches(step, [member]))
+        self.summaries.update(member, row)
+        self.summaries.diverged(member, step, examine(self.engine, index, batch, self.test()))
         self.ended.add(member)
-        self._keep(place)
-        return Row(member, step, row)
+        self._keep_weights(index)
 
     def _drop_ended(self) -> None:
-        """Runs that have ended stop costing time, where the others' kernels do not notice.
+        """Leaves out the members that have ended, so that they cost no more time.
 
-        Elsewhere they stay, frozen, until all have ended.
+        If the kernels of this engine would then change the others in the last bit, they stay,
+        frozen, until all have ended.
         """
-        places = [i for i, member in enumerate(self.members) if member not in self.ended]
-        if len(places) < len(self.members) and (self.stack.divisible or not places):
-            self.keep(places)
+        indices = [i for i, member in enumerate(self.members) if member not in self.ended]
+        if len(indices) < len(self.members) and (self.engine.size_invariant or not indices):
+            self.keep(indices)
 
-    def keep(self, places: list[int]) -> None:
-        """Goes on with the members at these places alone."""
-        self.stepper.keep(places)
-        self.advance = _in_one_piece(self.stepper)
-        self.members = [self.members[i] for i in places]
-        self.losses, self.hits = ([t[places] for t in ts] for ts in (self.losses, self.hits))
+    def _ends(self) -> Iterator[Summary]:
+        """The summaries of all members."""
+        for index, member in enumerate(self.members):
+            if member not in self.ended:
+                self._keep_weights(index)
+        for member, values in enumerate(self.summaries.values):
+            yield Summary(member, values, self.weights.get(member))
 
-
-def _in_one_piece(stepper: Stepper) -> Step:
-    """The members' step without Python inside, as far as there is such a one for them."""
-    return program(stepper) or replayed(stepper)
+    def _keep_weights(self, index: int) -> None:
+        if self.schedule.keep_weights:
+            self.weights[self.members[index]] = self.engine.stack.member(index)
 
 
 def _to_host(values: Tensors) -> dict[str, list]:
-    """One transfer for all scalars, one for each histogram; as lists over members."""
-    scalars = {key: value for key, value in values.items() if value.dim() == 1}
+    """The values of all members by column, in one transfer for all scalars, one per histogram."""
+    scalars = {name: value for name, value in values.items() if value.dim() == 1}
     table: dict[str, list] = {}
     if scalars:
         host = torch.stack([value.double() for value in scalars.values()]).tolist()
         table = dict(zip(scalars, host, strict=True))
-    return table | {key: value.tolist() for key, value in values.items() if value.dim() > 1}
+    return table | {name: value.tolist() for name, value in values.items() if value.dim() > 1}

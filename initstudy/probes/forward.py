@@ -35,6 +35,16 @@ def as_written(recurrent: bool = False) -> Iterator[None]:
         mha.set_fastpath_enabled(before[2])
 
 
-def first_tensor(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The tensor of a module's output: recurrent layers return theirs first in a tuple."""
-    return output if isinstance(output, Tensor) else output[0]
+def first_tensor(output: object) -> Tensor:
+    """The tensor of a module's output.
+
+    Recurrent layers return theirs first in a nested tuple, `(output, (h_n, c_n))`, and attention
+    returns `(output, None)` where nobody needs its weights.
+
+    Raises:
+        TypeError: There is none.
+    """
+    first = output[0] if isinstance(output, tuple) else output
+    if not isinstance(first, Tensor):
+        raise TypeError(f"a module returned {type(output).__name__}, which starts with no tensor")
+    return first

@@ -20,11 +20,13 @@ import torch
 from torch import nn
 
 from initstudy.config import WITHOUT_EFFECT, ConfigError, Plain, Run, flatten, without
+from initstudy.engine.choose import Choice, choose_engine
+from initstudy.engine.optimizers import OPTIMIZERS
 from initstudy.engine.schedule import Schedule
+from initstudy.engine.workload import Workload
 from initstudy.probes.layers import Layer, find_layers
 from initstudy.tasks.data import Dataset
 from initstudy.training import factory
-from initstudy.training.choice import EngineChoice, choose
 from initstudy.training.config import MEMBER_KEYS, TrainingConfig
 
 
@@ -67,7 +69,7 @@ class RunGroup:
     data: Dataset
     model: nn.Module
     layers: tuple[Layer, ...]
-    engine: EngineChoice
+    engine: Choice
     schedule: Schedule
     size: Size
 
@@ -225,7 +227,9 @@ def _make(
         data=data,
         model=model,
         layers=tuple(layers),
-        engine=choose(model, example, device, len(runs)),
+        engine=choose_engine(
+            Workload(model, example, len(runs), device, OPTIMIZERS[config.optimizer.name])
+        ),
         schedule=config.schedule(len(data.train_y)),
         size=Size(parameters, activations),
     )

@@ -6,7 +6,6 @@ import itertools
 import logging
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from initstudy.config import Plain
+from initstudy.engine.contract import Batch, Engine
 from initstudy.engine.optimizers import OPTIMIZERS, Optimizer
-from initstudy.engine.schedule import Schedule
 from initstudy.engine.stack import Stack, Tensors
 from initstudy.engine.state import State
-from initstudy.engine.train import Row, Summary, Training, Value, train
-from initstudy.probes.statistics import Probes
+from initstudy.engine.summaries import Value
+from initstudy.engine.train import Row, Summary, train
 from initstudy.tasks.data import Batches
 from initstudy.theory.predict import NotCoveredError, predict, second_moment
 from initstudy.training import factory
@@ -78,13 +77,13 @@ def train_pack(
         ValueError: The state to go on from does not fit, at the first row.
     """
     resumption = resumption or Resumption()
-    engine = pack.group.engine
-    if engine.together(len(pack.runs)):
+    choice = pack.group.engine.of(len(pack.runs))
+    if choice.engine.capabilities.together:
         yield from _train(pack, device, resumption)
         return
     if len(pack.runs) > 1:
-        why = engine.reasons["vmap"]
-        log.warning("training one by one, since the model cannot be stacked: %s", why)
+        why = choice.reasons["vmap"]
+        log.warning("training one by one, since the model cannot be stacked: vmap: %s", why)
     yield from _one_by_one(pack, device, resumption)
 
 
@@ -106,29 +105,29 @@ def _one_by_one(
 
 
 def warm_up(group: RunGroup) -> bool:
-    """Loads the compiled step, if such a group has it, so that forks find it there.
+    """Loads the machine code of a group's engine, if it has some, so that forks find it there.
 
     Of other groups no step is taken: a user's code may raise, or end the process.
 
     Returns:
-        Whether the group has the compiled step.
+        Whether the engine has machine code.
     """
-    if group.engine.name != "compiled":
+    if not group.engine.engine.capabilities.machine_code:
         return False
-    training = _trial(Pack(group, group.runs[:1]), torch.device("cpu"))
-    x, y = training.batches(0, training.members)
-    # Label 0, which every model has: that one has too few classes is for its training to tell.
-    training.advance(x, torch.zeros_like(y))
+    engine, batches = _trial(Pack(group, group.runs[:1]), torch.device("cpu"))
+    inputs, targets = batches(0)
+    # Class 0, which every model has: that a model has too few classes is for its training to tell.
+    engine.step(Batch(inputs, torch.zeros_like(targets)))
     return True
 
 
 def speed(pack: Pack, device: torch.device) -> float:
     """Member-steps per second, from a few steps from the model's default initialization."""
-    training = _trial(pack, device)
+    engine, batches = _trial(pack, device)
     spent: list[float] = []
     for step in itertools.count():
         begun = time.perf_counter()
-        training.advance(*training.batches(step, training.members))
+        engine.step(Batch(*batches(step)))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         spent.append(time.perf_counter() - begun)
@@ -140,20 +139,15 @@ def speed(pack: Pack, device: torch.device) -> float:
     return len(pack.runs) / statistics.median(timed or spent)
 
 
-def _trial(pack: Pack, device: torch.device) -> Training:
-    """The training of a pack at a learning rate so low that nothing can diverge."""
+def _trial(pack: Pack, device: torch.device) -> tuple[Engine, Batches]:
+    """The engine of a pack, at a learning rate so low that nothing can diverge, and its batches."""
     group = pack.group
     model = group.new_model().train()
     values = {name: p.detach().clone() for name, p in model.named_parameters()}
-    stack = group.engine.stack(model, [values] * len(pack.runs), device)
-    return Training(
-        stack,
-        _optimizer(pack, stack, lr=TRIAL_RATE),
-        Batches(group.data.to(device), seeds(pack.runs), group.config.batch_size),
-        lambda: iter(()),
-        [],
-        Schedule(sys.maxsize, sys.maxsize, sys.maxsize, Probes("off")),
-    )
+    stack = Stack(model, [values] * len(pack.runs), device=device)
+    choice = group.engine.of(len(pack.runs))
+    batches = Batches(group.data.to(device), seeds(pack.runs), group.config.batch_size)
+    return choice.build(stack, _optimizer(pack, stack, lr=TRIAL_RATE)), batches
 
 
 def _train(
@@ -164,17 +158,16 @@ def _train(
     model = group.new_model().train()
     drawn = [factory.draw(run, model, group.data) for run in pack.runs]
     members = [values for values, _ in drawn]
-    stack = group.engine.stack(model, members, device)
+    stack = Stack(model, members, device=device)
     data = group.data.to(device)
     batches = Batches(data, seeds(pack.runs), config.batch_size)
     widest = sum(math.prod(layer.shape) for layer in group.layers) or 1
     chunk = max(1, EVALUATION_BUDGET[device.type] // (widest * stack.size))
+    choice = group.engine.of(stack.size)
     rows = train(
-        stack,
-        _optimizer(pack, stack),
+        choice.build(stack, _optimizer(pack, stack), group.layers),
         batches,
         lambda: data.test_chunks(chunk),
-        group.layers,
         group.schedule,
         start=resumption.state,
         due=resumption.due,

@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initstudy.engine.batched import stages
 from initstudy.engine.batched.elementwise import BY_AUTOGRAD, FROM_OUTPUT
+from initstudy.engine.batched.engine import Batched
+from initstudy.engine.choose import choose_engine
+from initstudy.engine.optimizers import SGD
 from initstudy.engine.stack import Stack
+from initstudy.engine.workload import Workload
 from initstudy.models import CNN, MLP
 
 MEMBERS, BATCH, CLASSES = 4, 6, 5
@@ -195,10 +198,9 @@ def members_of(make, size=MEMBERS):
 
 def batched(make, models, x):
     members = [{n: p.detach().clone() for n, p in m.named_parameters()} for m in models]
-    model = make()
-    chain = stages(model, x[0])
-    assert chain is not None
-    return Stack(model, members, stages=chain)
+    stack = Stack(make(), members)
+    optimizer = SGD(list(stack.params.values()), lr=0.0)
+    return choose_engine(Workload(make(), x[0]), (Batched,)).build(stack, optimizer)
 
 
 def close(actual, expected, message=None):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from initstudy.engine.autograd import Vmap, not_vectorizable
 from initstudy.engine.optimizers import SGD
-from initstudy.engine.stack import Stack, not_vectorizable
 from initstudy.models import GRU, LSTM, RNN, ResNet, Transformer
 from initstudy.probes.layers import find_layers
-from tests.engine.test_train import assert_as_plain_loop, problem, run
+from tests.engine.test_train import assert_as_plain_loop, engine_of, problem, run
 
 ARCHITECTURES = {
     "lstm": lambda: LSTM((1, 6, 6), 4, width=8, layers=2),
@@ -48,13 +48,14 @@ def test_stacked_members_train_like_a_plain_loop(name):
 def test_running_statistics_are_each_members_own():
     make = ARCHITECTURES["resnet"]
     alone = [make() for _ in range(3)]
-    stack = Stack(make(), [{n: p.detach() for n, p in m.named_parameters()} for m in alone])
+    members = [{n: p.detach() for n, p in m.named_parameters()} for m in alone]
     x = torch.randn(3, 16, 1, 6, 6, generator=torch.Generator().manual_seed(1))
-    stack(x)
+    engine = engine_of(make, members, x[0], lambda p: SGD(p, lr=0.1), (Vmap,))
+    engine.outputs(x, {})
     for place, model in enumerate(alone):
         model(x[place])
         for name, buffer in model.named_buffers():
-            torch.testing.assert_close(stack.buffers[name][place], buffer)
+            torch.testing.assert_close(engine.stack.buffers[name][place], buffer)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +112,11 @@ def test_a_model_of_several_inputs_has_layers_too():
 
 def test_the_switches_of_fused_kernels_are_put_back():
     before = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
-    model = ARCHITECTURES["lstm"]()
-    Stack(model, [dict(model.named_parameters())])(torch.randn(1, 2, 1, 6, 6))
+    make = ARCHITECTURES["lstm"]
+    members = [{n: p.detach() for n, p in make().named_parameters()}]
+    sgd = lambda p: SGD(p, lr=0.1)  # noqa: E731
+    engine = engine_of(make, members, torch.randn(2, 1, 6, 6), sgd, (Vmap,))
+    engine.outputs(torch.randn(1, 2, 1, 6, 6), {})
     with pytest.raises(IndexError):
-        Stack(model, [dict(model.named_parameters())])(torch.randn(1, 2, 9))
+        engine.outputs(torch.randn(1, 2, 9), {})
     assert (torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled) == before

@@ -6,8 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from initstudy.engine.autograd import differentiate, evaluate
-from initstudy.engine.losses import cross_entropy
+from initstudy.engine.batched.engine import Batched
+from initstudy.engine.contract import Batch
+from initstudy.engine.evaluation import evaluate
+from initstudy.engine.losses import CROSS_ENTROPY
 from initstudy.engine.optimizers import Adam
 from initstudy.probes.layers import find_layers
 from tests.engine.chains import MEMBERS, MODELS, batched, close, data, members_of
@@ -20,23 +22,23 @@ def test_a_pass_is_that_of_plain_autograd(name, groups):
     """Losses, accuracies, gradients, kept outputs, their gradients, and running statistics."""
     make = MODELS[name]
     models, (x, y) = members_of(make), data(make, groups)
-    stack = batched(make, models, x)
+    engine = batched(make, models, x)
     layers = find_layers(make(), x[0])
     for _ in range(2):  # Once more, since running statistics depend on those before.
-        seen = differentiate(stack, x, y, layers)
+        passed = engine.differentiate(Batch(x, y), layers)
         for place, model in enumerate(models):
             group = place * groups // MEMBERS
-            loss, hits, kept = by_autograd(model, x[group], y[group], layers)
-            close(seen.loss[place], loss)
-            assert seen.hits[place] == hits
-            for param, grad in zip(model.parameters(), seen.grads, strict=True):
+            loss, accuracy, kept = by_autograd(model, x[group], y[group], layers)
+            close(passed.losses.loss[place], loss)
+            assert passed.losses.metrics["accuracy"][place] == accuracy
+            for param, grad in zip(model.parameters(), passed.grads, strict=True):
                 close(grad[place], param.grad)
             for layer in layers:
                 output, grad = kept[layer.output]
-                close(seen.outputs[layer.output][place], output)
-                close(seen.output_grads[layer.output][place], grad)
+                close(passed.outputs[layer.output][place], output)
+                close(passed.output_grads[layer.output][place], grad)
             for key, buffer in model.named_buffers():
-                close(stack.buffers[key][place], buffer)
+                close(engine.stack.buffers[key][place], buffer)
 
 
 def by_autograd(model, x, y, layers):
@@ -63,28 +65,28 @@ def by_autograd(model, x, y, layers):
     loss.backward()
     for handle in handles:
         handle.remove()
-    hits = (logits.argmax(1) == y).float().mean()
-    return loss.detach(), hits, {name: (value, tap.grad) for name, (value, tap) in kept.items()}
+    accuracy = (logits.argmax(1) == y).float().mean()
+    return loss.detach(), accuracy, {name: (value, tap.grad) for name, (value, tap) in kept.items()}
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_evaluation_is_that_of_each_model_in_evaluation_mode(name):
     make = MODELS[name]
     models, (x, y) = members_of(make), data(make)
-    stack = batched(make, models, x)
-    differentiate(stack, x, y)
+    engine = batched(make, models, x)
+    engine.differentiate(Batch(x, y))
     test = data(make, 1, seed=1)
-    found = evaluate(stack, iter([(test[0][0], test[1][0])]))
+    found = evaluate(engine, [(test[0][0], test[1][0])], "test")
     for place, model in enumerate(models):
         model(x[place])
         with torch.no_grad():
             loss = F.cross_entropy(model.eval()(test[0][0]), test[1][0])
         assert found["test/loss"][place].item() == pytest.approx(loss.item(), rel=1e-5)
-    differentiate(stack, x, y)  # It is in training mode again.
+    engine.differentiate(Batch(x, y))  # It is in training mode again.
     for place, model in enumerate(models):
         model.train()(x[place])
         for key, buffer in model.named_buffers():
-            close(stack.buffers[key][place], buffer)
+            close(engine.stack.buffers[key][place], buffer)
 
 
 def test_predictions_are_those_of_argmax():
@@ -106,7 +108,8 @@ def test_predictions_are_those_of_argmax():
     )
     for label in range(3):
         y = torch.full((1, len(rows)), label)
-        each = [cross_entropy(row[None, :, None], y[:, :1])[1].item() for row in rows]
+        losses = [CROSS_ENTROPY.differentiate(row[None, :, None], y[:, :1])[0] for row in rows]
+        each = [each.metrics["accuracy"].item() for each in losses]
         expected = (rows.argmax(-1) == y[0]) & (rows < inf).all(-1)
         assert each == expected.float().tolist()
 
@@ -115,12 +118,12 @@ def test_the_loss_of_large_logits_is_that_of_torch():
     logits = torch.tensor([[100.0, -100.0, 0.0], [1e30, 0.0, 0.0], [0.0, 1e-30, 3e38]])
     y = torch.tensor([1, 0, 0])
     for row, label in zip(logits, y, strict=True):
-        ours = cross_entropy(row[None, :, None], label[None, None])
+        losses, gradient = CROSS_ENTROPY.differentiate(row[None, :, None], label[None, None])
         alone = row.clone().requires_grad_()
         loss = F.cross_entropy(alone[None], label[None])
         loss.backward()
-        assert ours[0].item() == loss.item()
-        torch.testing.assert_close(ours[2][0, :, 0], alone.grad)
+        assert losses.loss.item() == loss.item()
+        torch.testing.assert_close(gradient[0, :, 0], alone.grad)
 
 
 @pytest.mark.parametrize("make", [mlp, cnn], ids=["mlp", "cnn-batchnorm"])
@@ -134,7 +137,7 @@ def test_the_size_of_a_pack_changes_a_loss_by_rounding_only(make):
             make,
             draws(make, (0.1,) * size),
             shared,
-            chained=True,
+            engines=(Batched,),
             optimizer=lambda p: Adam(p, lr=0.002),
         )
         logged.append([[r.values["train/loss"] for r in of_member] for of_member in rows])

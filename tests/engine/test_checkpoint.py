@@ -9,15 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from initstudy.engine.batched import stages
 from initstudy.engine.optimizers import SGD, Adam
 from initstudy.engine.schedule import Schedule
-from initstudy.engine.stack import Stack
 from initstudy.engine.state import State
 from initstudy.engine.train import train
 from initstudy.probes.layers import find_layers
 from initstudy.probes.statistics import Probes
-from tests.engine.test_train import cnn, draws, mlp, problem
+from tests.engine.test_train import CHOICES, cnn, draws, engine_of, mlp, problem
 
 STDS = (0.1, 1e12, 0.3)
 STEPS = 13
@@ -35,20 +33,17 @@ def adam(params):
     return Adam(params, lr=[0.003, 0.01, 0.02])
 
 
-def begin(make, optimizer, way, start=None, due=lambda: False):
+def begin(make, optimizer, choice, start=None, due=lambda: False):
     """Rows of a training whose second member diverges, at a cadence that states fall between."""
     torch.manual_seed(3 if start is None else 4)
     members, batches = draws(make, STDS), problem(len(STDS))
     x, y = batches(0)
-    model = make()
-    chain = stages(model, x[0]) if way == "batched" else None
-    stack = Stack(model, members, vectorized=way != "one-by-one", stages=chain)
-    test = lambda: iter([(x[0], y[0])])  # noqa: E731
     layers = find_layers(make(), x[0])
+    engine = engine_of(make, members, x[0], optimizer, CHOICES[choice], layers)
+    test = lambda: iter([(x[0], y[0])])  # noqa: E731
     schedule = Schedule(STEPS, 4, 6, Probes("full", 5), keep_weights=True)
-    chosen = optimizer(list(stack.params.values()))
     torch.manual_seed(0 if start is None else 4)
-    return train(stack, chosen, batches, test, layers, schedule, start=start, due=due)
+    return train(engine, batches, test, schedule, start=start, due=due)
 
 
 def comparable(items):
@@ -60,21 +55,22 @@ def comparable(items):
 
 
 @pytest.mark.parametrize(
-    ("make", "way"),
+    ("make", "choice"),
     [
+        (mlp, "chosen"),
         (mlp, "batched"),
         (cnn, "batched"),
-        (mlp, "stacked"),
-        (cnn, "stacked"),
+        (mlp, "vmap"),
+        (cnn, "vmap"),
         (cnn, "one-by-one"),
         (dropping, "one-by-one"),
     ],
 )
 @pytest.mark.parametrize("optimizer", [sgd, adam])
-def test_going_on_from_any_step_is_as_if_nothing_had_happened(make, way, optimizer):
-    undisturbed = comparable(list(begin(make, optimizer, way)))
+def test_going_on_from_any_step_is_as_if_nothing_had_happened(make, choice, optimizer):
+    undisturbed = comparable(list(begin(make, optimizer, choice)))
     before, states = [], []
-    for item in begin(make, optimizer, way, due=lambda: True):
+    for item in begin(make, optimizer, choice, due=lambda: True):
         if isinstance(item, State):
             tensors = {name: tensor.clone() for name, tensor in item.tensors.items()}
             facts = json.loads(json.dumps(item.facts))
@@ -84,13 +80,13 @@ def test_going_on_from_any_step_is_as_if_nothing_had_happened(make, way, optimiz
     assert comparable(before) == undisturbed
     assert len(states) == STEPS
     for count, state in states:
-        after = list(begin(make, optimizer, way, start=state))
+        after = list(begin(make, optimizer, choice, start=state))
         assert comparable([*before[:count], *after]) == undisturbed
 
 
-@pytest.mark.parametrize("way", ["batched", "stacked"])
-def test_a_state_of_another_model_is_refused(way):
-    state = next(i for i in begin(mlp, sgd, way, due=lambda: True) if isinstance(i, State))
+@pytest.mark.parametrize("choice", ["chosen", "batched", "vmap"])
+def test_a_state_of_another_model_is_refused(choice):
+    state = next(i for i in begin(mlp, sgd, choice, due=lambda: True) if isinstance(i, State))
     for make, optimizer in ((cnn, sgd), (mlp, adam)):
         with pytest.raises(ValueError, match="is not as it was"):
-            list(begin(make, optimizer, way, start=state))
+            list(begin(make, optimizer, choice, start=state))

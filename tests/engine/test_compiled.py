@@ -7,17 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initstudy.engine.autograd import differentiate
-from initstudy.engine.batched import stages
-from initstudy.engine.compiled import Program, program
+from initstudy.engine.batched.engine import Batched
+from initstudy.engine.choose import choose_engine
+from initstudy.engine.compiled.engine import Compiled
+from initstudy.engine.contract import Batch
 from initstudy.engine.optimizers import SGD, Adam, AdamW
 from initstudy.engine.schedule import Schedule
 from initstudy.engine.stack import Stack
-from initstudy.engine.stepper import Stepper
 from initstudy.engine.train import train
-from initstudy.probes import statistics as statistics
+from initstudy.engine.workload import Workload
 from initstudy.probes.layers import find_layers
-from initstudy.probes.statistics import Probes
+from initstudy.probes.statistics import Probes, update_ratios
 
 STEPS, MEMBERS, BATCH, INPUTS, CLASSES = 12, 6, 10, 12, 5
 MODELS = {
@@ -87,29 +87,29 @@ def data(groups, seed=0):
     return x, torch.randint(CLASSES, (STEPS, groups, BATCH), generator=generator)
 
 
-def stacked(make, models):
-    members = [{n: p.detach().clone() for n, p in m.named_parameters()} for m in models]
+def choice_of(make, optimizer=SGD, engines=(Compiled, Batched)):
     model = make()
     example = torch.zeros(2, 1, 3, INPUTS // 3, dtype=next(model.parameters()).dtype)
-    return Stack(model, members, stages=stages(model, example))
+    return choose_engine(Workload(model, example, optimizer=optimizer), engines)
 
 
-def stepper_of(make, models, optimizer="momentum", rates=RATES):
-    stack = stacked(make, models)
+def engine_of(kind, make, models, optimizer="momentum", rates=RATES):
+    members = [{n: p.detach().clone() for n, p in m.named_parameters()} for m in models]
+    stack = Stack(make(), members)
     lr, decay, momentum = (list(values) for values in zip(*rates[: len(models)], strict=True))
     made = OPTIMIZERS[optimizer][0](list(stack.params.values()), lr, decay, momentum)
-    return Stepper(stack, made)
+    layers = find_layers(make(), torch.zeros(2, 1, 3, INPUTS // 3))
+    return choose_engine(
+        Workload(make(), torch.zeros(2, 1, 3, INPUTS // 3), optimizer=type(made)), (kind,)
+    ).build(stack, made, layers)
 
 
 def compiled(*args, **kwargs):
-    found = program(stepper_of(*args, **kwargs))
-    assert isinstance(found, Program)
-    return found
+    return engine_of(Compiled, *args, **kwargs)
 
 
-def values_of(step):
-    stack = step.stepper.stack
-    return [stack.member(k) for k in range(stack.size)]
+def values_of(engine):
+    return [engine.stack.member(k) for k in range(engine.stack.size)]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -117,13 +117,13 @@ def values_of(step):
 @pytest.mark.parametrize("groups", [1, 3, MEMBERS])
 def test_members_train_like_plain_models_with_torchs_optimizers(make, groups, optimizer):
     models = drawn(make)
-    step = compiled(make, models, optimizer)
+    engine = compiled(make, models, optimizer)
     optimizers = [
         OPTIMIZERS[optimizer][1](m.parameters(), *r) for m, r in zip(models, RATES, strict=True)
     ]
     x, y = data(groups)
     for t in range(STEPS):
-        losses, hits = step(x[t], y[t])
+        losses = engine.step(Batch(x[t], y[t]))
         for k, (model, optim) in enumerate(zip(models, optimizers, strict=True)):
             group = k * groups // MEMBERS
             logits = model(x[t, group])
@@ -131,9 +131,10 @@ def test_members_train_like_plain_models_with_torchs_optimizers(make, groups, op
             optim.zero_grad()
             loss.backward()
             optim.step()
-            assert losses[k].item() == pytest.approx(loss.item(), rel=2e-5)
-            assert hits[k] == (logits.argmax(1) == y[t, group]).float().mean()
-    for found, model in zip(values_of(step), models, strict=True):
+            assert losses.loss[k].item() == pytest.approx(loss.item(), rel=2e-5)
+            accuracy = (logits.argmax(1) == y[t, group]).float().mean()
+            assert losses.metrics["accuracy"][k] == accuracy
+    for found, model in zip(values_of(engine), models, strict=True):
         for name, param in model.named_parameters():
             torch.testing.assert_close(found[name], param.detach(), rtol=1e-4, atol=2e-6)
 
@@ -144,13 +145,13 @@ def test_a_member_is_the_same_to_the_last_bit_alone_and_in_any_pack(optimizer):
     models = drawn(make)
     x, y = data(1)
     together = compiled(make, models, optimizer)
-    found = [together(x[t], y[t])[0] for t in range(STEPS)]
+    found = [together.step(Batch(x[t], y[t])).loss for t in range(STEPS)]
     for k, model in enumerate(models):
         alone = compiled(make, [model], optimizer, RATES[k:])
         for t in range(STEPS):
-            assert alone(x[t], y[t])[0] == found[t][k]
+            assert alone.step(Batch(x[t], y[t])).loss == found[t][k]
         for name, value in values_of(alone)[0].items():
-            assert torch.equal(value, together.stepper.stack.member(k)[name])
+            assert torch.equal(value, together.stack.member(k)[name])
 
 
 def test_members_shared_out_to_threads_are_the_same_to_the_last_bit():
@@ -161,39 +162,37 @@ def test_members_shared_out_to_threads_are_the_same_to_the_last_bit():
     try:
         for threads in (1, 4):
             torch.set_num_threads(threads)
-            step = compiled(make, drawn(make))
-            found.append([step(x[t], y[t]) for t in range(STEPS)])
-            assert len(step.scratch[BATCH]) == threads
+            engine = compiled(make, drawn(make))
+            found.append([engine.step(Batch(x[t], y[t])) for t in range(STEPS)])
+            assert len(engine._scratch[BATCH]) == threads
     finally:
         torch.set_num_threads(before)
-    assert all(
-        torch.equal(a, b)
-        for one, other in zip(*found, strict=True)
-        for a, b in zip(one, other, strict=True)
-    )
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one.loss, other.loss)
+        assert torch.equal(one.metrics["accuracy"], other.metrics["accuracy"])
 
 
 def test_a_member_that_diverges_is_frozen_as_it_was_and_touches_nobody():
     make = MODELS["mlp"]
     models = drawn(make)
     x, y = data(1)
-    whole = compiled(make, models)
+    healthy = compiled(make, models)
     with torch.no_grad():
         models[2][1].weight.mul_(1e30)
         models[2][3].weight.mul_(1e30)
-    step = compiled(make, models)
-    frozen = step.stepper.stack.member(2)
+    engine = compiled(make, models)
+    frozen = engine.stack.member(2)
     for t in range(STEPS):
-        expected, _ = whole(x[t], y[t])
-        losses, hits = step(x[t], y[t])
-        assert not losses[2].isfinite()
-        assert hits[2] == 0
+        expected = healthy.step(Batch(x[t], y[t]))
+        losses = engine.step(Batch(x[t], y[t]))
+        assert not losses.loss[2].isfinite()
+        assert losses.metrics["accuracy"][2] == 0
         others = [0, 1, 3, 4, 5]
-        assert torch.equal(losses[others], expected[others])
-    assert step.stepper.alive.tolist() == [True, True, False, True, True, True]
-    assert step.stepper.diverged_at.tolist() == [-1, -1, 0, -1, -1, -1]
-    assert step.stepper.number == STEPS
-    for name, value in step.stepper.stack.member(2).items():
+        assert torch.equal(losses.loss[others], expected.loss[others])
+    assert engine.health.alive.tolist() == [True, True, False, True, True, True]
+    assert engine.health.diverged_at.tolist() == [-1, -1, 0, -1, -1, -1]
+    assert engine.health.updates == STEPS
+    for name, value in engine.stack.member(2).items():
         assert torch.equal(value, frozen[name])
 
 
@@ -210,69 +209,58 @@ def test_what_is_watched_is_what_the_probes_measure(broken, updating):
         if broken == "dead":
             models[1][1].bias.fill_(-100)
     x, y = data(3)
-    layers = find_layers(make(), x[0, 0])
-    step, plain = compiled(make, models), stepper_of(make, models)
-    assert step.can_watch(layers)
-    params = {name: p.detach() for name, p in plain.stack.params.items()}
-    seen = differentiate(plain.stack, x[0], y[0], layers)
-    expected = statistics.measure(
-        layers,
-        seen.outputs,
-        seen.output_grads,
-        params,
-        dict(zip(params, seen.grads, strict=True)),
-        full=False,
+    engine, plain = compiled(make, models), engine_of(Batched, make, models)
+    before = {name: p.detach().clone() for name, p in engine.stack.params.items()}
+    expected_losses, expected = plain.probe_step(Batch(x[0], y[0]), "basic", updating=updating)
+    if not updating:
+        # The compiled step reports an update of zero.
+        expected |= update_ratios(engine.layers, before, before, expected)
+    losses, found = engine.probe_step(Batch(x[0], y[0]), "basic", updating=updating)
+    torch.testing.assert_close(losses.loss, expected_losses.loss, equal_nan=True)
+    torch.testing.assert_close(
+        losses.metrics["accuracy"], expected_losses.metrics["accuracy"], equal_nan=True
     )
-    before = {name: param.clone() for name, param in params.items()}
-    if updating:
-        plain.update(seen, {})
-    expected |= statistics.update_ratios(layers, before, params, expected)
-    losses, hits, found = step.watched(x[0], y[0], layers, updating=updating)
-    torch.testing.assert_close(losses, seen.loss, equal_nan=True)
-    torch.testing.assert_close(hits, seen.hits)
     assert found.keys() == expected.keys()
     for key in expected:
         torch.testing.assert_close(
             found[key], expected[key], rtol=1e-4, atol=1e-7, equal_nan=True, msg=key
         )
     if not updating:
-        assert step.stepper.number == 0
-        assert step.stepper.alive.all()
-        now = {n: p.detach() for n, p in step.stepper.stack.params.items()}
+        assert engine.health.updates == 0
+        assert engine.health.alive.all()
+        now = {n: p.detach() for n, p in engine.stack.params.items()}
         torch.testing.assert_close(now, before, rtol=0, atol=0, equal_nan=True)
 
 
 def test_scores_are_those_of_plain_models():
     make = MODELS["mlp"]
     models = drawn(make)
-    step = compiled(make, models)
+    engine = compiled(make, models)
     x, y = data(1)
     for chunk in (slice(None), slice(0, 3)):
-        losses, hits = step.scores(x[0, 0, chunk], y[0, 0, chunk])
+        losses = engine.scores(Batch(x[0, 0, chunk], y[0, 0, chunk]))
         for k, model in enumerate(models):
             logits = model(x[0, 0, chunk])
             expected = F.cross_entropy(logits, y[0, 0, chunk]).item()
-            assert losses[k].item() == pytest.approx(expected, rel=1e-5)
-            assert hits[k] == (logits.argmax(1) == y[0, 0, chunk]).float().mean()
+            assert losses.loss[k].item() == pytest.approx(expected, rel=1e-5)
+            accuracy = (logits.argmax(1) == y[0, 0, chunk]).float().mean()
+            assert losses.metrics["accuracy"][k] == accuracy
 
 
 def test_training_takes_the_compiled_step_and_probes_change_no_result(monkeypatch):
     make = MODELS["mlp"]
     x, y = data(1)
     calls = []
-    run = Program._run
+    run = Compiled._run
     monkeypatch.setattr(
-        Program, "_run", lambda self, *a, **k: calls.append(k["updating"]) or run(self, *a, **k)
+        Compiled, "_run", lambda self, *a, **k: calls.append(k["updating"]) or run(self, *a, **k)
     )
     losses = {}
     for preset in ("off", "basic"):
-        stepper = stepper_of(make, drawn(make))
         rows = train(
-            stepper.stack,
-            stepper.optimizer,
+            compiled(make, drawn(make)),
             lambda t, _: (x[t], y[t]),
             lambda: iter([(x[0, 0], y[0, 0])]),
-            find_layers(make(), x[0, 0]),
             Schedule(STEPS - 1, 1, STEPS, Probes(preset, 3)),
         )
         losses[preset] = [row.values["train/loss"] for row in rows if "train/loss" in row.values]
@@ -293,12 +281,12 @@ def test_training_takes_the_compiled_step_and_probes_change_no_result(monkeypatc
     ],
     ids=["tanh", "conv", "layer-norm", "relu-first", "relu-last", "double"],
 )
-def test_other_models_have_none(make):
-    assert program(stepper_of(make, drawn(make))) is None
+def test_other_models_are_trained_by_batched_kernels(make):
+    assert choice_of(make).engine is Batched
 
 
 def test_a_label_beyond_the_classes_is_an_error():
-    step = compiled(MODELS["mlp"], drawn(MODELS["mlp"]))
+    engine = compiled(MODELS["mlp"], drawn(MODELS["mlp"]))
     x, y = data(1)
-    with pytest.raises(IndexError, match="label"):
-        step(x[0], torch.full_like(y[0], CLASSES))
+    with pytest.raises(IndexError, match="target"):
+        engine.step(Batch(x[0], torch.full_like(y[0], CLASSES)))

@@ -30,15 +30,15 @@ def test_matrix_products_have_one_thread_inside_and_the_old_ones_after():
 USED = """
 import torch, sys
 from torch import nn
-from initstudy.engine import SGD, Stack
-from initstudy.engine.batched import stages
-from initstudy.engine.compiled import program
-from initstudy.engine.stepper import Stepper
+from initstudy.engine import SGD, Batch, Stack, Workload, choose_engine
 model = nn.Sequential(nn.Linear(2, 2))
-stack = Stack(model, [dict(model.named_parameters())], stages=stages(model, torch.zeros(2, 2)))
-step = program(Stepper(stack, SGD(list(stack.params.values()), lr=0.1)))
-print(step(torch.ones(1, 3, 2), torch.zeros(1, 3, dtype=torch.long))[0].isfinite().all().item())
-print(sum(step.kernels.step.stats.cache_hits.values()))
+stack = Stack(model, [dict(model.named_parameters())])
+choice = choose_engine(Workload(model, torch.zeros(2, 2), members=1))
+engine = choice.build(stack, SGD(list(stack.params.values()), lr=0.1))
+batch = Batch(torch.ones(1, 3, 2), torch.zeros(1, 3, dtype=torch.long))
+print(engine.step(batch).loss.isfinite().all().item())
+from initstudy.engine.compiled import kernels
+print(sum(kernels.step.stats.cache_hits.values()))
 """
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 import torch
 
-from initstudy.engine.batched import stages
-from initstudy.engine.graph import WARM_UP, Replayed
+from initstudy.engine.batched.engine import Batched
+from initstudy.engine.contract import Batch
+from initstudy.engine.graph import WARM_UP, Graph
 from initstudy.engine.optimizers import SGD, Adam, AdamW
 from initstudy.engine.schedule import Schedule
 from initstudy.engine.stack import Stack
-from initstudy.engine.stepper import Stepper
 from initstudy.engine.train import Row, train
+from initstudy.engine.workload import Workload
 from initstudy.probes.layers import find_layers
 from initstudy.probes.statistics import Probes
 from tests.engine.test_train import cnn, draws, mlp, problem
 
-# The package gives the name to the function.
-training = importlib.import_module("initstudy.engine.train")
 MODELS = {"mlp": mlp, "cnn-batchnorm": cnn}
 OPTIMIZERS = {
     "sgd": lambda p: SGD(p, lr=[0.05, 0.05, 0.02], momentum=[0.9, 0.5, 0.0], weight_decay=0.01),
@@ -52,13 +49,19 @@ class Recorded:
         return replay
 
 
-def stepper(make, optimizer, device="cpu"):
+def engine_of(kind, make, optimizer, device="cpu", recorder=None):
     """Three members, the second of which diverges after some steps."""
-    members = draws(make, (0.1, 0.2, 0.3))
-    model = make()
-    chain = stages(model, torch.zeros(2, 1, 6, 6))
-    stack = Stack(model, members, device=device, stages=chain)
-    return Stepper(stack, optimizer(list(stack.params.values())))
+    stack = Stack(make(), draws(make, (0.1, 0.2, 0.3)), device=device)
+    example = torch.zeros(2, 1, 6, 6)
+    engine = kind.build(
+        Workload(make(), example),
+        stack,
+        optimizer(list(stack.params.values())),
+        find_layers(make(), example),
+    )
+    if kind is Graph:
+        engine.recorder = recorder
+    return engine
 
 
 def batch(step, device="cpu"):
@@ -66,70 +69,61 @@ def batch(step, device="cpu"):
     x, y = (t.to(device) for t in problem(3)(step % 20))
     if step == 7:
         x[1] = torch.inf
-    return x, y
-
-
-def state_of(stepper):
-    live = {**stepper.stack.params, **stepper.stack.buffers}
-    live |= {f"{k}{i}": v for k, vs in stepper.optimizer.state.items() for i, v in enumerate(vs)}
-    for name in ("alive", "diverged_at", "last_loss", "number"):
-        live[name] = getattr(stepper, name)
-    return {name: tensor.detach() for name, tensor in live.items()}
+    return Batch(x, y)
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_a_step_over_fixed_tensors_is_the_ordinary_step(make, optimizer):
     """All that it returns and all that it leaves behind, bit for bit; with a member frozen."""
-    plain, fixed = stepper(make, optimizer), stepper(make, optimizer)
     recorder = Recorded()
-    again = Replayed(fixed, recorder)
+    plain, again = (
+        engine_of(kind, make, optimizer, recorder=recorder) for kind in (Batched, Graph)
+    )
     earlier = []
     for step in range(20):
-        expected, found = plain(*batch(step)), again(*batch(step))
+        expected, found = plain.step(batch(step)), again.step(batch(step))
         earlier.append((found, expected))
     for found, expected in earlier:  # What a step returned, later ones do not overwrite.
-        for a, b in zip(found, expected, strict=True):
+        for a, b in zip(found.columns("").values(), expected.columns("").values(), strict=True):
             assert torch.equal(a[[0, 2]], b[[0, 2]])
-    states = state_of(plain), state_of(fixed)
+    states = plain.state(), again.state()
     for name, tensor in states[0].items():
         torch.testing.assert_close(states[1][name], tensor, rtol=0, atol=0, equal_nan=True)
-    assert states[1]["diverged_at"].tolist() == [-1, 7, -1]
+    assert states[1]["health/diverged_at"].tolist() == [-1, 7, -1]
     assert recorder.calls == ["warm-up"] * WARM_UP + ["capture"] + ["replay"] * 17
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_a_step_leaves_every_tensor_where_it_was(optimizer):
     """A graph reads and writes the addresses of its capture."""
-    one = stepper(cnn, optimizer)
-    before = {name: tensor.data_ptr() for name, tensor in state_of(one).items()}
+    engine = engine_of(Batched, cnn, optimizer)
+    before = {name: tensor.data_ptr() for name, tensor in engine._live().items()}
     for step in range(10):
-        one(*batch(step))
-    assert {name: tensor.data_ptr() for name, tensor in state_of(one).items()} == before
+        engine.step(batch(step))
+    assert {name: tensor.data_ptr() for name, tensor in engine._live().items()} == before
 
 
 def test_what_cannot_be_captured_goes_on_as_before(caplog):
-    plain, other = (stepper(mlp, OPTIMIZERS["sgd"]) for _ in range(2))
-    again = Replayed(other, Recorded(RuntimeError("operation not permitted\nwhen capturing")))
+    recorder = Recorded(RuntimeError("operation not permitted\nwhen capturing"))
+    plain, again = (
+        engine_of(kind, mlp, OPTIMIZERS["sgd"], recorder=recorder) for kind in (Batched, Graph)
+    )
     for step in range(10):
-        plain(*batch(step))
-        again(*batch(step))
-    for name, tensor in state_of(plain).items():
-        torch.testing.assert_close(state_of(other)[name], tensor, rtol=0, atol=0, equal_nan=True)
+        plain.step(batch(step))
+        again.step(batch(step))
+    for name, tensor in plain.state().items():
+        torch.testing.assert_close(again.state()[name], tensor, rtol=0, atol=0, equal_nan=True)
     assert "cannot be captured: operation not permitted" in caplog.text
 
 
-def rows(make, device="cpu"):
+def rows(kind, make, device="cpu", recorder=None):
     """A training with probes, evaluations and a member that diverges."""
-    one = stepper(make, OPTIMIZERS["adam"], device)
     x, y = batch(0, device)
-    layers = find_layers(make(), torch.zeros(2, 1, 6, 6))
     out = train(
-        one.stack,
-        one.optimizer,
+        engine_of(kind, make, OPTIMIZERS["adam"], device, recorder),
         lambda step, members: tuple(t[members] for t in batch(step, device)),
         lambda: iter([(x[0], y[0])]),
-        layers,
         Schedule(STEPS, 1, 10, Probes("basic", 12)),
     )
     return [row for row in out if isinstance(row, Row)]
@@ -142,25 +136,17 @@ def assert_alike(found, expected, rel):
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-def test_training_with_replayed_steps_gives_the_same_rows(make, monkeypatch):
-    monkeypatch.setattr(training, "program", lambda stepper: None)
-    expected = rows(make)
+def test_training_with_replayed_steps_gives_the_same_rows(make):
+    expected = rows(Batched, make)
     assert {row.member: row.step for row in expected} == {0: STEPS, 1: 7, 2: STEPS}
-    recorders = []
-
-    def recorded(stepper):
-        recorders.append(Recorded())
-        return Replayed(stepper, recorders[-1])
-
-    monkeypatch.setattr(training, "replayed", recorded)
-    assert_alike(rows(make), expected, rel=0)
-    assert "replay" in recorders[0].calls
+    recorder = Recorded()
+    assert_alike(rows(Graph, make, recorder=recorder), expected, rel=0)
+    assert "replay" in recorder.calls
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
-def test_training_by_a_cuda_graph_is_training_without_one(make, monkeypatch, caplog):
-    captured = rows(make, "cuda")
+def test_training_by_a_cuda_graph_is_training_without_one(make, caplog):
+    captured = rows(Graph, make, "cuda")
     assert "cannot be captured" not in caplog.text
-    monkeypatch.setattr(training, "replayed", lambda stepper: stepper)
-    assert_alike(captured, rows(make, "cuda"), rel=1e-4)
+    assert_alike(captured, rows(Batched, make, "cuda"), rel=1e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from initstudy.engine.flat import side_by_side, whole
+from initstudy.engine.contiguous import contiguous_buffer, side_by_side
 from initstudy.engine.optimizers import SGD, Adam, AdamW
 
 SHAPES = [(4, 3), (4,), (2, 4, 3, 3)]
@@ -144,7 +144,7 @@ def test_one_kernel_for_all_members_takes_the_steps_of_torch_optim(name):
         for ours_p, torch_p in zip(stacked, expected, strict=True):
             torch.testing.assert_close(ours_p[member], torch_p.detach(), rtol=2e-6, atol=2e-7)
     # Between the parameters lie zeros, which have no gradient.
-    assert whole(stacked).count_nonzero() == sum(p.numel() for p in stacked)
+    assert contiguous_buffer(stacked).count_nonzero() == sum(p.numel() for p in stacked)
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -167,7 +167,7 @@ def test_members_that_end_or_leave_change_no_bit_of_the_others(name):
         if number == 20:
             assert all(torch.equal(p[1], b) for p, b in zip(stacked, kept, strict=True))
             stacked = fitted([p[[0, 2]] for p in stacked])
-            ending.select(stacked, [0, 2])
+            ending.keep([0, 2], stacked)
         if number >= 20:
             ending.step(fitted([grad[[0, 2]] for grad in step]))
     for a, b in zip(undisturbed, stacked, strict=True):
@@ -181,7 +181,7 @@ def test_a_pack_that_has_become_alike_rounds_as_before():
     rates = {"lr": [0.1, 0.01, 0.1], "momentum": 0.9}
     whole_pack, ending = SGD(undisturbed, **rates), SGD(stacked, **rates)
     stacked = fitted([p[[0, 2]] for p in start])
-    ending.select(stacked, [0, 2])
+    ending.keep([0, 2], stacked)
     for step in grads:
         whole_pack.step(fitted(step))
         ending.step(fitted([grad[[0, 2]] for grad in step]))
@@ -193,13 +193,13 @@ def test_only_tensors_that_fill_one_piece_of_memory_are_one():
     places = side_by_side([torch.ones(3, 5), torch.ones(2), torch.ones(16)])
     for number, place in enumerate(places, 1):
         place.fill_(number)
-    values = whole(places)
+    values = contiguous_buffer(places)
     assert len(values) == 48
     assert values.tolist() == [1.0] * 15 + [0.0] + [2.0] * 2 + [0.0] * 14 + [3.0] * 16
-    assert whole(places[:2]) is None
-    assert whole(places[::-1]) is None
-    assert whole([places[0].T, *places[1:]]) is None
-    assert whole([p.clone() for p in places]) is None
+    assert contiguous_buffer(places[:2]) is None
+    assert contiguous_buffer(places[::-1]) is None
+    assert contiguous_buffer([places[0].T, *places[1:]]) is None
+    assert contiguous_buffer([p.clone() for p in places]) is None
     mixed = side_by_side([torch.ones(3), torch.ones(2, dtype=torch.float64)])
     assert [place.dtype for place in mixed] == [torch.float32, torch.float64]
-    assert whole(mixed) is None
+    assert contiguous_buffer(mixed) is None

@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initstudy.engine.batched import stages
+from initstudy.engine.autograd import Vmap
+from initstudy.engine.batched.chain import stages
+from initstudy.engine.batched.engine import Batched
 from initstudy.engine.optimizers import SGD
+from initstudy.engine.refusal import Refusal
 from tests.engine.chains import members_of, named
 from tests.engine.test_train import assert_as_plain_loop, mlp, problem, run
 
@@ -233,7 +236,7 @@ NOT_TRAINED = {
 @pytest.mark.parametrize("name", [*REFUSED, *NOT_TRAINED])
 def test_what_is_no_chain_is_refused(name):
     model = (REFUSED | NOT_TRAINED)[name]()
-    assert stages(model, torch.zeros(2, 1, 6, 6)) is None
+    assert isinstance(stages(model, torch.zeros(2, 1, 6, 6)), Refusal)
     assert model.training
 
 
@@ -243,5 +246,7 @@ def test_what_is_refused_still_trains_like_a_plain_loop(name):
     models, batches = members_of(make, 2), problem(2)
     members = [{n: p.detach().clone() for n, p in m.named_parameters()} for m in models]
     ours, theirs = (lambda p: SGD(p, lr=0.02)), (lambda p: torch.optim.SGD(p, 0.02))
-    rows, summaries, _ = run(make, members, batches, optimizer=ours, chained=True, probes="full")
+    rows, summaries, _ = run(
+        make, members, batches, optimizer=ours, engines=(Batched, Vmap), probes="full"
+    )
     assert_as_plain_loop(make, members, batches, theirs, rows, summaries)

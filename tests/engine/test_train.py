@@ -10,21 +10,25 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from initstudy.engine.batched import stages
+from initstudy.engine.autograd import OneByOne, Vmap, not_vectorizable
+from initstudy.engine.batched.engine import Batched
+from initstudy.engine.choose import ENGINES, choose_engine
 from initstudy.engine.optimizers import SGD, Adam
 from initstudy.engine.schedule import Schedule
-from initstudy.engine.stack import Stack, not_vectorizable
+from initstudy.engine.stack import Stack
 from initstudy.engine.train import Row, Summary, train
+from initstudy.engine.workload import Workload
 from initstudy.probes.layers import find_layers
 from initstudy.probes.statistics import Probes
 
 STEPS, BATCH, LR, MOMENTUM = 30, 16, 0.05, 0.9
 STDS = (0.02, 0.1, 0.3, 0.6)
-# How the members run together: see `Stack`.
-WAYS = {
-    "batched": {"chained": True},
-    "stacked": {},
-    "one-by-one": {"vectorized": False},
+# The engines to choose from; of all, the MLP gets the compiled one and the CNN the batched one.
+CHOICES = {
+    "chosen": ENGINES,
+    "batched": (Batched,),
+    "vmap": (Vmap,),
+    "one-by-one": (OneByOne,),
 }
 
 
@@ -77,6 +81,15 @@ def draws(make, stds, seed=0):
     ]
 
 
+def engine_of(make, members, x, optimizer, engines, layers=(), device="cpu"):
+    """The first of some engines that takes a model, over its members."""
+    stack = Stack(make(), members, device=device)
+    made = optimizer(list(stack.params.values()))
+    # A single member is no case for `vmap`; here it runs so all the same.
+    workload = Workload(make(), x, max(2, len(members)), torch.device(device), type(made))
+    return choose_engine(workload, engines).build(stack, made, layers)
+
+
 def run(
     make,
     members,
@@ -84,27 +97,21 @@ def run(
     *,
     optimizer=None,
     probes="off",
-    vectorized=True,
-    chained=False,
+    engines=(Vmap,),
     steps=STEPS,
 ):
     x, y = batches(0)
-    model = make()
-    chain = stages(model, x[0]) if chained else None
-    stack = Stack(model, members, vectorized=vectorized, stages=chain)
-    layers = find_layers(make(), x[0])
     make_optimizer = optimizer or (lambda p: SGD(p, lr=LR, momentum=MOMENTUM))
+    engine = engine_of(make, members, x[0], make_optimizer, engines, find_layers(make(), x[0]))
     test = lambda: iter([(x[0], y[0])])  # noqa: E731
     schedule = Schedule(steps, 1, steps, Probes(probes, 5))
-    out = list(
-        train(stack, make_optimizer(list(stack.params.values())), batches, test, layers, schedule)
-    )
+    out = list(train(engine, batches, test, schedule))
     rows: list[list[Row]] = [[] for _ in members]
     for item in out:
         if isinstance(item, Row):
             rows[item.member].append(item)
     summaries = [item.values for item in out if isinstance(item, Summary)]
-    return rows, summaries, stack
+    return rows, summaries, engine.stack
 
 
 def plain_loop(make, params, batches, member, optimizer=None):
@@ -140,27 +147,27 @@ def assert_as_plain_loop(make, members, batches, optimizer, rows, summaries):
 
 
 @pytest.mark.parametrize("make", [mlp, cnn], ids=["mlp", "cnn-batchnorm"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("adam", [False, True], ids=["sgd", "adam"])
-def test_members_train_like_a_plain_loop(make, way, adam):
+def test_members_train_like_a_plain_loop(make, choice, adam):
     members, batches = draws(make, STDS), problem(len(STDS))
     ours = (lambda p: Adam(p, lr=0.003)) if adam else None
     theirs = (lambda p: torch.optim.Adam(p, 0.003)) if adam else None
-    rows, summaries, _ = run(make, members, batches, optimizer=ours, **WAYS[way])
+    rows, summaries, _ = run(make, members, batches, optimizer=ours, engines=CHOICES[choice])
     assert_as_plain_loop(make, members, batches, theirs, rows, summaries)
 
 
 @pytest.mark.parametrize("make", [mlp, cnn], ids=["mlp", "cnn-batchnorm"])
-@pytest.mark.parametrize("way", ["batched", "stacked"])
-def test_a_diverging_run_changes_no_bit_of_its_neighbours(make, way):
+@pytest.mark.parametrize("choice", ["chosen", "batched", "vmap"])
+def test_a_diverging_run_changes_no_bit_of_its_neighbours(make, choice):
     stds = (0.1, 1e12, 0.3)
     members, batches = draws(make, stds), problem(len(stds))
     if make is cnn:
         members[1]["head.weight"] *= 1e30
-    with_it, summaries, _ = run(make, members, batches, probes="full", **WAYS[way])
+    with_it, summaries, _ = run(make, members, batches, probes="full", engines=CHOICES[choice])
     assert isinstance(summaries[1]["diverged_step"], int)
     calm = draws(make, (0.1, 0.2, 0.3))
-    without_it, calm_summaries, _ = run(make, calm, batches, probes="full", **WAYS[way])
+    without_it, calm_summaries, _ = run(make, calm, batches, probes="full", engines=CHOICES[choice])
     for neighbour in (0, 2):
         assert [r.values for r in with_it[neighbour]] == [r.values for r in without_it[neighbour]]
         assert summaries[neighbour] == calm_summaries[neighbour]
@@ -178,12 +185,12 @@ def test_the_size_of_a_pack_changes_no_bit(size):
     assert [r.values for r in rows[0]] == [r.values for r in alone[0]]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_divergence_is_recorded_at_its_step_and_layer_and_the_run_is_frozen(way):
+@pytest.mark.parametrize("choice", CHOICES)
+def test_divergence_is_recorded_at_its_step_and_layer_and_the_run_is_frozen(choice):
     """A plain loop with a learning rate that blows up tells the step; the weights must stay."""
     members, batches = draws(mlp, (0.3, 0.3)), problem(2)
     rates = [0.05, 1e6]
-    rates_of = {"optimizer": lambda p: SGD(p, lr=rates), **WAYS[way]}
+    rates_of = {"optimizer": lambda p: SGD(p, lr=rates), "engines": CHOICES[choice]}
     rows, summaries, _ = run(mlp, members, batches, **rates_of)
     losses, _ = plain_loop(mlp, members[1], batches, 1, lambda p: torch.optim.SGD(p, lr=rates[1]))
     first = next(step for step, loss in enumerate(losses) if not math.isfinite(loss))
@@ -199,21 +206,22 @@ def test_divergence_is_recorded_at_its_step_and_layer_and_the_run_is_frozen(way)
     assert not math.isfinite(summaries[1]["train/loss"])
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_probe_leaves_no_trace_in_running_statistics(way):
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_probe_leaves_no_trace_in_running_statistics(choice):
     members, batches = draws(cnn, (0.1, 0.3)), problem(2)
     with_probes, without = (
-        run(cnn, members, batches, probes=probes, **WAYS[way])[2] for probes in ("basic", "off")
+        run(cnn, members, batches, probes=probes, engines=CHOICES[choice])[2]
+        for probes in ("basic", "off")
     )
     for name, buffer in without.buffers.items():
         assert torch.equal(with_probes.buffers[name], buffer), name
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_divergence_names_the_layer_where_it_began(way):
+@pytest.mark.parametrize("choice", CHOICES)
+def test_divergence_names_the_layer_where_it_began(choice):
     members, batches = draws(mlp, (0.1, 0.1)), problem(2)
     members[1]["fc2.weight"][0, 0] = float("inf")
-    _, summaries, _ = run(mlp, members, batches, **WAYS[way])
+    _, summaries, _ = run(mlp, members, batches, engines=CHOICES[choice])
     assert (summaries[1]["diverged_step"], summaries[1]["diverged_layer"]) == (0, "fc2")
     assert (summaries[0]["diverged_step"], summaries[0]["diverged_layer"]) == (None, None)
 
@@ -233,14 +241,11 @@ def test_evaluation_in_chunks_is_that_of_the_whole_test_set():
     y = torch.cat([batches(s)[1][0] for s in range(3)])[:41]
     results = []
     for size in (41, 7):
-        stack = Stack(cnn(), members)
         out = list(
             train(
-                stack,
-                SGD(list(stack.params.values()), lr=LR),
+                engine_of(cnn, members, x[:2], lambda p: SGD(p, lr=LR), (Vmap,)),
                 batches,
                 lambda size=size: zip(x.split(size), y.split(size), strict=True),
-                [],
                 Schedule(2, 1, 1, Probes("off")),
             )
         )

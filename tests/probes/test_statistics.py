@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from initstudy.columns import HISTOGRAM_EDGES
-from initstudy.engine.batched import stages
+from initstudy.engine.autograd import OneByOne, Vmap
+from initstudy.engine.batched.engine import Batched
+from initstudy.engine.choose import choose_engine
 from initstudy.engine.optimizers import SGD
 from initstudy.engine.schedule import Schedule
 from initstudy.engine.stack import Stack
 from initstudy.engine.train import train
+from initstudy.engine.workload import Workload
 from initstudy.probes import statistics as statistics
 from initstudy.probes.layers import find_layers
 from initstudy.probes.statistics import Probes
@@ -51,7 +54,7 @@ def cnn():
     )
 
 
-def trained_row(make, *, momentum=0.9, chained=False):
+def trained_row(make, *, momentum=0.9, engine=Vmap):
     """One probe of a pack at step 0, and what is needed to calculate it again."""
     generator = torch.Generator().manual_seed(1)
     members = [
@@ -61,15 +64,12 @@ def trained_row(make, *, momentum=0.9, chained=False):
     x = torch.randn(MEMBERS, BATCH, 1, 3, 4, generator=generator)
     y = torch.randint(5, (MEMBERS, BATCH), generator=generator)
     layers = find_layers(make(), x[0])
-    model = make()
-    stack = Stack(model, members, stages=stages(model, x[0]) if chained else None)
+    stack = Stack(make(), members)
     optimizer = SGD(list(stack.params.values()), lr=0.1, momentum=momentum)
     rows = train(
-        stack,
-        optimizer,
+        choose_engine(Workload(make(), x[0]), (engine,)).build(stack, optimizer, layers),
         lambda _, m: (x[m], y[m]),
         lambda: iter([(x[0], y[0])]),
-        layers,
         Schedule(1, 1, 1, Probes("full", 1)),
     )
     first = {row.member: row.values for row in rows if getattr(row, "step", None) == 0}
@@ -96,9 +96,9 @@ def by_autograd(make, params, x, y, layers):
 
 
 @pytest.mark.parametrize("make", [mlp, lambda: mlp(nn.ReLU), cnn], ids=["tanh", "relu", "cnn"])
-@pytest.mark.parametrize("chained", [True, False], ids=["batched", "stacked"])
-def test_probes_agree_with_plain_autograd(make, chained):
-    members, x, y, layers, rows = trained_row(make, chained=chained)
+@pytest.mark.parametrize("engine", [Batched, Vmap, OneByOne])
+def test_probes_agree_with_plain_autograd(make, engine):
+    members, x, y, layers, rows = trained_row(make, engine=engine)
     for member, params in enumerate(members):
         model, kept = by_autograd(make, params, x[member], y[member], layers)
         row = rows[member]

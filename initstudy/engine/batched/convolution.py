@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from initstudy.engine.batched.stage import Stage, Tensors
 
 _ops = torch.ops.aten
+# The member is the major part of the channels: member 0's channels, then member 1's, and so on.
 Images = Float[Tensor, "batch channels h w"]
 
 

@@ -17,6 +17,7 @@ class Stage(ABC):
 
     Attributes:
         name: The module's name in the model.
+        title: The module in messages, as in "nn.Tanh (act1)".
         parameters: The names of its parameters in the model.
         buffers: The names of its buffers in the model.
         training: Its mode, as a module has.
@@ -27,7 +28,7 @@ class Stage(ABC):
     training: bool = True
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = self.title = name
 
     @abstractmethod
     def forward(self, x: Tensor, tensors: Tensors) -> Tensor:

@@ -14,11 +14,12 @@ class Layers(NamedTuple):
     """The linear layers, in running order.
 
     Attributes:
-        sizes: Inputs and outputs of each.
-        weights: Where in `Members.params` the weights of all members begin.
-        biases: Likewise; -1 where a layer has none.
+        sizes: The numbers of inputs and of outputs of each layer.
+        weights: The index in `Members.params` at which the weights of all members begin.
+        biases: The same for the biases; -1 for a layer without.
         rectified: Whether a ReLU follows.
-        weight_scales, bias_scales: Factors of the learning rate.
+        weight_scales: Factors of the learning rate of the weights.
+        bias_scales: Factors of the learning rate of the biases.
     """
 
     sizes: Int[Array, "layers 2"]
@@ -33,9 +34,11 @@ class Rule(NamedTuple):
     """The optimizer, as the pages of torch.optim define it.
 
     Attributes:
-        algorithm: `PLAIN` descent, with or without momentum, `ADAM` or `ADAMW`.
-        nesterov: Of momentum.
-        beta1, beta2, eps: Of Adam.
+        algorithm: `PLAIN` gradient descent, with or without momentum, `ADAM` or `ADAMW`.
+        nesterov: Whether the momentum is Nesterov's.
+        beta1: Adam's decay rate of the average of the gradient.
+        beta2: Adam's decay rate of the average of its square.
+        eps: What Adam adds to the denominator.
     """
 
     algorithm: int
@@ -46,23 +49,26 @@ class Rule(NamedTuple):
 
 
 class Members(NamedTuple):
-    """What belongs to the members; all of it is updated in place.
+    """The members' values; all of them are updated in place.
 
     Attributes:
         params: All parameters, side by side.
-        first: The momenta, or Adam's means, in the same places; empty for neither.
-        second: Adam's squares, likewise.
-        updates: How often Adam has updated each member.
-        lr, decay, momentum: One number a member.
-        alive: Whose losses were always finite.
-        diverged_at: The first step whose loss was not.
-        last_loss: That loss, or else the latest.
+        first: The momentum buffers, or Adam's averages of the gradient, in the order of the
+            parameters; empty for neither.
+        second: Adam's averages of the square, in the same order; empty without.
+        steps: How often Adam has updated each member.
+        lr: The learning rates.
+        decay: The weight decays.
+        momentum: The momenta.
+        alive: Whether all of a member's losses were finite so far.
+        diverged_at: The first step whose loss was not finite.
+        last_loss: That loss; the latest loss for a member that is alive.
     """
 
     params: Float[Array, " values"]
     first: Float[Array, " values"]
     second: Float[Array, " values"]
-    updates: Float[Array, " members"]
+    steps: Float[Array, " members"]
     lr: Float[Array, " members"]
     decay: Float[Array, " members"]
     momentum: Float[Array, " members"]
@@ -72,21 +78,23 @@ class Members(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for what a step makes, of one member after another.
+    """Memory for what a step makes, used for one member after the other.
 
     Attributes:
         inputs: The batch, features first.
-        features: An activation, and the one before it, features first.
-        activations: All of them, the batch first.
-        slopes: The gradient by an activation, and the one before it, the batch first.
-        by_weights, by_bias: The gradients by a layer's parameters.
-        weights: A layer's weights before an update that is watched.
+        features: An activation and the one before it, features first.
+        activations: All activations, the batch first.
+        gradients: The gradients with respect to an activation and to the one before it, the batch
+            first.
+        weight_gradients: The gradient with respect to a layer's weights.
+        bias_gradients: The gradient with respect to a layer's biases.
+        weights: A layer's weights before an update that is measured.
     """
 
     inputs: Float[Array, " values"]
     features: Float[Array, "2 values"]
     activations: Float[Array, " values"]
-    slopes: Float[Array, "2 values"]
-    by_weights: Float[Array, " values"]
-    by_bias: Float[Array, " values"]
+    gradients: Float[Array, "2 values"]
+    weight_gradients: Float[Array, " values"]
+    bias_gradients: Float[Array, " values"]
     weights: Float[Array, " values"]

@@ -34,8 +34,8 @@ def step(
     members: Members,
     scratch: Scratch,
     losses: Float[Array, " members"],
-    hits: Float[Array, " members"],
-    watched: Float[Array, "members layers statistics"],
+    accuracies: Float[Array, " members"],
+    measurements: Float[Array, "members layers statistics"],
     updating: bool,
 ) -> None:
     """One update of the members from `begin` up to `end`.
@@ -53,8 +53,8 @@ def step(
         members: Of the whole pack.
         scratch: Used by nobody else meanwhile.
         losses: Takes each member's mean cross-entropy on the batch before its update.
-        hits: Takes its accuracy.
-        watched: Takes the statistics of each layer, before the update; empty for none.
+        accuracies: Takes its accuracy.
+        measurements: Takes the statistics of each layer, before the update; empty for none.
         updating: Whether to update, or only to look.
 
     Raises:
@@ -62,27 +62,29 @@ def step(
     """
     neighbours = len(members.alive) // len(x)
     batch, inputs = x.shape[1], x.shape[2]
-    turned = scratch.inputs[: inputs * batch].reshape(inputs, batch)
+    transposed = scratch.inputs[: inputs * batch].reshape(inputs, batch)
     for member in range(begin, end):
         group = member // neighbours
         if member == begin or member % neighbours == 0:
-            _turn(x[group], turned)
+            _transpose(x[group], transposed)
         if not members.alive[member]:
-            losses[member], hits[member] = members.last_loss[member], _ZERO
+            losses[member], accuracies[member] = members.last_loss[member], _ZERO
             continue
-        seen = watched[member] if len(watched) else watched[0:0].reshape(0, 0)
-        logits = _forward(turned, member, layers, members.params, scratch, seen)
-        slopes = scratch.slopes[0, : logits.size].reshape(batch, len(logits))
-        losses[member], hits[member] = _cross_entropy(logits, y[group], slopes)
+        measured = measurements[member] if len(measurements) else measurements[0:0].reshape(0, 0)
+        logits = _forward(transposed, member, layers, members.params, scratch, measured)
+        gradients = scratch.gradients[0, : logits.size].reshape(batch, len(logits))
+        losses[member], accuracies[member] = _cross_entropy(logits, y[group], gradients)
         finite = np.isfinite(losses[member])
         if updating:
             members.last_loss[member] = losses[member]
             members.alive[member] = finite
-            members.updates[member] += finite
+            members.steps[member] += finite
             if not finite:
                 members.diverged_at[member] = number
-        if len(seen) or finite:
-            _backward(x[group], member, layers, rule, members, scratch, seen, updating and finite)
+        if len(measured) or finite:
+            _backward(
+                x[group], member, layers, rule, members, scratch, measured, updating and finite
+            )
 
 
 @kept
@@ -95,7 +97,7 @@ def evaluate(
     params: Float[Array, " values"],
     scratch: Scratch,
     losses: Float[Array, " members"],
-    hits: Float[Array, " members"],
+    accuracies: Float[Array, " members"],
 ) -> None:
     """Losses and accuracies of the members from `begin` up to `end` on inputs that all share.
 
@@ -108,33 +110,33 @@ def evaluate(
         params: Of the whole pack.
         scratch: Used by nobody else meanwhile.
         losses: Takes each member's mean cross-entropy.
-        hits: Takes its accuracy.
+        accuracies: Takes its accuracy.
 
     Raises:
         IndexError: A label is none of the model's classes.
     """
     batch, inputs = x.shape
-    turned = scratch.inputs[: inputs * batch].reshape(inputs, batch)
-    _turn(x, turned)
+    transposed = scratch.inputs[: inputs * batch].reshape(inputs, batch)
+    _transpose(x, transposed)
     nothing = np.empty((0, 0))
     for member in range(begin, end):
-        logits = _forward(turned, member, layers, params, scratch, nothing)
-        slopes = scratch.slopes[0, : logits.size].reshape(batch, len(logits))
-        losses[member], hits[member] = _cross_entropy(logits, y, slopes)
+        logits = _forward(transposed, member, layers, params, scratch, nothing)
+        gradients = scratch.gradients[0, : logits.size].reshape(batch, len(logits))
+        losses[member], accuracies[member] = _cross_entropy(logits, y, gradients)
 
 
 @part
 def _forward(
-    turned: Float[Array, "inputs batch"],
+    transposed: Float[Array, "inputs batch"],
     member: int,
     layers: Layers,
     params: Float[Array, " values"],
     scratch: Scratch,
-    seen: Float[Array, "layers statistics"],
+    measured: Float[Array, "layers statistics"],
 ) -> Float[Array, "classes batch"]:
     """The logits; keeps the activations for the way back."""
-    batch = turned.shape[1]
-    value, kept = turned, 0
+    batch = transposed.shape[1]
+    value, kept = transposed, 0
     last = len(layers.sizes) - 1
     for layer in range(last + 1):
         inputs, outputs = layers.sizes[layer]
@@ -151,10 +153,12 @@ def _forward(
                 for j in range(batch):
                     # This way around, what is no number stays so.
                     output[i, j] = _ZERO if output[i, j] < _ZERO else output[i, j]
-        if len(seen):
-            statistics.of_activation(output, seen[layer])
+        if len(measured):
+            statistics.of_activation(output, measured[layer])
         if layer < last:
-            _turn(output, scratch.activations[kept : kept + output.size].reshape(batch, outputs))
+            _transpose(
+                output, scratch.activations[kept : kept + output.size].reshape(batch, outputs)
+            )
             kept += output.size
         value = output
     return value
@@ -164,7 +168,7 @@ def _forward(
 def _cross_entropy(
     logits: Float[Array, "classes batch"],
     labels: Int[Array, " batch"],
-    slopes: Float[Array, "batch classes"],
+    gradients: Float[Array, "batch classes"],
 ) -> tuple[np.float32, np.float32]:
     """The mean loss and the accuracy of a batch; fills in the gradient by the logits.
 
@@ -182,7 +186,7 @@ def _cross_entropy(
     total = np.zeros(batch, np.float32)
     for j in range(batch):
         if labels[j] < 0 or labels[j] >= classes:
-            raise IndexError("a label is none of the model's classes")
+            raise IndexError("a target is not one of the model's classes")
         loss -= logits[labels[j], j] - largest[j]
     for c in range(classes):
         for j in range(batch):
@@ -195,8 +199,8 @@ def _cross_entropy(
         total[j] = share / total[j]
     for j in range(batch):
         for c in range(classes):
-            slopes[j, c] = logits[c, j] * total[j]
-        slopes[j, labels[j]] -= share
+            gradients[j, c] = logits[c, j] * total[j]
+        gradients[j, labels[j]] -= share
     return np.float32(loss / batch), np.float32(right / batch)
 
 
@@ -208,12 +212,12 @@ def _backward(
     rule: Rule,
     members: Members,
     scratch: Scratch,
-    seen: Float[Array, "layers statistics"],
+    measured: Float[Array, "layers statistics"],
     updating: bool,
 ) -> None:
     """Updates each layer as soon as nothing asks for its weights any more.
 
-    Takes the gradient by the logits from `scratch.slopes`.
+    Takes the gradient by the logits from `scratch.gradients`.
     """
     batch = len(x)
     last = len(layers.sizes) - 1
@@ -223,47 +227,61 @@ def _backward(
     for layer in range(last, -1, -1):
         inputs, outputs = layers.sizes[layer]
         here = (last - layer) % 2
-        slope = scratch.slopes[here, : batch * outputs].reshape(batch, outputs)
+        gradient = scratch.gradients[here, : batch * outputs].reshape(batch, outputs)
         before = x
         if layer > 0:
             kept -= batch * inputs
             before = scratch.activations[kept : kept + batch * inputs].reshape(batch, inputs)
-        by_weight = scratch.by_weights[: outputs * inputs]
-        np.dot(slope.T, before, by_weight.reshape(outputs, inputs))
+        weight_gradient = scratch.weight_gradients[: outputs * inputs]
+        np.dot(gradient.T, before, weight_gradient.reshape(outputs, inputs))
         weight = at(members.params, layers.weights[layer], member, inputs * outputs)
-        if len(seen):
+        if len(measured):
             if layer == last:
-                statistics.of_gradient(slope.reshape(slope.size), seen[layer])
-            statistics.of_weight(weight, by_weight, seen[layer])
+                statistics.of_gradient(gradient.reshape(gradient.size), measured[layer])
+            statistics.of_weight(weight, weight_gradient, measured[layer])
         if layer > 0:
-            below = scratch.slopes[1 - here, : batch * inputs].reshape(batch, inputs)
-            np.dot(slope, weight.reshape(outputs, inputs), below)
-            if len(seen):
-                statistics.of_gradient(below.reshape(below.size), seen[layer - 1])
+            below = scratch.gradients[1 - here, : batch * inputs].reshape(batch, inputs)
+            np.dot(gradient, weight.reshape(outputs, inputs), below)
+            if len(measured):
+                statistics.of_gradient(below.reshape(below.size), measured[layer - 1])
             if layers.rectified[layer - 1]:
                 for j in range(batch):
                     for i in range(inputs):
                         below[j, i] = _ZERO if before[j, i] <= _ZERO else below[j, i]
         if not updating:
             continue
-        if len(seen):
+        if len(measured):
             for i in range(len(weight)):
                 scratch.weights[i] = weight[i]
-        update(layers.weights[layer], by_weight, layers.weight_scales[layer], member, rule, members)
-        if len(seen):
-            statistics.of_update(scratch.weights[: len(weight)], weight, seen[layer])
+        update(
+            layers.weights[layer],
+            weight_gradient,
+            layers.weight_scales[layer],
+            member,
+            rule,
+            members,
+        )
+        if len(measured):
+            statistics.of_update(scratch.weights[: len(weight)], weight, measured[layer])
         if layers.biases[layer] >= 0:
-            by_bias = scratch.by_bias[:outputs]
+            bias_gradient = scratch.bias_gradients[:outputs]
             for i in range(outputs):
-                by_bias[i] = slope[0, i]
+                bias_gradient[i] = gradient[0, i]
             for j in range(1, batch):
                 for i in range(outputs):
-                    by_bias[i] += slope[j, i]
-            update(layers.biases[layer], by_bias, layers.bias_scales[layer], member, rule, members)
+                    bias_gradient[i] += gradient[j, i]
+            update(
+                layers.biases[layer],
+                bias_gradient,
+                layers.bias_scales[layer],
+                member,
+                rule,
+                members,
+            )
 
 
 @part
-def _turn(values: Float[Array, "rows columns"], into: Float[Array, "columns rows"]) -> None:
+def _transpose(values: Float[Array, "rows columns"], into: Float[Array, "columns rows"]) -> None:
     # Written along the rows of the copy: that way around it is several times as fast.
     for j in range(values.shape[1]):
         for i in range(values.shape[0]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,45 +13,54 @@ from initstudy.engine.batched.dense import Flatten, Linear
 from initstudy.engine.batched.elementwise import ByAutograd, FromOutput
 from initstudy.engine.batched.stage import Stage
 from initstudy.engine.compiled.arrays import ADAM, ADAMW, PLAIN, Layers, Members, Rule, Scratch
-from initstudy.engine.flat import whole
+from initstudy.engine.contiguous import contiguous_buffer
+from initstudy.engine.health import Health
 from initstudy.engine.optimizers import SGD, Adam, Optimizer
-from initstudy.engine.stepper import Stepper
+from initstudy.engine.refusal import RefusedError
+from initstudy.engine.stack import Stack
 
 
-def linear_layers(stages: Sequence[Stage]) -> list[tuple[Linear, bool]]:
-    """The linear layers of a chain, and whether a ReLU follows each; none where it has others."""
-    found: list[tuple[Linear, bool]] = []
+class Dense(NamedTuple):
+    """A linear layer, and whether a ReLU follows it."""
+
+    linear: Linear
+    rectified: bool
+
+
+def dense_layers(stages: Sequence[Stage]) -> list[Dense]:
+    """The layers of a chain that can be compiled.
+
+    Raises:
+        RefusedError: It has others.
+    """
+    layers: list[Dense] = []
     for stage in stages:
         if isinstance(stage, Linear):
-            found.append((stage, False))
-        elif isinstance(stage, FromOutput) and stage.function is torch.relu_ and found:
-            found[-1] = found[-1][0], True
-        elif not (_is_identity(stage) or (isinstance(stage, Flatten) and not found)):
-            return []
-    # The last one's outputs are logits.
-    return [] if found and found[-1][1] else found
+            layers.append(Dense(stage, rectified=False))
+        elif _is_relu(stage) and layers:
+            layers[-1] = Dense(layers[-1].linear, rectified=True)
+        elif not (_is_identity(stage) or (isinstance(stage, Flatten) and not layers)):
+            where = f"after {layers[-1].linear.name}" if layers else "before the first linear layer"
+            raise RefusedError(f"{stage.title} {where} is not compiled yet")
+    if layers[-1].rectified:
+        raise RefusedError("a ReLU after the last linear layer is not compiled yet")
+    return layers
 
 
-def _is_identity(stage: Stage) -> bool:
-    return isinstance(stage, ByAutograd) and isinstance(stage.function, nn.Identity)
-
-
-def layers_of(stepper: Stepper) -> Layers:
-    """The model, and the optimizer's factors of its layers' learning rates."""
-    stack = stepper.stack
-    assert stack.chain is not None
-    found = linear_layers(stack.chain.stages)
-    places = {name: param.storage_offset() for name, param in stack.params.items()}
-    scales = dict(zip(stack.params, stepper.optimizer.scales, strict=True))
-    shapes = [stack.params[layer.weight].shape for layer, _ in found]
-    biases = [layer.bias for layer, _ in found]
+def layers_of(dense: Sequence[Dense], stack: Stack, optimizer: Optimizer) -> Layers:
+    """The layers, and the optimizer's factors of their learning rates."""
+    offsets = {name: param.storage_offset() for name, param in stack.params.items()}
+    scales = dict(zip(stack.params, optimizer.scales, strict=True))
+    shapes = [stack.params[layer.linear.weight].shape for layer in dense]
+    weights = [layer.linear.weight for layer in dense]
+    biases = [layer.linear.bias for layer in dense]
     return Layers(
-        np.array([(inputs, outputs) for _, outputs, inputs in shapes]),
-        np.array([places[layer.weight] for layer, _ in found]),
-        np.array([places[bias] if bias else -1 for bias in biases]),
-        np.array([rectified for _, rectified in found]),
-        np.array([scales[layer.weight] for layer, _ in found], np.float32),
-        np.array([scales[bias] if bias else 1.0 for bias in biases], np.float32),
+        sizes=np.array([(inputs, outputs) for _, outputs, inputs in shapes]),
+        weights=np.array([offsets[weight] for weight in weights]),
+        biases=np.array([offsets[bias] if bias else -1 for bias in biases]),
+        rectified=np.array([layer.rectified for layer in dense]),
+        weight_scales=np.array([scales[weight] for weight in weights], np.float32),
+        bias_scales=np.array([scales[bias] if bias else 1.0 for bias in biases], np.float32),
     )
 
 
@@ -59,46 +69,53 @@ def rule_of(optimizer: Optimizer) -> Rule:
     if isinstance(optimizer, SGD):
         return Rule(PLAIN, optimizer.nesterov, 0.0, 0.0, 0.0)
     assert isinstance(optimizer, Adam)
-    return Rule(ADAMW if optimizer.decoupled else ADAM, False, *optimizer.betas, optimizer.eps)
+    beta1, beta2 = optimizer.betas
+    return Rule(ADAMW if optimizer.decoupled else ADAM, False, beta1, beta2, optimizer.eps)
 
 
-def members_of(stepper: Stepper) -> Members:
-    """The members, in the memory in which they are."""
-    optimizer, size = stepper.optimizer, stepper.stack.size
-    params = whole(optimizer.params)
+def members_of(stack: Stack, optimizer: Optimizer, health: Health) -> Members:
+    """The members' tensors as arrays over the same memory."""
+    params = contiguous_buffer(optimizer.params)
     assert params is not None
-    state = {name: whole(tensors) for name, tensors in optimizer.state.items()}
-    first = state.get("momentum", state.get("mean"))
-    second = state.get("square")
-    updates = optimizer.state.get("updates", [torch.zeros(size, dtype=torch.float64)])[0]
-    momentum = optimizer.momentum if isinstance(optimizer, SGD) else torch.zeros(size)
-    none = torch.empty(0)
-    tensors = (
-        params,
-        none if first is None else first,
-        none if second is None else second,
-        updates,
-        optimizer.lr,
-        optimizer.weight_decay,
-        momentum,
-        stepper.alive,
-        stepper.diverged_at,
-        stepper.last_loss,
+    state = {name: contiguous_buffer(tensors) for name, tensors in optimizer.state.items()}
+    first = state.get("momentum_buffer", state.get("exp_avg"))
+    second = state.get("exp_avg_sq")
+    steps = optimizer.state.get("step", [torch.zeros(stack.size, dtype=torch.float64)])[0]
+    settings = optimizer.settings()
+    nothing = torch.empty(0)
+    return Members(
+        params=params.numpy(),
+        first=(nothing if first is None else first).numpy(),
+        second=(nothing if second is None else second).numpy(),
+        steps=steps.numpy(),
+        # One number for all members is expanded to all; compiled code takes it as an array.
+        lr=settings["lr"].contiguous().numpy(),
+        decay=settings["weight_decay"].contiguous().numpy(),
+        momentum=settings.get("momentum", torch.zeros(stack.size)).contiguous().numpy(),
+        alive=health.alive.numpy(),
+        diverged_at=health.diverged_at.numpy(),
+        last_loss=health.last_loss.numpy(),
     )
-    return Members(*(tensor.contiguous().numpy() for tensor in tensors))
 
 
-def room_for(layers: Layers, batch: int) -> Scratch:
-    """Room for a step on batches of this size."""
+def scratch_for(layers: Layers, batch: int) -> Scratch:
+    """Scratch memory for a step on batches of this size."""
     inputs, outputs = layers.sizes.T
     widest, largest = batch * outputs.max(), (inputs * outputs).max()
-    room = (
-        batch * inputs[0],
-        (2, widest),
-        batch * outputs.sum(),
-        (2, widest),
-        largest,
-        outputs.max(),
-        largest,
+    return Scratch(
+        inputs=np.empty(batch * inputs[0], np.float32),
+        features=np.empty((2, widest), np.float32),
+        activations=np.empty(batch * outputs.sum(), np.float32),
+        gradients=np.empty((2, widest), np.float32),
+        weight_gradients=np.empty(largest, np.float32),
+        bias_gradients=np.empty(outputs.max(), np.float32),
+        weights=np.empty(largest, np.float32),
     )
-    return Scratch(*(np.empty(size, np.float32) for size in room))
+
+
+def _is_relu(stage: Stage) -> bool:
+    return isinstance(stage, FromOutput) and stage.function is torch.relu_
+
+
+def _is_identity(stage: Stage) -> bool:
+    return isinstance(stage, ByAutograd) and isinstance(stage.function, nn.Identity)

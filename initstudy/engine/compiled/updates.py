@@ -18,7 +18,7 @@ _ONE = np.float32(1)
 
 @part
 def update(
-    place: int,
+    start: int,
     grad: Float[Array, " values"],
     scale: np.float32,
     member: int,
@@ -27,15 +27,15 @@ def update(
 ) -> None:
     """Updates one of a member's parameters."""
     size = len(grad)
-    param = at(members.params, place, member, size)
+    param = at(members.params, start, member, size)
     lr, decay = members.lr[member] * scale, members.decay[member]
     if rule.algorithm != PLAIN:
-        first = at(members.first, place, member, size)
-        second = at(members.second, place, member, size)
-        _adam(param, grad, first, second, members.updates[member], lr, decay, rule)
+        first = at(members.first, start, member, size)
+        second = at(members.second, start, member, size)
+        _adam(param, grad, first, second, members.steps[member], lr, decay, rule)
     elif len(members.first):
         momentum = members.momentum[member]
-        _sgd(param, grad, at(members.first, place, member, size), lr, decay, momentum, rule)
+        _sgd(param, grad, at(members.first, start, member, size), lr, decay, momentum, rule)
     else:
         for i in range(size):
             param[i] -= lr * (grad[i] + decay * param[i])
@@ -64,15 +64,15 @@ def _adam(
     grad: Float[Array, " values"],
     means: Float[Array, " values"],
     squares: Float[Array, " values"],
-    updates: float,
+    steps: float,
     lr: np.float32,
     decay: np.float32,
     rule: Rule,
 ) -> None:
     beta1, beta2 = np.float32(rule.beta1), np.float32(rule.beta2)
     rest1, rest2 = np.float32(1 - rule.beta1), np.float32(1 - rule.beta2)
-    rate = np.float32(lr / (1 - rule.beta1**updates))
-    correction = np.float32(np.sqrt(1 - rule.beta2**updates))
+    rate = np.float32(lr / (1 - rule.beta1**steps))
+    correction = np.float32(np.sqrt(1 - rule.beta2**steps))
     eps = np.float32(rule.eps)
     decoupled = rule.algorithm == ADAMW
     shrink = _ONE - lr * decay if decoupled else _ONE
@@ -87,7 +87,7 @@ def _adam(
 
 @part
 def at(
-    values: Float[Array, " values"], place: int, member: int, size: int
+    values: Float[Array, " values"], start: int, member: int, size: int
 ) -> Float[Array, " size"]:
     """A member's values of a parameter."""
-    return values[place + member * size : place + (member + 1) * size]
+    return values[start + member * size : start + (member + 1) * size]

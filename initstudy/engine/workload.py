@@ -1,0 +1,42 @@
+"""What the runs of a pack have in common, as far as the choice of an engine depends on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from initstudy.engine.batched.chain import stages
+from initstudy.engine.batched.stage import Stage
+from initstudy.engine.losses import CROSS_ENTROPY, Loss
+from initstudy.engine.optimizers import SGD, Optimizer
+from initstudy.engine.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model and how it is to be trained, known before any parameter is drawn.
+
+    Attributes:
+        model: The architecture. Only its structure and its parameters' dtypes are read.
+        example: At least two examples that it takes.
+        members: How many runs train together.
+        device: Where they train.
+        optimizer: The class of their optimizer.
+        loss: What they minimize.
+    """
+
+    model: nn.Module
+    example: Shaped[Tensor, "batch ..."]
+    members: int = 2
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    optimizer: type[Optimizer] = SGD
+    loss: Loss = CROSS_ENTROPY
+
+    @cached_property
+    def stages(self) -> list[Stage] | Refusal:
+        """The model as a chain of batched kernels, or why it is none."""
+        return stages(self.model, self.example)
