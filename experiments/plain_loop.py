@@ -93,7 +93,7 @@ def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
 
 
 def train(std: float, seed: int, data: Dataset, epochs: int, run: wandb.Run) -> dict[str, float]:
-    model = MLP(data.shape, data.classes)
+    model = MLP(data.shape, data.outputs)
     initialize(model, as_policy(Normal(std)), seed=seed)
     hooks = Hooks(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)

@@ -65,7 +65,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "initializers": ("what a parameter starts as", ()),
     "quadrature": ("Gaussian expectations of any function", ()),
     "models": ("plain `nn.Module`s", ()),
-    "tasks": ("what is to be learned", ()),
+    "tasks": ("what is to be learned", ("runtime",)),
     "config": ("the schema, what makes it valid, and a run's identity", ()),
     "columns": ("the schema of what is measured: names, meanings, units, directions, types", ()),
     "runtime": ("the process: signals, clock, memory, files", ()),

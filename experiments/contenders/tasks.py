@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from initstudy.config import geomspace
 from initstudy.initializers import Normal, as_policy, initialize
 from initstudy.models import CNN, LSTM, MLP
-from initstudy.tasks.data import Batches, Dataset, load
+from initstudy.tasks.data import Batches, Data, Dataset, load
 
 LR, MOMENTUM = 0.01, 0.9
 # No run diverges between these, so everybody does all the work.
@@ -173,13 +173,8 @@ def prepare(work: Work) -> Problem:
 def _order(data: Dataset, seed: int, work: Work) -> Tensor:
     """The batches that initstudy trains on, as numbers of examples: labels that number them."""
     count = len(data.train_y)
-    numbered = replace(
-        data,
-        train_x=torch.zeros(count, 1, 1, 1, dtype=torch.uint8),
-        train_y=torch.arange(count),
-        mean=torch.zeros(1),
-        std=torch.ones(1),
-    )
+    numbers = (torch.zeros(count, 1), torch.arange(count))
+    numbered = Data(train=numbers, test=numbers)
     batches = Batches(numbered, [seed], work.task.batch)
     return torch.stack([batches(step)[1][0] for step in range(work.steps)])
 

@@ -1,240 +1,389 @@
-"""A dataset as tensors on the device: uint8 in memory, normalized a batch at a time."""
+"""The data of a task: examples to train on, to select by and to test on, as tensors."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
-NAMES = ("digits", *TORCHVISION)
-DIGITS_TEST_FRACTION = 0.2
-DIGITS_SPLIT_SEED = 0
-# Values of batches that are gathered together: small images cost less than the calls to fetch them.
-GATHERED = 2**18
+from initstudy.tasks.arrays import Part, as_part
+from initstudy.tasks.batches import Batches as Batches
+from initstudy.tasks.batches import batches_apart as batches_apart
+from initstudy.tasks.batches import generator
+from initstudy.tasks.batches import groups_of as _groups  # noqa: F401
+from initstudy.tasks.metrics import Metric
+from initstudy.tasks.trees import Tensors, leaves, map_tensors
+
+PARTS = ("train", "test", "validation")
+# Below this a channel counts as constant.
+SMALLEST_STD = 1e-8
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Images and labels, split for training and testing, on one device.
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What inputs are normalized with.
 
     Attributes:
-        train_x, test_x: Raw images `[n, channels, height, width]`.
-        train_y, test_y: Labels `[n]` from 0 to `classes - 1`.
-        classes: Number of classes.
-        mean, std: Per channel, over the training images, in raw units.
+        mean: The mean over the training examples, in a shape that broadcasts with one example.
+        std: The standard deviation, likewise.
     """
 
-    train_x: UInt8[Tensor, "n c h w"]
-    train_y: Int[Tensor, " n"]
-    test_x: UInt8[Tensor, "m c h w"]
-    test_y: Int[Tensor, " m"]
-    classes: int
-    mean: Float[Tensor, " c"]
-    std: Float[Tensor, " c"]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one image: (channels, height, width)."""
-        return tuple(self.train_x.shape[1:])
-
-    def normalize(self, raw: UInt8[Tensor, "... c h w"]) -> Float[Tensor, "... c h w"]:
-        """Raw images as float32; over the training set a channel has mean 0 and variance 1."""
-        return raw.float().sub_(self.mean.view(-1, 1, 1)).div_(self.std.view(-1, 1, 1))
-
-    def to(self, device: torch.device | str) -> Dataset:
-        """The same data on another device."""
-        moved: dict[str, Any] = {
-            name: value.to(device)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
-
-    def test_chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The test set in chunks of at most `size`: normalized inputs and labels."""
-        for x, y in zip(self.test_x.split(size), self.test_y.split(size), strict=True):
-            yield self.normalize(x), y
+    mean: Float[Tensor, "*shape"]
+    std: Float[Tensor, "*shape"]
 
 
-class Batches:
-    """The minibatches of each member, by step.
+class Data:
+    """Examples for training and testing, on one device.
 
-    They are shuffled anew each epoch, in an order that depends on the member's seed alone.
+    Every part is a pair `(inputs, targets)` or a map-style dataset of such pairs. Inputs are a
+    tensor or array of any shape and type whose first axis is that of the examples, or a tuple or
+    dict of such for models that take several arguments. Targets are classes (whole numbers),
+    numbers, a class per token (whole numbers `[n, tokens]`), a tuple or dict for a loss of one's
+    own, or None where the outputs are compared with the inputs themselves.
 
-    Where members share batches, and neighbours in groups of equal size do, each batch comes once.
+    NumPy's float64 arrays become float32; tensors keep their type. Bytes stay bytes in memory and
+    are normalized one batch at a time.
 
     Args:
-        dataset: Where the examples come from.
-        seeds: One a member; members with the same seed see the same batches.
-        size: Examples a batch. The rest of an epoch that fills no batch is left out.
+        train: The examples to train on.
+        test: The examples that results are reported on. Nothing is selected by them.
+        validation: The examples that everything is selected by, such as the best step or rate.
+            None if there are none; see `hold_out`.
+        normalize: Whether inputs are brought to mean 0 and variance 1 over the training examples,
+            per channel of images `[n, channels, height, width]` and per feature of inputs
+            `[n, ..., features]`. Whole numbers other than bytes are never normalized. None
+            normalizes images of bytes and nothing else.
+        classes: The number of classes or the size of the vocabulary, if there may be more than
+            the targets show.
+        metrics: What such data are usually judged by, besides the metrics of their loss. The first
+            one becomes the objective.
+        name: What messages and the page call the data.
+
+    Raises:
+        ValueError: In one line, for parts that are no examples, do not fit one another, or hold
+            values that are not finite.
+
+    Example:
+        >>> import torch
+        >>> x = torch.linspace(-1, 1, 40)[:, None]
+        >>> data = Data(train=(x, x**2), test=(x, x**2))
+        >>> data.shape, data.outputs, len(data.train)
+        ((1,), 1, 40)
     """
 
-    def __init__(self, dataset: Dataset, seeds: Sequence[int], size: int) -> None:
-        self.dataset = dataset
-        self.size = size
-        self.per_epoch = len(dataset.train_y) // size
-        self._seeds = list(seeds)
-        self._members: list[int] = []
-        self._epoch = -1
-        self._shuffled: dict[int, Tensor] = {}
-        self._gathered: range = range(0)
+    def __init__(
+        self,
+        train: Any,
+        test: Any,
+        validation: Any = None,
+        *,
+        normalize: bool | None = None,
+        classes: int | None = None,
+        metrics: Sequence[Metric] = (),
+        name: str = "the data",
+    ) -> None:
+        self.train = as_part(train, "train")
+        self.test = as_part(test, "test")
+        self.validation = None if validation is None else as_part(validation, "validation")
+        self.normalized = normalize
+        self.metrics = tuple(metrics)
+        self.name = name
+        self._given_classes = classes
+        for part_name, part in self.parts.items():
+            _fit_together(self.train, part, part_name)
 
-    def __call__(
-        self, step: int, members: Sequence[int] | None = None
-    ) -> tuple[Float[Tensor, "groups batch c h w"], Int[Tensor, "groups batch"]]:
-        """The inputs and labels of one step, for all members or those with these numbers.
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The parts that there are, by name."""
+        parts = {"train": self.train, "test": self.test, "validation": self.validation}
+        return {name: part for name, part in parts.items() if part is not None}
 
-        One for each group of neighbours with the same seed, where all groups are of one size; or
-        else one for each member.
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return next(self.train.tensors()).device
+
+    @property
+    def shape(self) -> Any:
+        """The shape of one example's inputs, such as (channels, height, width).
+
+        A tuple or dict of shapes if the model takes several inputs.
         """
-        epoch, index = divmod(step, self.per_epoch)
-        chosen = list(range(len(self._seeds)) if members is None else members)
-        if epoch != self._epoch:
-            self._shuffled.clear()
-        if epoch != self._epoch or chosen != self._members:
-            self._members, self._epoch, self._gathered = chosen, epoch, range(0)
-            self._order = self._orders(_groups([self._seeds[member] for member in chosen]))
-        if index not in self._gathered:
-            self._gather(index)
-        place = index - self._gathered.start
-        return self._x[place], self._y[place]
+        return map_tensors(lambda tensor: tuple(tensor.shape[1:]), self.train.inputs)
 
-    def _gather(self, index: int) -> None:
-        """Fetches this batch of the epoch, and the next ones where they are small."""
-        data = self.dataset
-        values = len(self._order) * self.size * data.train_x[0].numel()
-        end = min(index + max(1, GATHERED // values), self.per_epoch)
-        rows = self._order[:, index * self.size : end * self.size]
-        rows = rows.unflatten(1, (-1, self.size)).transpose(0, 1)
-        self._x, self._y = data.normalize(_take(data.train_x, rows)), _take(data.train_y, rows)
-        self._gathered = range(index, end)
+    @cached_property
+    def classes(self) -> int | None:
+        """The number of classes or the size of the vocabulary; None if targets are no classes."""
+        if self._given_classes is not None:
+            return self._given_classes
+        if not self.has_classes:
+            return None
+        targets = [part.targets for part in self.parts.values()]
+        return 1 + max(int(tensor.max()) for tensor in targets if isinstance(tensor, Tensor))
 
-    def _orders(self, seeds: Sequence[int]) -> Int[Tensor, "groups n"]:
-        count = len(self.dataset.train_y)
-        for seed in set(seeds) - self._shuffled.keys():
-            order = torch.randperm(count, generator=_generator(seed, self._epoch))
-            self._shuffled[seed] = order.to(self.dataset.train_x.device)
-        return torch.stack([self._shuffled[seed] for seed in seeds])
+    @property
+    def has_classes(self) -> bool:
+        """Whether the targets are classes, one per example or one per token."""
+        targets = self.train.targets
+        return isinstance(targets, Tensor) and targets.dtype in _WHOLE
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether there is a class per token, and not only one per example."""
+        targets = self.train.targets
+        return self.has_classes and isinstance(targets, Tensor) and targets.dim() > 1
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model has to give per example, or per token: of logits or values."""
+        if self.classes is not None:
+            return self.classes
+        targets = self.train.inputs if self.train.targets is None else self.train.targets
+        sizes = [t[0].numel() for t in leaves(targets)]
+        return sum(sizes)
+
+    @cached_property
+    def tokens(self) -> int | None:
+        """How many different tokens the inputs may hold; None if they are not whole numbers."""
+        inputs = [part.inputs for part in self.parts.values()]
+        if not all(isinstance(i, Tensor) and i.dtype in _WHOLE and i.dim() == 2 for i in inputs):
+            return None
+        return 1 + max(int(tensor.max()) for part in inputs for tensor in leaves(part))
+
+    @cached_property
+    def moments(self) -> Any:
+        """What each tensor of the inputs is normalized with; None for those that stay as they are.
+
+        `Moments` or None, or a tuple or dict of them if the model takes several inputs.
+        """
+        return map_tensors(lambda tensor: _moments(tensor, self.normalized), self.train.inputs)
+
+    def normalize(self, inputs: Any) -> Any:
+        """Raw inputs as the model takes them; the examples may have any number of leading axes."""
+        return map_tensors(_normalize, inputs, self.moments)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits; the same for the same content.
+
+        Of all tensors' values, types and shapes, of their split into parts and of how they are
+        normalized. It reads about a gigabyte per second.
+        """
+        digest = hashlib.sha256(repr((self.normalized, self._given_classes)).encode())
+        for name, part in self.parts.items():
+            for what, tensors in (("inputs", part.inputs), ("targets", part.targets)):
+                keys = list(tensors) if isinstance(tensors, Mapping) else type(tensors).__name__
+                digest.update(f"{name} {what} {keys}".encode())
+                for tensor in leaves(tensors) if tensors is not None else ():
+                    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+                    flat = tensor.detach().cpu().contiguous().flatten()
+                    digest.update(flat.view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:16]
+
+    def to(self, device: torch.device | str) -> Data:
+        """The same data on another device, normalized with the same moments."""
+        moved = self._with({n: p.map(lambda t: t.to(device)) for n, p in self.parts.items()})
+        moved.__dict__["moments"] = map_tensors(
+            lambda m: None if m is None else Moments(m.mean.to(device), m.std.to(device)),
+            self.moments,
+        )
+        return moved
+
+    def first(self, examples: int) -> Data:
+        """The data with only so many training examples, the first ones of a fixed shuffle.
+
+        Raises:
+            ValueError: There are not as many.
+        """
+        if not 0 < examples <= len(self.train):
+            what = "images" if self._are_images else "examples"
+            raise ValueError(
+                f"data.subset={examples}: {self.name} has {len(self.train)} training {what}"
+            )
+        keep = torch.randperm(len(self.train), generator=generator(0, 0))[:examples]
+        return self._with(self.parts | {"train": self.train.at(keep)})
+
+    def hold_out(self, fraction: float, seed: int = 0) -> Data:
+        """The data with a part of the training examples as validation data.
+
+        Targets that are classes are held out in the proportions in which they occur.
+
+        Args:
+            fraction: The fraction of the training examples to hold out, between 0 and 1.
+            seed: Which examples are held out.
+
+        Raises:
+            ValueError: There are validation data already, or one of both parts would be empty.
+        """
+        if self.validation is not None:
+            raise ValueError(
+                f"data.validation={fraction:g}: {self.name} has validation data already"
+            )
+        order = _stratified(self.train, seed)
+        held = round(fraction * len(order))
+        if not 0 < held < len(order):
+            raise ValueError(
+                f"data.validation={fraction:g}: must leave at least one of the {len(order)} "
+                "training examples on each side"
+            )
+        # In their old order, so that what is held out changes the order of nothing else.
+        rows = {"train": order[held:].sort().values, "validation": order[:held].sort().values}
+        split = {name: self.train.at(indices) for name, indices in rows.items()}
+        return self._with(self.parts | split)
+
+    def chunks(self, part: str, size: int) -> Iterator[tuple[Tensors, Tensors]]:
+        """A part in chunks of at most `size` examples: inputs as the model takes them, targets."""
+        examples = self.parts[part]
+        for start in range(0, len(examples), size):
+            rows = slice(start, start + size)
+            chunk = examples.at(rows)
+            inputs = self.normalize(chunk.inputs)
+            yield inputs, inputs if chunk.targets is None else chunk.targets
+
+    # What the training still asks for under the names of image classification.
+    train_x: Any = property(lambda self: self.train.inputs)
+    train_y: Any = property(lambda self: self.train.targets)
+    test_x: Any = property(lambda self: self.test.inputs)
+    test_y: Any = property(lambda self: self.test.targets)
+    mean: Any = property(lambda self: self.moments.mean)
+    std: Any = property(lambda self: self.moments.std)
+
+    def test_chunks(self, size: int) -> Iterator[tuple[Any, Any]]:
+        """The test part in chunks; see `chunks`."""
+        return self.chunks("test", size)
+
+    def _with(self, parts: Mapping[str, Part]) -> Data:
+        return Data(
+            **parts,
+            normalize=self.normalized,
+            classes=self.classes if self.has_classes else self._given_classes,
+            metrics=self.metrics,
+            name=self.name,
+        )
+
+    @property
+    def _are_images(self) -> bool:
+        inputs = self.train.inputs
+        return isinstance(inputs, Tensor) and inputs.dtype == torch.uint8 and inputs.dim() == 4
 
 
-def batches_apart(seeds: Sequence[int]) -> int:
-    """How many batches a step fetches for members of these seeds; fewer, where they share them."""
-    return len(_groups(seeds))
+def as_data(value: Any, name: str = "the data") -> Data:
+    """What a user's own function returns, as data.
 
+    Args:
+        value: `Data`; or `(train, test)` or `(train, test, validation)`; or the tensors of all
+            parts in a row, `(inputs, targets, test_inputs, test_targets)`, with two more for
+            validation; or a mapping with the keys "train", "test" and perhaps "validation".
+        name: What messages call the data.
 
-def _take(values: Tensor, rows: Int[Tensor, "batches groups batch"]) -> Tensor:
-    """`values[rows]`, several times as fast."""
-    return values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
-
-
-def _groups(seeds: Sequence[int]) -> list[int]:
-    """One seed for each run of equal ones, where all such runs have one length."""
-    runs = [(seed, len(list(same))) for seed, same in groupby(seeds)]
-    return [seed for seed, _ in runs] if len({n for _, n in runs}) == 1 else list(seeds)
+    Raises:
+        ValueError: In one line, for anything else.
+    """
+    if isinstance(value, Data):
+        return value
+    if isinstance(value, Mapping) and {"train", "test"} <= set(value):
+        return Data(value["train"], value["test"], value.get("validation"), name=name)
+    if isinstance(value, tuple | list):
+        if len(value) in (4, 6):
+            pairs = [tuple(value[i : i + 2]) for i in range(0, len(value), 2)]
+            return Data(*pairs, name=name)
+        if len(value) in (2, 3):
+            return Data(*value, name=name)
+    raise ValueError(
+        f"data: {type(value).__name__} is no data; give initstudy.Data(train=(inputs, targets), "
+        "test=(inputs, targets)) or (train, test)"
+    )
 
 
 def load(
     name: str, root: str | Path = "data", download: bool = True, subset: int | None = None
-) -> Dataset:
-    """A dataset by name, on the CPU.
+) -> Data:
+    """One of the image datasets by name, on the CPU.
 
     Args:
-        name: "digits" (scikit-learn's bundled 1,797 images of 8×8, a fixed stratified split), or
-            torchvision's "mnist", "fashion_mnist" or "cifar10".
+        name: "digits", "mnist", "fashion_mnist" or "cifar10".
         root: torchvision's folder of datasets.
         download: Whether to fetch what is not there.
-        subset: Keep only so many training images, the first ones of a fixed shuffle.
+        subset: How many training examples to keep; None for all.
 
     Raises:
         ValueError: In one line, for an unknown name, a missing or damaged dataset, or a subset
             that the dataset cannot give.
     """
-    if name not in NAMES:
-        raise ValueError(f"data.name={name}: unknown; choose one of {', '.join(NAMES)}")
-    images = _digits() if name == "digits" else _torchvision(name, Path(root), download)
-    train_x, train_y, test_x, test_y, classes = images
-    if subset is not None:
-        if not 0 < subset <= len(train_y):
-            raise ValueError(f"data.subset={subset}: {name} has {len(train_y)} training images")
-        keep = torch.randperm(len(train_y), generator=_generator(0, 0))[:subset]
-        train_x, train_y = train_x[keep], train_y[keep]
-    std, mean = torch.std_mean(train_x.float(), dim=(0, 2, 3), correction=0)
-    return Dataset(train_x, train_y, test_x, test_y, classes, mean, std.clamp_min(1e-8))
+    from initstudy.tasks.images import IMAGES
+
+    if name not in IMAGES:
+        raise ValueError(f"data.name={name}: unknown; choose one of {', '.join(IMAGES)}")
+    data = IMAGES[name]() if name == "digits" else IMAGES[name](root, download)
+    return data if subset is None else data.first(subset)
 
 
-def _digits() -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    # Importing scikit-learn takes longer than training a run; its file is all that is needed.
-    package = find_spec("sklearn")
-    assert package is not None
-    assert package.origin is not None
-    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    rows = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.uint8))
-    x, y = rows[:, :-1].reshape(-1, 1, 8, 8), rows[:, -1].long()
-    generator = _generator(DIGITS_SPLIT_SEED, 0)
-    classes = [torch.nonzero(y == label).squeeze(1) for label in range(10)]
-    mixed = [rows[torch.randperm(len(rows), generator=generator)] for rows in classes]
-    counts = [round(DIGITS_TEST_FRACTION * len(rows)) for rows in mixed]
-    test = torch.cat([rows[:count] for rows, count in zip(mixed, counts, strict=True)])
-    train = torch.cat([rows[count:] for rows, count in zip(mixed, counts, strict=True)])
-    return x[train], y[train], x[test], y[test], 10
+Dataset = Data
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 
-def _torchvision(
-    name: str, root: Path, download: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    import torchvision.datasets
-
-    dataset = getattr(torchvision.datasets, TORCHVISION[name])
-    parts = []
-    for train in (True, False):
-        try:
-            part = dataset(root, train=train, download=download)
-        except RuntimeError as error:
-            if "not found" in str(error):
-                hint = "set data.download=true to fetch it" if not download else str(error)
-            else:
-                hint = str(error).splitlines()[0]
-            raise ValueError(_unusable(name, root, hint)) from error
-        except Exception as error:
-            # Readers of torchvision assert, unpickle and index: a damaged file fails in any way.
-            hint = f"cannot be read or fetched ({type(error).__name__}: {error})".splitlines()[0]
-            raise ValueError(_unusable(name, root, hint)) from error
-        parts.append((_images(part.data), torch.as_tensor(part.targets, dtype=torch.long)))
-    (train_x, train_y), (test_x, test_y) = parts
-    _check(name, root, parts)
-    return train_x, train_y, test_x, test_y, len(part.classes)
+def _moments(tensor: Tensor, normalize: bool | None) -> Moments | None:
+    """What a tensor of training inputs is normalized with; None if it stays as it is."""
+    images = tensor.dtype == torch.uint8 and tensor.dim() >= 3
+    eligible = tensor.dtype == torch.uint8 or tensor.is_floating_point()
+    if not eligible or not (images if normalize is None else normalize):
+        return None
+    axis = 1 if tensor.dim() >= 4 else None if images else tensor.dim() - 1
+    axes = [a for a in range(tensor.dim()) if a != axis or a == 0]
+    std, mean = torch.std_mean(tensor.float(), dim=axes, correction=0)
+    shape = [1] * (tensor.dim() - 1)
+    if axis:
+        shape[axis - 1] = -1
+    return Moments(mean.view(shape), std.clamp_min(SMALLEST_STD).view(shape))
 
 
-def _check(name: str, root: Path, parts: list[tuple[Tensor, Tensor]]) -> None:
-    """Damage that a reader does not notice: labels out of range, or fewer labels than images."""
-    for images, labels in parts:
-        if len(images) != len(labels) or len(labels) == 0 or not 0 <= int(labels.max()) < 10:
-            raise ValueError(_unusable(name, root, "images and labels do not fit together"))
+def _normalize(raw: Tensor, moments: Moments | None) -> Tensor:
+    if moments is None:
+        return raw
+    return (raw.float() - moments.mean).div_(moments.std)
 
 
-def _unusable(name: str, root: Path, hint: str) -> str:
-    return (
-        f"data.root={root}: {name} is missing or damaged: {hint}; "
-        "point data.root at a folder that holds it, or use data=digits"
-    )
+def _fit_together(train: Part, part: Part, name: str) -> None:
+    """Whether a part has the form of the training part, so that one model takes both."""
+    for what in ("inputs", "targets"):
+        forms = [_form(getattr(p, what)) for p in (train, part)]
+        if forms[0] != forms[1]:
+            raise ValueError(
+                f"data: the {what} of the train part are {forms[0]} and those of the {name} part "
+                f"{forms[1]}; they must have one form"
+            )
 
 
-def _images(data: object) -> UInt8[Tensor, "n c h w"]:
-    images = torch.as_tensor(data)
-    return images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+def _form(tensors: Tensors | None) -> str:
+    if tensors is None:
+        return "absent"
+    if isinstance(tensors, Mapping):
+        return "{" + ", ".join(f"{key}: {_form(value)}" for key, value in tensors.items()) + "}"
+    if isinstance(tensors, tuple):
+        return "(" + ", ".join(_form(value) for value in tensors) + ")"
+    kind = str(tensors.dtype).removeprefix("torch.")
+    return f"{kind}[n{''.join(f', {size}' for size in tensors.shape[1:])}]"
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    """A generator for one epoch's order, independent of those that draw parameters."""
-    digest = hashlib.blake2b(f"{seed}/data/{epoch}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+def _stratified(part: Part, seed: int) -> Tensor:
+    """A shuffled order whose every beginning holds the classes in about their proportions."""
+    random = generator(seed, 0, "split")
+    order = torch.randperm(len(part), generator=random)
+    targets = part.targets
+    if not (isinstance(targets, Tensor) and targets.dim() == 1 and targets.dtype in _WHOLE):
+        return order
+    # The k-th of m examples of a class stands at (k + u) / m, with one u per class.
+    classes = targets[order].long()
+    positions = torch.empty(len(order), dtype=torch.float64)
+    for label in classes.unique():
+        rows = torch.nonzero(classes == label).squeeze(1)
+        offset = torch.rand((), generator=random, dtype=torch.float64)
+        positions[rows] = (torch.arange(len(rows), dtype=torch.float64) + offset) / len(rows)
+    return order[positions.argsort(stable=True)]

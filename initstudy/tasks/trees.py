@@ -1,0 +1,67 @@
+"""Inputs and targets: one tensor, or a tuple or dict of tensors for models that take several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+# What a model takes or a loss compares. A tuple is passed on as positional arguments, a dict as
+# keyword arguments.
+Tensors = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+
+
+def map_tensors(function: Callable[..., Any], tensors: Any, *others: Any) -> Any:
+    """Applies a function to every tensor, and keeps the structure around them.
+
+    Args:
+        function: It is given one tensor, and what stands in the same position of each of `others`.
+        tensors: A tensor, or a tuple or dict of tensors.
+        others: Structures of the same form.
+
+    Example:
+        >>> import torch
+        >>> map_tensors(len, (torch.zeros(3), torch.zeros(5)))
+        (3, 5)
+    """
+    if isinstance(tensors, Mapping):
+        return {
+            name: map_tensors(function, value, *(other[name] for other in others))
+            for name, value in tensors.items()
+        }
+    if isinstance(tensors, tuple):
+        return tuple(
+            map_tensors(function, *values) for values in zip(tensors, *others, strict=True)
+        )
+    return function(tensors, *others)
+
+
+def leaves(tensors: Any) -> Iterator[Any]:
+    """The tensors themselves, in their order."""
+    if isinstance(tensors, Mapping):
+        for value in tensors.values():
+            yield from leaves(value)
+    elif isinstance(tensors, tuple):
+        for value in tensors:
+            yield from leaves(value)
+    else:
+        yield tensors
+
+
+def count(tensors: Tensors) -> int:
+    """How many examples there are: the length of the first axis."""
+    return len(next(leaves(tensors)))
+
+
+def arguments(inputs: Tensors) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """A model's inputs as positional and keyword arguments."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
+def call(model: nn.Module, inputs: Tensors) -> Any:
+    """The output of a model on inputs of any form."""
+    positional, keywords = arguments(inputs)
+    return model(*positional, **keywords)
