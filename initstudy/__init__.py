@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from initstudy import initializers as initializers
     from initstudy import models as models
     from initstudy import store as store
+    from initstudy.api.grid import grid as grid
+    from initstudy.api.results import results as results
+    from initstudy.api.study import study as study
     from initstudy.audit import audit_model as audit_model
     from initstudy.initializers import Fans as Fans
     from initstudy.initializers import compute_fans as compute_fans
     from initstudy.initializers import initialize as initialize
     from initstudy.store.weights import load_weights as load_weights
+    from initstudy.tasks import Data as Data
     from initstudy.theory import meanfield as meanfield
 
 __version__ = "0.1.0"
@@ -34,25 +38,33 @@ _MODULES = {
     "store": "initstudy.store",
 }
 _OBJECTS = {
+    "Data": "initstudy.tasks",
     "Fans": "initstudy.initializers",
     "audit_model": "initstudy.audit",
     "compute_fans": "initstudy.initializers",
     "initialize": "initstudy.initializers",
+    "grid": "initstudy.api.grid",
     "load_weights": "initstudy.store.weights",
+    "results": "initstudy.api.results",
+    "study": "initstudy.api.study",
 }
 
 __all__ = [
+    "Data",
     "Fans",
     "audit",
     "audit_model",
     "claims",
     "compute_fans",
+    "grid",
     "initialize",
     "initializers",
     "load_weights",
     "meanfield",
     "models",
+    "results",
     "store",
+    "study",
 ]
 
 

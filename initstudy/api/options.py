@@ -1,0 +1,133 @@
+"""From the keywords of a Python call to the overrides of a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_class
+
+from initstudy.api import given
+from initstudy.config import ConfigError, Plain
+
+# The groups whose choices may be objects.
+OBJECTS = ("model", "data", "init")
+PROVIDER = "initstudy.study"
+
+
+def overrides(
+    choices: Mapping[str, Any], seeds: int | Sequence[int] | None, options: Mapping[str, Any]
+) -> list[str]:
+    """The overrides that say what keywords say.
+
+    A list is an axis of the grid; a tuple, or a list inside a list, is one value.
+
+    Args:
+        choices: Of `OBJECTS`: a name, an object, or a list of those. None leaves the default.
+        seeds: How many seeds, or which.
+        options: Keys of the configuration, nested or dotted, and groups.
+
+    Raises:
+        ConfigError: A value cannot be written as an override.
+
+    Example:
+        >>> overrides({"init": ["own", "kaiming_normal"]}, 3, {"optimizer": {"lr": [0.1, 0.01]}})
+        ['init=own,kaiming_normal', 'optimizer.lr=0.1,0.01', 'seed=0,1,2']
+    """
+    words = []
+    for group, value in choices.items():
+        if value is None:
+            continue
+        listed = value if isinstance(value, list) else [value]
+        if not listed:
+            raise ConfigError(f"{group}=[]: names no choice")
+        words.append(f"{group}={','.join(_choice(group, item) for item in listed)}")
+    for key, value in _flat(options):
+        words.append(f"{key}={_axis(key, value)}")
+    if seeds is not None:
+        listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+        if not listed:
+            raise ConfigError(f"seeds={seeds}: must be at least one seed")
+        words.append(f"seed={','.join(map(str, listed))}")
+    return words
+
+
+def _choice(group: str, value: Any) -> str:
+    """The name of a choice of a group; an object becomes one of a name of its own."""
+    if isinstance(value, str):
+        return value
+    section = given.as_section(group, value)
+    name = "_".join(given.label(value).split())
+    if group == "data":
+        section.setdefault("name", "own")
+        name = f"own_{given.fingerprint(value)}"
+    ConfigStore.instance().store(group=group, name=name, node=section, provider=PROVIDER)
+    return name
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested keys as dotted ones; `name` of a group's section is the group's choice."""
+    for key, value in options.items():
+        if isinstance(value, Mapping) and key not in ("claims", "notes", "paper", "metrics"):
+            section = dict(value)
+            if not prefix and "name" in section and key != "executor":
+                yield key, section.pop("name")
+            yield from _flat(section, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _axis(key: str, value: Any) -> str:
+    if isinstance(value, list):
+        if not value:
+            raise ConfigError(f"{key}=[]: names no value")
+        return ",".join(_written(key, item) for item in value)
+    return _written(key, value)
+
+
+def _written(key: str, value: Any) -> str:
+    """A value in the grammar of Hydra's overrides."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, tuple | list):
+        return f"[{','.join(_written(key, item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{k}:{_written(key, v)}" for k, v in value.items()) + "}"
+    if (section := given._as_fields(value)) is not None:
+        return _written(key, section)
+    raise ConfigError(f"{key}={value!r}: a {type(value).__name__} cannot stand there")
+
+
+def _quoted(text: str) -> str:
+    plain = all(c.isalnum() or c in "_-./" for c in text) and text
+    return text if plain else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def with_claims(claims: Mapping[str, Any]) -> Plain:
+    """Claims as sections of the configuration.
+
+    Args:
+        claims: By name, a claim such as `initstudy.claims.BetterAt(…)`, a pair of a claim and the
+            statement that it decides, or a section.
+
+    Raises:
+        ConfigError: One is no claim.
+    """
+    sections: Plain = {}
+    for name, claim in claims.items():
+        decided, statement = claim if isinstance(claim, tuple) else (claim, name.replace("_", " "))
+        if isinstance(decided, Mapping):
+            sections[name] = dict(decided)
+            continue
+        section = given._as_fields(decided)
+        if section is None or not hasattr(get_class(section["_target_"]), "check"):
+            raise ConfigError(f"claims.{name}: {decided!r} is no claim of initstudy.claims")
+        sections[name] = {"statement": statement, **section}
+    return sections
