@@ -365,6 +365,11 @@ class Schema:
         statistic = rest.rpartition("/")[2]
         return self._by_name.get(name) or self._by_name.get(f"{kind}/{LAYER}/{statistic}")
 
+    def metric(self, name: str) -> Metric | None:
+        """The metric that a column holds, on whatever part of the data, or None."""
+        last = name.rpartition("/")[2]
+        return next((metric for metric in self.metrics if metric.name == last), None)
+
     def better(self, name: str) -> Better | None:
         """Which direction of a column is an improvement; None if neither is, or it is unknown.
 
@@ -373,8 +378,8 @@ class Schema:
         column = self.find(name)
         if column is not None:
             return column.better
-        last = name.rpartition("/")[2]
-        return next((metric.better for metric in self.metrics if metric.name == last), None)
+        metric = self.metric(name)
+        return None if metric is None else metric.better
 
     @cached_property
     def _by_name(self) -> dict[str, Column]:
@@ -388,6 +393,18 @@ def _best(column: Column) -> Column:
 
 
 SCHEMA = Schema()
+
+
+def label(name: str) -> str:
+    """A column's name as a title has it.
+
+    Example:
+        >>> label("train/loss"), label("test/accuracy"), label("diverged_step")
+        ('training loss', 'test accuracy', 'diverged step')
+    """
+    split, slash, metric = name.partition("/")
+    shown = f"training{slash}{metric}" if split == TRAIN else name
+    return shown.replace("/", " ").replace("_", " ")
 
 
 def layer_of(name: str) -> str | None:

@@ -53,7 +53,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("store", "columns", "config", "runtime"),
     ),
     "report": ("charts and findings of one study", ("claims", "store", "columns", "config")),
-    "claims": ("what is claimed, and how it is decided", ("theory", "store", "config")),
+    "claims": ("what is claimed, and how it is decided", ("theory", "store", "columns", "config")),
     "audit": (
         "what a model really starts from, and what is wrong with it",
         ("theory", "probes", "initializers"),

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from initstudy.report.charts import style
     from initstudy.report.charts.catalogue import Draw
-    from initstudy.report.charts.style import Spec
 
 FORMATS = ("html", "markdown", "pdf")
 PNG_SCALE = 2.0
@@ -46,7 +46,7 @@ class Report:
     headline: str
     results: list[Result]
     table: words.Table
-    charts: dict[str, Spec]
+    charts: dict[str, style.Spec]
     runs: pl.DataFrame
 
 
@@ -122,8 +122,8 @@ def compare_sweeps(
 
 
 def _draw(
-    study: Study, instead: Mapping[str, Draw], drawn: Mapping[str, Spec] | None = None
-) -> tuple[dict[str, Spec], dict[str, str]]:
+    study: Study, instead: Mapping[str, Draw], drawn: Mapping[str, style.Spec] | None = None
+) -> tuple[dict[str, style.Spec], dict[str, str]]:
     """Every chart of every facet, by name, and why those that are absent are.
 
     Args:
@@ -131,8 +131,8 @@ def _draw(
         instead: What to draw in place of some of the study's charts.
         drawn: Charts that need not be drawn again.
     """
+    from initstudy.report.charts import style
     from initstudy.report.charts.catalogue import charts_of
-    from initstudy.report.charts.style import NothingToShow
 
     specs, absent = {}, {}
     for name, draw in charts_of(study).items():
@@ -141,7 +141,7 @@ def _draw(
             try:
                 ready = None if name in instead else (drawn or {}).get(key)
                 specs[key] = ready or instead.get(name, draw)(study, facet)
-            except NothingToShow as reason:
+            except style.NothingToShow as reason:
                 absent[key] = str(reason)
     return specs, absent
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from initstudy.claims import Result
-from initstudy.report.charts.style import Spec
+from initstudy.report.charts import style
 from initstudy.report.data.runs import run_table, text
 from initstudy.report.data.steps import few
 from initstudy.report.page import words
@@ -64,7 +64,7 @@ class Page:
     command: str
     claims: Sequence[Mapping[str, Any]]
     charts: Sequence[Chart]
-    specs: Mapping[str, Spec]
+    specs: Mapping[str, style.Spec]
     tables: Sequence[Mapping[str, Any]]
     label: str = ""
     choices: Sequence[Mapping[str, str]] = ()
@@ -89,7 +89,7 @@ def scripts() -> str:
 
 
 def page_of(
-    study: Study, results: list[Result], specs: Mapping[str, Spec], absent: Mapping[str, str]
+    study: Study, results: list[Result], specs: Mapping[str, style.Spec], absent: Mapping[str, str]
 ) -> Page:
     """The page of one sweep.
 
@@ -126,7 +126,7 @@ def choices(study: Study) -> list[dict[str, str]]:
     return [{"text": str(text(value)), "shown": words.short(value)} for value in values]
 
 
-def places(specs: Mapping[str, Spec], absent: Mapping[str, str]) -> list[Chart]:
+def places(specs: Mapping[str, style.Spec], absent: Mapping[str, str]) -> list[Chart]:
     """A place for every chart that is drawn, and for every one that is not."""
     drawn = [
         Chart(name, spec["title"]["text"], " ".join(spec["title"]["subtitle"]), wide=_is_wide(spec))
@@ -162,6 +162,6 @@ def _asset(name: str) -> str:
     return files("initstudy.report.page").joinpath("template", name).read_text(encoding="utf-8")
 
 
-def _is_wide(spec: Spec) -> bool:
-    panels: list[Spec] = spec.get("hconcat") or spec.get("concat") or []
+def _is_wide(spec: style.Spec) -> bool:
+    panels: list[style.Spec] = spec.get("hconcat") or spec.get("concat") or []
     return len(panels) > 1 or "least" in spec.get("usermeta", {})
