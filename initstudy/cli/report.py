@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from initstudy.report import FORMATS, compare_sweeps, write
+from initstudy.report import FORMATS, compare_studies, write
 from initstudy.report.page.terminal import show, show_table
 from initstudy.store import StoreError
 
@@ -55,7 +55,7 @@ def _write(arguments: argparse.Namespace) -> int:
     if len(arguments.source) > 1:
         if arguments.publish:
             raise StoreError("--publish: takes one source")
-        index, table = compare_sweeps(arguments.source, arguments.out)
+        index, table = compare_studies(arguments.source, arguments.out)
         show_table(console, table)
         console.print(f"\nreport: {index}", highlight=False, soft_wrap=True)
         return 0
