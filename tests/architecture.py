@@ -67,7 +67,10 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "models": ("plain `nn.Module`s", ()),
     "tasks": ("what is to be learned", ("runtime",)),
     "config": ("the schema, what makes it valid, and a run's identity", ()),
-    "columns": ("the schema of what is measured: names, meanings, units, directions, types", ()),
+    "columns": (
+        "the schema of what is measured: names, meanings, units, directions, types",
+        ("runtime",),
+    ),
     "runtime": ("the process: signals, clock, memory, files", ()),
 }
 
