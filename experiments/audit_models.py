@@ -100,7 +100,7 @@ It changes nothing of the model.
 - **Parameters.** One row per parameter: the kind of its layer, its role, its true fans, and the
   known initialization that its values fit, by an exact Kolmogorov–Smirnov test and by a standard
   deviation within four standard errors. If several fit, the one that fits most parameters of that
-  kind is named. With a `policy`, every parameter is tested against what the policy would have drawn.
+  kind is named. With a `policy`, every parameter is tested against what the policy draws.
 - **Layers.** One row per layer: activations and gradients, and the fractions of dead and saturated
   units.
 - **Warnings**, each with what to do about it:
