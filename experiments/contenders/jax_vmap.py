@@ -115,7 +115,7 @@ class Packed:
     def _member(self, std: float, seed: int) -> dict[str, np.ndarray]:
         model = build(self.work, self.problem.data, std, seed)
         values = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
-        return translated(self.work.task.model, values, self.problem.data.shape[1:])  # type: ignore[arg-type]
+        return translated(self.work.task.model, values, self.problem.data.shape[1:])
 
     def _advance(self, state: State, x: Array, y: Array, rows: Array) -> tuple[State, Array]:
         gradient = jax.value_and_grad(self.loss)
