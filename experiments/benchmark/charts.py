@@ -84,7 +84,7 @@ def scaling(record: Record) -> Spec:
     rows = [
         {
             "runs": int(count),
-            "seconds": median(results, "a_run"),
+            "seconds": median(results, "per_run"),
             "gigabytes": median(results, "peak_memory") / 1e9,
         }
         for count, results in record["scaling"].items()
