@@ -53,7 +53,10 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Weights & Biases: a mirror of the store's rows",
         ("store", "columns", "config", "runtime"),
     ),
-    "report": ("charts and findings of one study", ("claims", "store", "columns", "config")),
+    "report": (
+        "charts and findings of one study",
+        ("claims", "store", "columns", "config", "runtime"),
+    ),
     "claims": ("what is claimed, and how it is decided", ("theory", "store", "columns", "config")),
     "audit": (
         "what a model really starts from, and what is wrong with it",
