@@ -1,11 +1,11 @@
-"""What a study costs around its training: start-up, composing, planning, storing, the report.
+"""What a study costs besides training: start-up, composing, planning, storing, the report.
 
     pip install -e ".[throughput]"
     python experiments/around_training.py                 # two minutes
     python experiments/around_training.py --runs 100 --mirrored 10
 
-Runs of one step on the digits leave little else. Also measured is what mirroring to W&B, offline,
-adds to a run. Prints a table; what is to be reached stands beside.
+Runs of a single step on digits leave little else. The script also measures what an offline mirror
+in W&B adds per run. It prints a table with the targets.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ STDS = "0.02,0.03,0.05,0.1,0.2"
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=10_000, help="a multiple of 5")
-    parser.add_argument("--mirrored", type=int, default=1_000, help="likewise, with W&B offline")
+    parser.add_argument(
+        "--mirrored", type=int, default=1_000, help="runs with W&B offline, a multiple of 5"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         show(given.runs, given.mirrored, measured(given.runs, given.mirrored, Path(folder)))
 
 
 def measured(runs: int, mirrored: int, folder: Path) -> dict[str, Mapping[str, float]]:
-    """Seconds and bytes of a study of five runs, of many, and of some with and without W&B."""
-    # What is compiled once on a machine is no part of a study.
+    """Measures a study of five runs, one of many, and two of some, with and without W&B."""
+    # What is compiled once per machine does not belong to a study.
     study(folder / "first", 5, "off")
     return {
         "few": study(folder / "few", 5, "off"),
@@ -50,7 +52,7 @@ def measured(runs: int, mirrored: int, folder: Path) -> dict[str, Mapping[str, f
 
 
 def study(directory: Path, runs: int, tracking: str) -> dict[str, float]:
-    """One command; the parts of its time that it notes itself, and what it leaves."""
+    """Runs one command; returns the times that it records, its memory and its store's size."""
     command = [
         sys.executable,
         "-m",
@@ -85,13 +87,18 @@ def show(runs: int, mirrored: int, found: Mapping[str, Mapping[str, float]]) -> 
     planning = many["to_first_step"] - first
     lines = [
         ("from the command to the first step, five runs", first, None, TO_FIRST_STEP),
-        (f"composing, checking and planning {runs:,} runs more", planning, runs, PLANNING),
-        (f"training them, a step each, and storing: {runs:,} runs", many["training"], runs, None),
+        (f"composing, checking and planning {runs:,} more runs", planning, runs, PLANNING),
+        (
+            f"training {runs:,} runs for one step each, and storing them",
+            many["training"],
+            runs,
+            None,
+        ),
         (f"the report over {runs:,} runs", many["report"], runs, REPORT),
         (f"the whole command, {runs:,} runs", many["whole"], runs, None),
         (f"W&B offline, for {mirrored:,} runs", wandb, mirrored, None),
     ]
-    table = Table("what", "seconds", "a run, ms", "to be reached")
+    table = Table("what", "seconds", "ms per run", "target")
     for what, seconds, count, most in lines:
         share = f"{1000 * seconds / count:.2f}" if count else ""
         verdict = f"at most {most:g}: {'PASS' if seconds <= most else 'FAIL'}" if most else ""
@@ -99,7 +106,9 @@ def show(runs: int, mirrored: int, found: Mapping[str, Mapping[str, float]]) -> 
     console = Console()
     console.print(table)
     stored = many["stored"] / runs / 1024
-    console.print(f"memory at most {many['peak'] / 1e9:.2f} GB; {stored:.1f} KB a run in the store")
+    console.print(
+        f"memory at most {many['peak'] / 1e9:.2f} GB; {stored:.1f} KB per run in the store"
+    )
 
 
 if __name__ == "__main__":

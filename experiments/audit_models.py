@@ -1,4 +1,4 @@
-"""What the audit says about models that everybody uses.
+"""What the audit says about widely used models.
 
     python experiments/audit_models.py      # a minute; writes docs/audit.md
 
@@ -14,17 +14,16 @@ from pathlib import Path
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 import initstudy
 from initstudy.audit import Audit
 
 OUT = Path(__file__).parent.parent / "docs" / "audit.md"
-Inputs = Tensor | tuple[Tensor, ...]
 
 
 def models() -> Iterator[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ...], ...]]]:
-    """Name, constructor, and the shapes of its inputs."""
+    """The name, the constructor and the shapes of the inputs of each model."""
     vision = torchvision.models
     image = ((8, 3, 64, 64),)
     yield "torchvision resnet18", vision.resnet18, image
@@ -39,7 +38,7 @@ def models() -> Iterator[tuple[str, Callable[[], nn.Module], tuple[tuple[int, ..
 
 
 def audited(build: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...]) -> Audit:
-    """A fresh model, seeded, on standard normal inputs."""
+    """Audits a fresh, seeded model on standard normal inputs."""
     torch.manual_seed(0)
     model = build()
     generator = torch.Generator().manual_seed(0)
@@ -49,7 +48,7 @@ def audited(build: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...])
 
 
 def section(name: str, found: Audit) -> str:
-    """One model's part of the page."""
+    """The section of one model."""
     counts = Counter(
         (row.kind or "–", row.role or "–", row.distribution) for row in found.parameters
     )
@@ -80,7 +79,7 @@ def section(name: str, found: Audit) -> str:
 
 
 HEAD = """\
-# The audit
+# What does my model start from, and what is wrong with it?
 
 ```sh
 python -m initstudy.audit model=cnn init=torch_default
@@ -91,32 +90,37 @@ python -m initstudy.audit model.depth=20 init.std=0.3 --strict    # exit code 1 
 ```python
 import initstudy
 
-found = initstudy.audit_model(model, batch)  # or (model, [inputs, …], labels, policy=policy)
-found.parameters, found.signal.layers, found.warnings
+audit = initstudy.audit_model(model, batch)  # or (model, [inputs, …], labels, policy=policy)
+audit.parameters, audit.signal.layers, audit.warnings
 ```
 
-One row a parameter: its layer's kind, its role, its true fans, and how its values are distributed:
-the known initialization they fit, by an exact Kolmogorov–Smirnov test and the deviation within
-four standard errors; of several that fit, the one that fits most parameters of that kind. With a
-`policy` every parameter is tested against what the policy draws instead. Then one forward and
-backward pass in training mode. Nothing of the model changes.
+The audit reads the parameters, and then makes one forward and one backward pass in training mode.
+It changes nothing of the model.
 
-| warning | when |
+- **Parameters.** One row per parameter: the kind of its layer, its role, its true fans, and the
+  known initialization that its values fit, by an exact Kolmogorov–Smirnov test and by a standard
+  deviation within four standard errors. If several fit, the one that fits most parameters of that
+  kind is named. With a `policy`, every parameter is tested against what the policy draws.
+- **Layers.** One row per layer: activations and gradients, and the fractions of dead and saturated
+  units.
+- **Warnings**, each with what to do about it:
+
+| warning | meaning |
 | --- | --- |
 | `not-finite` | an activation or a gradient is NaN or infinite |
-| `no-gradient` | a layer's gradient is exactly zero in the first step |
-| `signal`, `gradient` | the rms changes tenfold over the layers, steadily: by how much a layer |
+| `no-gradient` | the gradient of a layer is exactly zero in the first step |
+| `signal`, `gradient` | the rms changes steadily over the layers, at least tenfold |
 | `loss` | the loss starts at more than twice ln(classes) |
-| `dead`, `saturated` | more than half of a layer's units, or entries |
+| `dead`, `saturated` | more than half of the units, or entries, of a layer are |
 | `symmetric` | all weights of a hidden layer are the same |
 | `not-initialized` | a parameter does not hold what the policy draws (p < 10⁻⁶) |
-| `wrong-fan` | the deviation goes by `torch.nn.init`'s fans where they are not the layer's |
-| `embedding` | an embedding starts at std 1 |
-| `forget-gate` | an LSTM's forget gates start half closed |
-| `resolution` | a deviation below what the float type resolves |
+| `wrong-fan` | the standard deviation follows fans of `torch.nn.init` that are not the layer's |
+| `embedding` | an embedding starts at standard deviation 1 |
+| `forget-gate` | the forget gates of an LSTM start half closed |
+| `resolution` | a standard deviation is below what the float type resolves |
 
-What it says about models that everybody uses, as their libraries initialize them
-(`python experiments/audit_models.py` writes this page):
+Below is what it says about widely used models as their libraries initialize them.
+`python experiments/audit_models.py` writes this page.
 """
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Is anything lost? Kills a sweep again and again, and compares its end with an undisturbed one.
+"""Is anything lost? Kills a study again and again, and compares it with an undisturbed one.
 
     python experiments/faults.py                                  # 42 runs, 30 kills; ten minutes
     python experiments/faults.py --kills 3 --runs 6 --steps 600   # reduced
 
-Trains `+sweep=std_grid` once without disturbance, then again as processes that end by SIGKILL,
-SIGTERM or SIGINT at random moments, from start-up to the report, until so many have been killed,
-and lets the last one finish. Then both are compared: every file of results in the store byte by
-byte, every run's rows in W&B's offline files as wandb's own reader prints them, and what is left
-lying about. Leaves with code 1 where they differ.
+Trains `+sweep=std_grid` once without disturbance, and once more as processes that get SIGKILL,
+SIGTERM or SIGINT at random moments, from start-up to the report, until the given number of them
+have been killed; the last one finishes. Then it compares every file of results in the store byte by
+byte, every run's rows in W&B's offline files as wandb's own reader prints them, and looks for files
+that should have been removed. It exits with code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ WANDB = Path(sys.executable).with_name("wandb")
 
 
 def main() -> int:
-    """Prints what was done and found; 1 where something is lost, doubled or different."""
+    """Prints what was done and found; returns 1 if anything is lost, doubled or different."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--runs", type=int, default=42, help="of the grid, a multiple of three")
+    parser.add_argument(
+        "--runs", type=int, default=42, help="the size of the grid, a multiple of three"
+    )
     parser.add_argument("--steps", type=int, default=2640)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="for the random moments")
     given = parser.parse_args()
     command = [
         sys.executable,
@@ -63,7 +65,7 @@ def main() -> int:
             f"undisturbed: {given.runs} runs of {given.steps} steps in {seconds:.1f} s, "
             f"the first {start:.1f} s before any training"
         )
-        # So that the training, little by little, takes about as many kills as there are.
+        # Chosen so that the training lasts for about as many processes as are killed.
         within = start + 3 * (seconds - start) / given.kills
         kill(command, killed, given.kills, within, random.Random(given.seed))
         finish(command, killed)
@@ -76,7 +78,7 @@ def main() -> int:
 
 
 def finish(command: list[str], folder: Path) -> tuple[float, float]:
-    """Runs the command to its end; gives the seconds until training begins, and of all of it."""
+    """Runs the command to its end; returns the seconds until training begins, and in total."""
     env = os.environ | {"PYTHONUNBUFFERED": "1"}
     begun = time.monotonic()
     with subprocess.Popen(
@@ -94,7 +96,7 @@ def finish(command: list[str], folder: Path) -> tuple[float, float]:
 def kill(
     command: list[str], folder: Path, kills: int, within: float, chance: random.Random
 ) -> None:
-    """Begins the command so many times, and each time kills it at a random moment."""
+    """Starts the command `kills` times, and kills it each time at a random moment."""
     done, slowest = 0, 0.0
     names = Counter[str]()
     while done < kills:
@@ -124,7 +126,7 @@ def kill(
 
 
 def compare(whole: Path, killed: Path) -> list[str]:
-    """What is not the same at both ends, in lines; prints what was compared."""
+    """Returns a line for everything that differs; prints what was compared."""
     trouble = []
     results = [{f.name: f.read_bytes() for f in d.glob("store/*.parquet")} for d in (whole, killed)]
     differing = {
@@ -157,14 +159,14 @@ def compare(whole: Path, killed: Path) -> list[str]:
         *killed.rglob("*.damaged"),
         *killed.glob("wandb-pending/*"),
     ]
-    print(f"left lying about: {len(left)} files")
+    print(f"left behind: {len(left)} files")
     return trouble + [f"left: {file.relative_to(killed)}" for file in left]
 
 
 def wandb_steps(path: Path) -> dict[str, list[int]]:
-    """The steps of each run over all of its offline files."""
+    """The steps of each run, from all of its offline files."""
     steps: dict[str, list[int]] = {}
-    # The sweep's own run, of job type study, has no steps.
+    # The study's own run, of job type study, has no steps.
     files = sorted(
         set(path.glob("wandb/*run-*/run-*.wandb"))
         - set(path.glob("wandb/*run-*/run-study-*.wandb"))

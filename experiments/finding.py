@@ -15,7 +15,7 @@ import polars as pl
 import vl_convert
 
 from initstudy import store
-from initstudy.report.document import with_palette
+from initstudy.report.pictures import with_palette
 
 OUT = Path("docs/pictures/finding.png")
 MODEL = "initstudy.models.MLP"

@@ -1,11 +1,10 @@
-"""The 42 runs of the std grid as an ordinary script does them: one after another, torch.optim.
+"""The 42 runs of the std grid in an ordinary script: one after another, with torch.optim.
 
     python experiments/plain_loop.py [--epochs 60] [--out runs/plain_loop]
 
 It takes the same statistics at the same steps through forward hooks, and logs every run to an
-offline W&B run of its own. It is here to be compared with, so it is written as well as such a
-script can be: the data lies in memory, nothing is moved that need not be, and W&B's costly extras
-are off.
+offline W&B run of its own. It exists for comparison, so it is written as well as such a script can
+be: the data is in memory, nothing is copied needlessly, and W&B's costly extras are off.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def rms(x: Tensor) -> Tensor:
 
 
 class Hooks:
-    """Keeps the activations of the layers while it is switched on."""
+    """Keeps the activations of the layers while `on` is set."""
 
     def __init__(self, model: nn.Module) -> None:
         self.on = False
@@ -47,7 +46,7 @@ class Hooks:
             )
 
     def keep(self, layer: str, output: Tensor) -> None:
-        """A forward hook."""
+        """Keeps one output; a forward hook."""
         if self.on:
             output.retain_grad()
             self.kept[layer] = output
@@ -100,7 +99,7 @@ def train(std: float, seed: int, data: Dataset, epochs: int, run: wandb.Run) -> 
     batches = Batches(data, [seed], BATCH)
     steps = epochs * batches.per_epoch
     losses: list[Tensor] = []
-    hits: list[Tensor] = []
+    accuracies: list[Tensor] = []
     summary: dict[str, float] = {}
     for step in range(steps + 1):
         last = step == steps
@@ -108,9 +107,9 @@ def train(std: float, seed: int, data: Dataset, epochs: int, run: wandb.Run) -> 
         row: dict[str, float] = {}
         if losses and (step % LOG_EVERY == 0 or last):
             row["train/loss"] = torch.stack(losses).mean().item()
-            row["train/accuracy"] = torch.stack(hits).mean().item()
+            row["train/accuracy"] = torch.stack(accuracies).mean().item()
             losses.clear()
-            hits.clear()
+            accuracies.clear()
         if step % EVAL_EVERY == 0 or last:
             row |= evaluate(model, data)
         if not last or probing:
@@ -129,7 +128,7 @@ def train(std: float, seed: int, data: Dataset, epochs: int, run: wandb.Run) -> 
                 before = {n: model.get_parameter(f"{n}.weight").detach().clone() for n in LAYERS}
             if not last:
                 losses.append(loss.detach())
-                hits.append((logits.detach().argmax(1) == y[0]).float().mean())
+                accuracies.append((logits.detach().argmax(1) == y[0]).float().mean())
                 optimizer.step()
                 if probing:
                     for name, old in before.items():

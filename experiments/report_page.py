@@ -2,8 +2,8 @@
 
     python experiments/report_page.py
 
-Writes made-up sweeps (100 values of a standard deviation, 42 seeds, four layers, 40 rows a run),
-draws their pages, opens each in Chromium with the network cut, and prints a table.
+Writes made-up studies (100 standard deviations, 42 seeds, four layers, 40 rows per run), draws
+their pages, opens each in Chromium without a network, and prints a table.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def measure(values: int, seeds: int) -> dict[str, float]:
 
 
 def make(folder: Path, values: int, seeds: int) -> None:
-    """A store whose activations grow by a power of the standard deviation."""
+    """Writes a store whose activations grow like a power of the standard deviation."""
     rng = np.random.default_rng(0)
     runs: list[dict] = []
     history: list[dict] = []
@@ -92,7 +92,7 @@ def make(folder: Path, values: int, seeds: int) -> None:
 
 
 def opened(page: Path) -> tuple[float, float]:
-    """Seconds until something is seen, and until every chart is."""
+    """The seconds until the first paint, and until every chart is drawn."""
     from playwright.sync_api import sync_playwright
 
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from initstudy.report.data.sources import read
+from initstudy.report.document import with_palette
 from initstudy.report.wandb import workspace
 from initstudy.store.frames import prepare
 
@@ -110,20 +111,20 @@ def page(chromium: Any, file: Path, out: Path, theme: str, width: int, height: i
         tab.keyboard.press("End")
         tab.evaluate("document.querySelector('.tools').scrollIntoView()")
         tab.wait_for_timeout(500)
-        tab.screenshot(path=out)
+        picture = tab.screenshot()
     else:
         tall = 2300 if width > 640 else 1900
-        tab.screenshot(
-            path=out, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": tall}
-        )
+        area = {"x": 0, "y": 0, "width": width, "height": tall}
+        picture = tab.screenshot(full_page=True, clip=area)
+    out.write_bytes(with_palette(picture))
 
 
 def terminal(
     command: list[str], seconds: float, rows: int = ROWS, where: Path | None = None
 ) -> str:
-    """What a terminal shows of a command after so many seconds, as HTML.
+    """Runs a command in a terminal; returns what the terminal shows after some seconds, as HTML.
 
-    It runs in an empty folder, or in the one that is given.
+    The command runs in an empty folder, or in the one that is given.
     """
     import pyte
 
@@ -152,10 +153,10 @@ def terminal(
         until = time.monotonic() + seconds
         while time.monotonic() < until and process.poll() is None:
             if select.select([parent], [], [], 0.1)[0]:
-                # Where the command has ended there is nothing more to read.
+                # There is nothing more to read once the command has ended.
                 with suppress(OSError):
                     stream.feed(os.read(parent, 65536))
-        # With what it has started itself.
+        # The processes that it has started end with it.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -168,7 +169,7 @@ def terminal(
 
 
 def shorten(screen: Any, path: str, shown: str) -> None:
-    """Whose machine it is does not matter: a path as it was given."""
+    """Replaces an absolute path on the screen by the one that was given."""
     for row in range(screen.lines):
         line = screen.buffer[row]
         place = "".join(line[column].data for column in range(COLUMNS)).find(path)
@@ -187,7 +188,7 @@ def cell(char: Any) -> str:
         f"color:{_colour(char.fg)}" if _colour(char.fg) else "",
         f"background:{_colour(char.bg)}" if _colour(char.bg) else "",
         "font-weight:bold" if char.bold else "",
-        # Of another font, a little wider than the letters.
+        # Symbols from another font are a little wider than letters.
         "" if char.data.isascii() else "display:inline-block;width:1ch;overflow:hidden",
     ]
     style = ";".join(filter(None, colours))
@@ -199,7 +200,7 @@ def _colour(name: str) -> str:
 
 
 def layout(sweep: Path) -> str:
-    """The sections and panels of the saved view, as W&B lays them out: three to a row."""
+    """The sections and panels of the saved view, three in a row as W&B lays them out."""
     view = workspace.build(prepare(read(sweep)), "team", "initstudy")
     parts = [f"<h1>{html.escape(view.name)}</h1>"]
     for section in view.sections:
@@ -225,7 +226,7 @@ def _title(panel: Any) -> str:
 def shot(chromium: Any, content: str, out: Path) -> None:
     tab = chromium.new_context(device_scale_factor=1.5).new_page()
     tab.set_content(content)
-    tab.locator("body").screenshot(path=out)
+    out.write_bytes(with_palette(tab.locator("body").screenshot()))
 
 
 if __name__ == "__main__":

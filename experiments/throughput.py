@@ -1,13 +1,14 @@
-"""How fast is it? Every way to train 42 runs, in turn: scripts, JAX, initstudy.
+"""How fast is it? Trains 42 runs in every way, in turn: scripts, JAX, initstudy.
 
     pip install -e ".[throughput]"
     python experiments/throughput.py                # digits; three quarters of an hour
     python experiments/throughput.py --data PATH    # torchvision's MNIST as well; two hours
     python experiments/throughput.py --rows mlp_digits --scale 0.02 --repeats 1 --no-scaling
+    python experiments/throughput.py --draw         # draws the report again, and measures nothing
 
-It writes reports/throughput; the last one takes a minute, to see that it works. Also measured are
-the whole command against `experiments/plain_loop.py` (`--no-whole` leaves it out), and what a run
-costs among 1 to 4,200. A machine that does something else meanwhile gives other numbers.
+It writes reports/throughput; the third command takes a minute, to see that it works. It also times
+the whole command against `experiments/plain_loop.py` (`--no-whole` leaves this out), and measures
+the cost of a run among 1 to 4,200 (`--no-scaling`). Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -35,16 +36,20 @@ LIBRARIES = ("torch", "jax", "joblib", "hydra-core", "wandb")
 
 def main() -> None:
     given = arguments()
+    if given.draw:
+        file = given.out / "throughput.json"
+        page.write(json.loads(file.read_text(encoding="utf-8")), given.out)
+        return
     with tempfile.TemporaryDirectory() as folder:
         benchmark(given, mnist.with_small_test_set(given.data, Path(folder)))
 
 
 def benchmark(given: argparse.Namespace, root: Path) -> None:
-    """Measures what was asked for, and writes it.
+    """Measures what was asked for, and writes the report.
 
     Args:
-        given: The command line.
-        root: The folder of datasets that contenders read.
+        given: The arguments of the command.
+        root: The folder of the data sets that contenders read.
     """
     size = measure.Size(given.scale, given.stds, given.seeds, root, given.device)
     record = opening(given)
@@ -72,20 +77,25 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", nargs="*", choices=TASKS, default=list(TASKS))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the steps of every run")
-    parser.add_argument("--stds", type=int, default=14, help="how many")
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="torchvision's folder")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="a factor on the steps of every run"
+    )
+    parser.add_argument("--stds", type=int, default=14, help="number of standard deviations")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="the folder of torchvision's MNIST"
+    )
     parser.add_argument("--out", type=Path, default=Path("reports/throughput"))
     found = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=found)
     parser.add_argument("--whole", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--scaling", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--draw", action="store_true", help="draw again what was measured")
     return parser.parse_args()
 
 
 def opening(given: argparse.Namespace) -> dict[str, Any]:
-    """What a record says before anything is measured."""
+    """The record before anything is measured: the command, the versions and the size."""
     versions = {"Python": platform.python_version()}
     versions |= {name: version(name) for name in LIBRARIES}
     return {
@@ -110,7 +120,7 @@ def opening(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def missing(task: str, root: Path) -> str | None:
-    """Why a row is left out, in one line."""
+    """The reason why a row is left out, in one line, or None."""
     try:
         load(TASKS[task].data, root, download=False)
     except ValueError as error:
@@ -119,7 +129,7 @@ def missing(task: str, root: Path) -> str | None:
 
 
 def row(task: str, size: measure.Size, repeats: int) -> dict[str, Any]:
-    """A row's record."""
+    """Measures one row."""
     steps = steps_at(TASKS[task], size.scale)
     results = measure.measure(task, size, repeats)
     runs = size.stds * size.seeds
@@ -134,7 +144,7 @@ def row(task: str, size: measure.Size, repeats: int) -> dict[str, Any]:
 
 
 def save(record: dict[str, Any], folder: Path) -> None:
-    """Keeps what there is so far."""
+    """Writes what has been measured so far."""
     for part in record["rows"].values():
         record["machine"] = part["results"][measure.MACHINE][0]["name"]
     (folder / "throughput.json").write_text(json.dumps(record, indent=1), encoding="utf-8")

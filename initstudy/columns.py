@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from initstudy.runtime.markdown import table
+
 Dtype = Literal["float", "int", "text", "counts"]
 Better = Literal["higher", "lower"]
 Preset = Literal["off", "basic", "full"]
@@ -50,7 +52,7 @@ class Column:
     Attributes:
         name: The name, or with `{layer}` in it the pattern of one column per layer.
         meaning: What the value says, as a phrase.
-        unit: The unit, such as "nats", "steps" or "fraction"; "1" for a number without one.
+        unit: The unit, such as "nats", "steps" or "fraction"; empty if there is none.
         dtype: "float" (64 bits), "int" (64 bits), "text", or "counts" (a list of integers, one per
             bin between `HISTOGRAM_EDGES`). A column has this type in every file.
         better: Which direction is an improvement, or None where neither is.
@@ -61,7 +63,7 @@ class Column:
 
     name: str
     meaning: str
-    unit: str = "1"
+    unit: str = ""
     dtype: Dtype = "float"
     better: Better | None = None
     history: bool = False
@@ -85,7 +87,7 @@ class Metric:
     Attributes:
         name: The name, such as "accuracy"; the columns are `train/NAME` and `test/NAME`.
         meaning: What the value says, as a phrase.
-        unit: The unit.
+        unit: The unit; empty if there is none.
         better: Which direction is an improvement.
         fraction: Whether all values lie between 0 and 1.
     """
@@ -129,7 +131,7 @@ TRAIN_ACCURACY, TEST_ACCURACY = ACCURACY.column(TRAIN), ACCURACY.column(TEST)
 
 
 def _probe(
-    name: str, meaning: str, unit: str = "1", dtype: Dtype = "float", preset: Preset = "basic"
+    name: str, meaning: str, unit: str = "", dtype: Dtype = "float", preset: Preset = "basic"
 ) -> Column:
     return Column(name, meaning, unit, dtype, history=True, preset=preset)
 
@@ -229,7 +231,7 @@ PROBES: tuple[Column, ...] = (
 )
 
 
-def _of_a_run(name: str, meaning: str, unit: str = "1", dtype: Dtype = "float") -> Column:
+def _of_a_run(name: str, meaning: str, unit: str = "", dtype: Dtype = "float") -> Column:
     return Column(name, meaning, unit, dtype, summary=True)
 
 
@@ -365,6 +367,11 @@ class Schema:
         statistic = rest.rpartition("/")[2]
         return self._by_name.get(name) or self._by_name.get(f"{kind}/{LAYER}/{statistic}")
 
+    def metric(self, name: str) -> Metric | None:
+        """The metric that a column holds, on whatever part of the data, or None."""
+        last = name.rpartition("/")[2]
+        return next((metric for metric in self.metrics if metric.name == last), None)
+
     def better(self, name: str) -> Better | None:
         """Which direction of a column is an improvement; None if neither is, or it is unknown.
 
@@ -373,8 +380,8 @@ class Schema:
         column = self.find(name)
         if column is not None:
             return column.better
-        last = name.rpartition("/")[2]
-        return next((metric.better for metric in self.metrics if metric.name == last), None)
+        metric = self.metric(name)
+        return None if metric is None else metric.better
 
     @cached_property
     def _by_name(self) -> dict[str, Column]:
@@ -388,6 +395,18 @@ def _best(column: Column) -> Column:
 
 
 SCHEMA = Schema()
+
+
+def label(name: str) -> str:
+    """A column's name as a title has it.
+
+    Example:
+        >>> label("train/loss"), label("test/accuracy"), label("diverged_step")
+        ('training loss', 'test accuracy', 'diverged step')
+    """
+    split, slash, metric = name.partition("/")
+    shown = f"training{slash}{metric}" if split == TRAIN else name
+    return shown.replace("/", " ").replace("_", " ")
 
 
 def layer_of(name: str) -> str | None:
@@ -442,24 +461,22 @@ def page(schema: Schema = SCHEMA) -> str:
 
 
 def _table(columns: Sequence[Column]) -> list[str]:
-    heads = ("column", "meaning", "unit", "better", "type", "in", "`probes`")
-    # Columns that say nothing of these columns are left out of the table.
-    probes = any(column.preset for column in columns)
-    heads = heads if probes else heads[:-1]
-    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-    for column in columns:
-        kinds = [kind for kind in ("history", "summary") if getattr(column, kind)]
-        cells = [
+    heads = ["column", "meaning", "unit", "better", "type", "in", "`probes`"]
+    rows = [
+        [
             f"`{column.name}`",
             column.meaning,
             column.unit,
             column.better or "",
             column.dtype,
-            ", ".join(kinds),
+            ", ".join(kind for kind in ("history", "summary") if getattr(column, kind)),
             column.preset or "",
         ]
-        lines.append("| " + " | ".join(cells[: len(heads)]) + " |")
-    return lines
+        for column in columns
+    ]
+    # A column of the table that is empty throughout says nothing.
+    kept = [i for i in range(len(heads)) if any(row[i] for row in rows)]
+    return table([heads[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 if __name__ == "__main__":

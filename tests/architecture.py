@@ -53,7 +53,10 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Weights & Biases: a mirror of the store's rows",
         ("store", "columns", "config", "runtime"),
     ),
-    "report": ("charts and findings of one study", ("claims", "store", "columns", "config")),
+    "report": (
+        "charts and findings of one study",
+        ("claims", "store", "columns", "config", "runtime"),
+    ),
     "claims": ("what is claimed, and how it is decided", ("theory", "store", "columns", "config")),
     "audit": (
         "what a model really starts from, and what is wrong with it",
@@ -67,7 +70,10 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "models": ("plain `nn.Module`s", ()),
     "tasks": ("what is to be learned", ("runtime",)),
     "config": ("the schema, what makes it valid, and a run's identity", ()),
-    "columns": ("the schema of what is measured: names, meanings, units, directions, types", ()),
+    "columns": (
+        "the schema of what is measured: names, meanings, units, directions, types",
+        ("runtime",),
+    ),
     "runtime": ("the process: signals, clock, memory, files", ()),
 }
 

@@ -69,7 +69,7 @@ def test_histograms_hold_every_finite_float32():
 
 
 def test_a_study_states_its_own_metrics_and_objective():
-    r2 = Metric("r2", "explained fraction of the variance", "1", "higher")
+    r2 = Metric("r2", "explained fraction of the variance", "", "higher")
     schema = Schema((columns.LOSS, r2), objective="test/r2")
     assert Schema.described(schema.description()) == schema
     assert [schema.better(name) for name in ("test/r2", "best/test/r2", "train/loss")] == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import initstudy
 from initstudy.config.paths import CONF
 
 ROOT = CONF.parent
@@ -119,6 +121,36 @@ def script(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProc
         check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
+
+
+REPORTS = sorted(file.parent.name for file in ROOT.glob("reports/*/claims.json"))
+
+
+def test_the_index_counts_what_the_reports_say(experiments, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    folders = {file.name for file in (ROOT / "reports").iterdir() if file.is_dir()}
+    assert folders == {*REPORTS, "throughput"}
+    assert (ROOT / "reports/README.md").read_text() == experiments("index").text()
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_committed_report_is_whole_and_about_the_study_of_today(name):
+    """Text, charts and claims agree with one another and with the study's file."""
+    folder = ROOT / "reports" / name
+    said = json.loads((folder / "claims.json").read_text())
+    readme = (folder / "README.md").read_text()
+    verdicts = re.findall(r"^\| \*\*([A-Z]+)\*\* \|", readme, re.MULTILINE)
+    assert verdicts == [claim["verdict"] for claim in said["claims"]]
+    assert {claim["claim"] for claim in said["claims"]} == set(settings(name)["claims"])
+    shown = re.findall(r"\(charts/([^)]+)\)", readme)
+    assert sorted(shown) == sorted(file.name for file in (folder / "charts").iterdir())
+    assert said["command"] in readme
+    assert f"+sweep={name}" in said["command"]
+    assert f"{said['runs']} runs" in readme
+    assert f"initstudy {initstudy.__version__}" in readme
+    for text in (readme, json.dumps(said)):
+        assert not re.search(r"=/|/(home|tmp|root|work)/", text)
+    assert settings(name).get("paper", {}).get("source", "") in readme
 
 
 def test_a_reduced_sweep_that_is_killed_ends_as_one_that_was_not(tmp_path):

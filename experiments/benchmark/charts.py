@@ -11,7 +11,7 @@ import vl_convert
 
 from benchmark.measure import CONTENDERS, JAX, OURS, PLAIN, median
 from initstudy.report.charts.style import GREY, Rows, Spec, chart, titled
-from initstudy.report.document import with_palette
+from initstudy.report.pictures import with_palette
 
 Record = dict[str, Any]
 COLOURS = {"PyTorch scripts": GREY, JAX: "#d95f02", OURS: "#31688e"}
@@ -84,7 +84,7 @@ def scaling(record: Record) -> Spec:
     rows = [
         {
             "runs": int(count),
-            "seconds": median(results, "a_run"),
+            "seconds": median(results, "per_run"),
             "gigabytes": median(results, "peak_memory") / 1e9,
         }
         for count, results in record["scaling"].items()

@@ -20,7 +20,7 @@ EXPERIMENTS = Path(__file__).resolve().parent.parent
 PATHS = [str(EXPERIMENTS), *filter(None, [os.environ.get("PYTHONPATH")])]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(PATHS)}
 Result = dict[str, Any]
-# In the order in which a repetition runs them: what the first ones find, others are told.
+# In the order in which a repetition runs them: later ones use what the first ones find.
 PLAIN, JAX, OURS = "plain loop", "JAX", "initstudy"
 BASIC, FULL, WANDB, BOTH = (
     f"initstudy, {extra}"
@@ -38,11 +38,11 @@ CONTENDERS = {
     WANDB: ["command", "--tracking=offline"],
     BOTH: ["command", "--probes=basic", "--tracking=offline"],
 }
-# Once more in each repetition: what they differ by is smaller than what a machine varies by.
+# These run twice per repetition, since they differ by less than a machine varies.
 AGAIN = (OURS, BASIC, WANDB, BOTH)
-# Not a contender, but measured in turn with them.
+# Not a contender, but measured between them.
 MACHINE = "machine"
-# Runs end apart as sums in another order do; a contender that did other work ends elsewhere.
+# Sums in another order change losses a little; a contender that did other work is further off.
 TOLERANCE = 0.02
 
 
@@ -51,10 +51,10 @@ class Size:
     """How much to do.
 
     Attributes:
-        scale: Of the steps; 1 is the whole benchmark.
-        stds, seeds: How many; their product is the number of runs.
-        data: torchvision's folder of datasets.
-        device: Where to train.
+        scale: A factor on the steps; 1 is the whole benchmark.
+        stds, seeds: The numbers of standard deviations and of seeds; their product is that of runs.
+        data: The folder of torchvision's data sets.
+        device: The device to train on.
     """
 
     scale: float
@@ -76,7 +76,7 @@ class Size:
 
 
 def measure(task: str, size: Size, repeats: int) -> dict[str, list[Result]]:
-    """Every contender's results on a task, a repetition each."""
+    """The results of every contender on a task, one per repetition."""
     found: dict[str, list[Result]] = {name: [] for name in (MACHINE, *CONTENDERS)}
     for repeat in range(repeats):
         for name in (*found, *AGAIN):
@@ -91,7 +91,7 @@ def measure(task: str, size: Size, repeats: int) -> dict[str, list[Result]]:
 
 
 def _settled(name: str, found: dict[str, list[Result]]) -> list[str]:
-    """What an earlier trial has found: the threads of plain loops, the size of JAX's packs."""
+    """Options that an earlier trial has found: threads of plain loops, the size of JAX's packs."""
     if name == JAX and found[JAX] and "pack" in found[JAX][0]:
         return ["--pack", *map(str, found[JAX][0]["pack"])]
     if name in (PLAIN, "DataLoader", "Hydra -m") and found[PLAIN]:
@@ -100,7 +100,7 @@ def _settled(name: str, found: dict[str, list[Result]]) -> list[str]:
 
 
 def run(script: str, arguments: list[str]) -> Result:
-    """The result of a script of `contenders`, with the seconds of the whole process."""
+    """Runs a script of `contenders`; returns its result with the seconds of the whole process."""
     command = [sys.executable, "-m", f"contenders.{script}", *arguments]
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
@@ -111,20 +111,20 @@ def run(script: str, arguments: list[str]) -> Result:
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     told: Result = json.loads(done.stdout.splitlines()[-1])
-    # initstudy's is told by the contender: its own process is not the command's.
+    # The script of initstudy tells its own, since its process is not the command's.
     return {"whole": seconds, **told}
 
 
 def median(results: list[Result], key: str = "rate") -> float:
-    """Of all repetitions; NaN where there is none."""
+    """The median over all repetitions, or NaN if there is none."""
     values = [result[key] for result in results if key in result]
     return statistics.median(values) if values else float("nan")
 
 
 def apart(losses: list[float], theirs: list[float]) -> float:
-    """How far final losses lie from those of the plain loop, relatively, at most.
+    """The largest relative distance of final losses from those of the plain loop.
 
-    A loss near zero is compared as if it were a hundredth.
+    A loss below 0.01 is compared as if it were 0.01.
     """
     if not all(math.isfinite(loss) for loss in losses):
         return math.inf
@@ -140,5 +140,5 @@ def _in_words(result: Result) -> str:
 
 
 def tell(line: str) -> None:
-    """Says how far it is."""
+    """Prints how far the benchmark is."""
     print(line, file=sys.stderr, flush=True)

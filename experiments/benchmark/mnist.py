@@ -1,10 +1,10 @@
-"""MNIST with a small test set, for what is to be measured is training."""
+"""MNIST with a small test set, since the benchmark measures training."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# Bytes before the first example, and of each.
+# The number of bytes before the first example, and per example.
 FILES = {"t10k-images-idx3-ubyte": (16, 784), "t10k-labels-idx1-ubyte": (8, 1)}
 TRAINING = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST_IMAGES = 500
@@ -12,9 +12,9 @@ RAW = Path("MNIST") / "raw"
 
 
 def with_small_test_set(root: Path, folder: Path) -> Path:
-    """A copy of torchvision's MNIST in `folder`, with the first `TEST_IMAGES` for testing.
+    """Copies torchvision's MNIST to `folder`, with only the first `TEST_IMAGES` for testing.
 
-    Without MNIST at `root` it is empty.
+    The copy is empty if there is no MNIST at `root`.
     """
     raw = folder / RAW
     raw.mkdir(parents=True)
@@ -24,7 +24,7 @@ def with_small_test_set(root: Path, folder: Path) -> Path:
     for name, (head, example) in FILES.items():
         if (root / RAW / name).exists():
             whole = (root / RAW / name).read_bytes()
-            # The number of examples stands behind four bytes that say of which type they are.
+            # The number of examples follows four bytes that hold the type.
             shortened = whole[:4] + TEST_IMAGES.to_bytes(4, "big") + whole[8:head]
             (raw / name).write_bytes(shortened + whole[head : head + TEST_IMAGES * example])
     return folder

@@ -38,7 +38,7 @@ and is marked.
 
 
 def verdicts_of(record: Record) -> list[Verdict]:
-    """Everything that was to be reached, and was measured."""
+    """The verdicts on all targets that were measured."""
     found: list[Verdict] = []
     for task, row in record["rows"].items():
         found += verdicts.of_row(task, row["title"], row["results"], of_peak(row, OURS))
@@ -55,7 +55,7 @@ def of_peak(row: Record, name: str) -> float:
 
 
 def summary(record: Record) -> tuple[list[str], list[list[str]]]:
-    """The one table: a line a contender, its median rate on every row and times the plain loop."""
+    """The summary: each contender's median rate on every row, and over the plain loop."""
     rows = record["rows"].values()
     lines = []
     for name in CONTENDERS:
@@ -68,7 +68,7 @@ def summary(record: Record) -> tuple[list[str], list[list[str]]]:
 
 
 def detail(row: Record) -> tuple[list[str], list[list[str]]]:
-    """One row's table: a line a contender, with every repetition."""
+    """The table of one row: every repetition of each contender."""
     results = row["results"]
     lines = []
     for name in CONTENDERS:
@@ -177,13 +177,19 @@ def _scaling(scaling: dict[str, list[Result]]) -> str:
         [
             f"{int(count):,}",
             f"{median(found, 'seconds'):.2f}",
-            f"{median(found, 'a_run'):.4f}",
+            f"{median(found, 'per_run'):.4f}",
             f"{median(found, 'peak_memory') / 1e9:.2f}",
             f"{median(found, 'whole'):.1f}",
         ]
         for count, found in scaling.items()
     ]
-    head = ["runs", "seconds of training", "a run", "peak memory, GB", "seconds of the command"]
+    head = [
+        "runs",
+        "seconds of training",
+        "seconds per run",
+        "peak memory, GB",
+        "seconds of the command",
+    ]
     return (
         "## Many runs\n\nMLP 64-64-64-10 on digits, without probes and W&B.\n\n"
         f"![Cost of a run among many](scaling.png)\n\n{markdown(head, lines)}"

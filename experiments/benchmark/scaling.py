@@ -1,4 +1,4 @@
-"""What a run costs among few and among many."""
+"""The cost of a run among few runs and among many."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from benchmark.measure import Result, Size, run, tell
 
 TASK = "mlp_digits"
-# Standard deviations by seeds, by how many runs that makes.
+# The numbers of standard deviations and seeds, by the number of runs that they make.
 GRIDS = {
     1: (1, 1),
     4: (2, 2),
@@ -17,14 +17,14 @@ GRIDS = {
     1000: (50, 20),
     4200: (100, 42),
 }
-# Of the steps of the task; longer training would hide what a study costs once.
+# A factor on the steps of the task; longer training would hide fixed costs.
 SCALE = 0.5
-# Larger studies take long enough to be measured once.
+# Larger studies take long enough for a single measurement.
 REPEATED_UP_TO = 168
 
 
 def measure(size: Size, repeats: int) -> dict[str, list[Result]]:
-    """Seconds of training a run and peak memory, by the number of runs."""
+    """The seconds of training per run and the peak memory, by the number of runs."""
     found: dict[str, list[Result]] = {str(count): [] for count in GRIDS}
     for repeat in range(repeats):
         for count, (stds, seeds) in GRIDS.items():
@@ -33,7 +33,9 @@ def measure(size: Size, repeats: int) -> dict[str, list[Result]]:
             asked = replace(size, scale=size.scale * SCALE, stds=stds, seeds=seeds)
             told = run("command", ["--memory", *asked.arguments(TASK)])
             told.pop("losses")
-            told["a_run"] = told["seconds"] / count
+            told["per_run"] = told["seconds"] / count
             found[str(count)].append(told)
-            tell(f"{count} runs: {told['a_run']:.4f} s a run, {told['peak_memory'] / 1e9:.2f} GB")
+            tell(
+                f"{count} runs: {told['per_run']:.4f} s per run, {told['peak_memory'] / 1e9:.2f} GB"
+            )
     return found

@@ -1,4 +1,4 @@
-"""Medians, ratios, and what was to be reached."""
+"""Ratios of medians, and targets."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class Verdict:
 
 
 def ratio(found: Found, name: str, to: str) -> float:
-    """Of the medians of two contenders' rates."""
+    """The ratio of the medians of two contenders' rates."""
     return median(found[name]) / median(found[to])
 
 
 def overhead(found: Found, name: str) -> float:
-    """What a contender needs beyond bare initstudy, as a fraction of that."""
+    """The extra time of a contender over bare initstudy, as a fraction of the latter's."""
     return ratio(found, OURS, name) - 1
 
 
 def fraction_of_peak(found: Found, name: str, member_steps: int, runs: int) -> float:
-    """Floating point operations a second, evaluations included, over those of matrix products."""
+    """FLOP/s of a contender, evaluations included, as a fraction of those of matrix products."""
     machine = found[MACHINE][0]
     work = machine["flops_of_a_run"] * runs / member_steps
     return median(found[name]) * work / median(found[MACHINE], "peak")
@@ -82,8 +82,8 @@ def of_whole(found: Found) -> Verdict:
 
 
 def of_scaling(found: Found) -> Verdict:
-    """The verdict on what many runs cost."""
-    few, many = (median(found[count], "a_run") for count in COMPARED)
+    """The verdict on the cost of a run among many."""
+    few, many = (median(found[count], "per_run") for count in COMPARED)
     return Verdict(
         "A run among 4,200 against one among 42",
         f"at most {PER_RUN:g}×",
@@ -98,10 +98,10 @@ def at_least(what: str, target: float, reached: float) -> Verdict:
 
 
 def times(value: float) -> str:
-    """A ratio; a dash where something was not measured."""
+    """A ratio in words; a dash if something was not measured."""
     return f"{value:.2f}×" if math.isfinite(value) else "–"
 
 
 def percent(value: float) -> str:
-    """A fraction; a dash where something was not measured."""
+    """A fraction in words; a dash if something was not measured."""
     return f"{value:.1%}" if math.isfinite(value) else "–"

@@ -2,8 +2,8 @@
 
 python -m contenders.command mlp_digits --probes basic --tracking offline     # in experiments/
 
-Training is timed as the command tells it, from the composed grid to the last run's rows: building
-and drawing the models, and reading the data, included.
+The time of training is the one that the command prints, from the composed grid to the last run's
+rows. It includes building the models, drawing their weights and reading the data.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--probes", default="off", choices=("off", "basic", "full"))
     arguments.add_argument("--tracking", default="off", choices=("off", "offline"))
-    arguments.add_argument("--memory", action="store_true", help="watch its processes")
+    arguments.add_argument(
+        "--memory", action="store_true", help="measure the memory of its processes"
+    )
     given = arguments.parse_args()
     work = work_of(given)
     # wandb's own variables would win over the configuration.

@@ -12,7 +12,7 @@ from contenders.tasks import Problem, Work
 
 
 def loader(work: Work, problem: Problem, seed: int) -> DataLoader:
-    """A run's batches, an example at a time."""
+    """A run's batches, read one example at a time."""
     examples = TensorDataset(problem.train_x, problem.train_y)
     rows = problem.order[seed].flatten().tolist()
     return DataLoader(examples, batch_size=work.task.batch, sampler=rows)

@@ -23,7 +23,7 @@ def main() -> None:
     moments: list[float] = []
 
     def task(config: DictConfig) -> float:
-        # What Hydra does before its first job is start-up; between jobs, it counts.
+        # The time before the first job is start-up; the time between jobs counts.
         moments.append(time.perf_counter())
         losses.append(train(work, problem, config.std, config.seed))
         synchronize(work.device)

@@ -26,11 +26,11 @@ def mlp(params: Params, x: Array) -> Array:
 
 
 def _convolve(params: Params, name: str, x: Array) -> Array:
-    """A convolution that keeps the size, a ReLU, and the largest of each two by two."""
-    # For the CPU, XLA's gradients of convolutions are ten times slower than products of patches.
+    """A convolution that keeps the size, a ReLU, and max pooling of two by two."""
+    # On a CPU, XLA's gradients of convolutions are ten times slower than products of patches.
     apply = _by_patches if jax.default_backend() == "cpu" else _by_windows
     x = jax.nn.relu(apply(params[f"{name}.weight"], x) + params[f"{name}.bias"])
-    # The gradient of a reduce_window is a scatter, which is slower than this as well.
+    # The gradient of a reduce_window is a scatter, which is slower than this too.
     examples, height, width, channels = x.shape
     return x.reshape(examples, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
@@ -58,7 +58,7 @@ def cnn(params: Params, x: Array) -> Array:
 
 
 def lstm(params: Params, x: Array) -> Array:
-    """Reads an image row by row; what all rows bring is computed at once."""
+    """Reads an image row by row; the input projections of all rows are one product."""
     rows = x[..., 0]
     bias = params["recurrent.bias_ih_l0"] + params["recurrent.bias_hh_l0"]
     brought = jnp.swapaxes(rows @ params["recurrent.weight_ih_l0"] + bias, 0, 1)
@@ -79,12 +79,12 @@ MODELS: dict[str, Apply] = {"mlp": mlp, "cnn": cnn, "lstm": lstm}
 
 
 def translated(name: str, values: dict[str, np.ndarray], size: tuple[int, int]) -> dict:
-    """Parameters of torch in these layouts.
+    """Translates torch's parameters into these layouts.
 
     Args:
-        name: Of the model.
-        values: The parameters by torch's names.
-        size: Height and width of the images.
+        name: The name of the model in `MODELS`.
+        values: The parameters, by their names in torch.
+        size: The height and width of the images.
     """
     found = {}
     for key, value in values.items():

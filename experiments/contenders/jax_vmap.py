@@ -41,14 +41,14 @@ State = tuple[Params, Params]
 
 
 class Packed:
-    """Packs of so many seeds by so many standard deviations, compiled.
+    """A compiled program for packs of one size: a number of seeds by one of standard deviations.
 
     Args:
-        work: What to train.
-        problem: Its data.
-        seeds: Of a pack.
-        stds: Of a pack.
-        steps: Between two evaluations.
+        work: The runs to train.
+        problem: Their data.
+        seeds: The number of seeds per pack.
+        stds: The number of standard deviations per pack.
+        steps: The number of steps between two evaluations.
     """
 
     def __init__(self, work: Work, problem: Problem, seeds: int, stds: int, steps: int) -> None:
@@ -75,7 +75,7 @@ class Packed:
         self.compiling = time.perf_counter() - begun
 
     def train(self) -> list[float]:
-        """All runs; their mean training losses over the last steps, in the order of `work.runs`."""
+        """Trains all runs; returns their last mean losses, in the order of `work.runs`."""
         found: dict[tuple[float, int], float] = {}
         for i in range(0, len(self.work.seeds), self.seeds):
             for j in range(0, len(self.work.stds), self.stds):
@@ -87,12 +87,12 @@ class Packed:
         return [found[run] for run in self.work.runs]
 
     def pack(self, seeds: list[int], stds: list[float]) -> np.ndarray:
-        """One pack's mean losses over the last steps, by seed and standard deviation."""
+        """Trains one pack; returns its last mean losses, by seed and standard deviation."""
         state = self.start(seeds, stds)
         jax.device_get(self.evaluate(state[0], self.test_x, self.test_y))
         for step in range(0, self.work.steps, self.steps):
             state, losses = self.advance(state, self.x, self.y, self.rows(seeds, step))
-            # The curve goes to the host, as it does elsewhere.
+            # The curve goes to the host, as it does in the other contenders.
             curve = np.asarray(losses).reshape(-1, LOG_EVERY, len(seeds), len(stds)).mean(1)
             jax.device_get(self.evaluate(state[0], self.test_x, self.test_y))
         return curve[-1]
@@ -115,7 +115,7 @@ class Packed:
     def _member(self, std: float, seed: int) -> dict[str, np.ndarray]:
         model = build(self.work, self.problem.data, std, seed)
         values = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
-        return translated(self.work.task.model, values, self.problem.data.shape[1:])  # type: ignore[arg-type]
+        return translated(self.work.task.model, values, self.problem.data.shape[1:])
 
     def _advance(self, state: State, x: Array, y: Array, rows: Array) -> tuple[State, Array]:
         gradient = jax.value_and_grad(self.loss)
@@ -124,8 +124,8 @@ class Packed:
 
         def step(state: State, rows: Array) -> tuple[State, Array]:
             params, velocity = state
-            losses, slopes = over_seeds(params, x[rows], y[rows])
-            velocity = jax.tree.map(lambda v, g: MOMENTUM * v + g, velocity, slopes)
+            losses, gradients = over_seeds(params, x[rows], y[rows])
+            velocity = jax.tree.map(lambda v, g: MOMENTUM * v + g, velocity, gradients)
             params = jax.tree.map(lambda p, v: p - LR * v, params, velocity)
             return (params, velocity), losses
 
@@ -135,8 +135,8 @@ class Packed:
         score = partial(loss_and_accuracy, self.work.task.model)
         over_stds = jax.vmap(score, (0, None, None))
         over_seeds = jax.vmap(over_stds, (0, None, None))
-        losses, hits = jax.lax.map(lambda chunk: over_seeds(params, *chunk), (x, y))
-        return losses.mean(0), hits.mean(0)
+        losses, accuracies = jax.lax.map(lambda chunk: over_seeds(params, *chunk), (x, y))
+        return losses.mean(0), accuracies.mean(0)
 
 
 def loss_and_accuracy(model: str, params: Params, x: Array, y: Array) -> tuple[Array, Array]:
@@ -153,7 +153,7 @@ def sizes(work: Work) -> list[tuple[int, int]]:
 
 
 def choose(work: Work, problem: Problem) -> tuple[int, int]:
-    """The size of a pack that makes a step of a member cheapest; compilation does not count."""
+    """The size of a pack with the least time per step and member; compilation does not count."""
     cost: dict[tuple[int, int], float] = {}
     steps = min(TRIAL_STEPS, work.steps)
     for seeds, stds in sizes(work):
@@ -175,7 +175,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--pack", type=int, nargs=2, metavar=("SEEDS", "STDS"))
     given = arguments.parse_args()
-    # As torch has it; on a GPU, JAX would round to TF32.
+    # The precision of torch; on a GPU, JAX would round to TF32.
     jax.config.update("jax_default_matmul_precision", "highest")
     work = work_of(given)
     backend = jax.default_backend()

@@ -16,14 +16,14 @@ from contenders.tasks import Clock, Problem, Work, parser, prepare, say, work_of
 
 @cache
 def ready(work: Work) -> Problem:
-    """A process's own copy of the data, and what a library does only once."""
+    """Loads a process's own copy of the data, and warms up."""
     problem = prepare(work)
     set_threads(work, problem, 1)
     return problem
 
 
 def warm(work: Work) -> int:
-    """Makes a process ready; which one it was."""
+    """Makes a process ready; returns its id."""
     ready(work)
     return os.getpid()
 

@@ -1,4 +1,4 @@
-"""A training loop as an ordinary script has it: one model, torch.optim."""
+"""The training loop of an ordinary script: one model, torch.optim."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from contenders.tasks import (
 Feed = Callable[[Work, Problem, int], Iterable[tuple[Tensor, Tensor]]]
 
 WARM_UP = 20
-# Steps of each trial of a number of threads, and trials of each.
+# The steps per trial of a number of threads, and the trials per number.
 TRIAL_STEPS, TRIALS = 60, 3
 
 
@@ -41,12 +41,12 @@ def in_memory(problem: Problem, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
 def evaluate(model: nn.Module, problem: Problem) -> tuple[float, float]:
     """Loss and accuracy on the test set."""
     loss = torch.zeros((), device=problem.test_y.device)
-    hits = torch.zeros((), device=problem.test_y.device)
+    correct = torch.zeros((), device=problem.test_y.device)
     for x, y in zip(problem.test_x.split(CHUNK), problem.test_y.split(CHUNK), strict=True):
         logits = model(x)
         loss += F.cross_entropy(logits, y, reduction="sum")
-        hits += (logits.argmax(1) == y).sum()
-    return loss.item() / len(problem.test_y), hits.item() / len(problem.test_y)
+        correct += (logits.argmax(1) == y).sum()
+    return loss.item() / len(problem.test_y), correct.item() / len(problem.test_y)
 
 
 def train(
@@ -56,7 +56,7 @@ def train(
     seed: int,
     batches: Iterable[tuple[Tensor, Tensor]] | None = None,
 ) -> float:
-    """One run; its mean training loss over the last steps."""
+    """Trains one run; returns its mean training loss over the last steps."""
     model = build(work, problem.data, std, seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
     losses: list[Tensor] = []
@@ -77,19 +77,19 @@ def train(
 
 
 def shortened(work: Work, problem: Problem, steps: int) -> tuple[Work, Problem]:
-    """The same with fewer steps."""
+    """The same work and data with fewer steps."""
     steps = min(steps, work.steps)
     order = {seed: rows[:steps] for seed, rows in problem.order.items()}
     return replace(work, steps=steps), replace(problem, order=order)
 
 
 def warm_up(work: Work, problem: Problem) -> None:
-    """Some steps, for what a library does only once."""
+    """Makes some steps, so that what a library does only once is done."""
     train(*shortened(work, problem, WARM_UP), *work.runs[0])
 
 
 def choose_threads(work: Work, problem: Problem) -> int:
-    """One thread or all of them, whichever trains faster in a short trial; sets it."""
+    """Sets and returns the number of threads, one or all, that trains faster in a short trial."""
     trial = shortened(work, problem, TRIAL_STEPS)
     everything = torch.get_num_threads()
     fastest: dict[int, float] = {}
@@ -107,7 +107,7 @@ def choose_threads(work: Work, problem: Problem) -> int:
 
 
 def set_threads(work: Work, problem: Problem, wanted: int | None) -> int:
-    """So many threads, or what suits the work; then warms up."""
+    """Sets the wanted number of threads, or the one that suits the work, and warms up."""
     if wanted is None:
         wanted = choose_threads(work, problem)
     torch.set_num_threads(wanted)
@@ -116,7 +116,7 @@ def set_threads(work: Work, problem: Problem, wanted: int | None) -> int:
 
 
 def begin(doc: str | None) -> tuple[Work, Problem, int]:
-    """What the command line asks a loop to do: the work, its problem, and threads that are set."""
+    """Reads the command line; returns the work, its data, and the number of threads that it set."""
     arguments = parser(doc)
     arguments.add_argument("--threads", type=int, help="by default, what a short trial finds")
     given = arguments.parse_args()
@@ -126,11 +126,11 @@ def begin(doc: str | None) -> tuple[Work, Problem, int]:
 
 
 def one_after_another(doc: str | None, feed: Feed | None = None) -> None:
-    """The whole of a contender that trains run after run in its own process.
+    """A contender that trains one run after another in its own process.
 
     Args:
-        doc: Its docstring.
-        feed: A run's batches; by default straight from memory.
+        doc: The docstring of its script.
+        feed: A function that returns the batches of a run; by default they come from memory.
     """
     work, problem, threads = begin(doc)
     clock = Clock()

@@ -1,4 +1,4 @@
-"""What the machine can do, and what the work is: the rate of large matrix products, and FLOPs.
+"""The machine's rate of large matrix products, and the FLOPs of the work.
 
 python -m contenders.machine mlp_digits      # in experiments/
 """
@@ -16,13 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from contenders.tasks import Clock, Problem, Work, build, parser, prepare, work_of
 
-# Rows and columns; on a GPU a product of the smaller ones would be over before it has begun.
+# The size of the matrices; on a GPU, launching a product of the smaller ones takes longer than it.
 SIZES = {"cpu": 2048, "cuda": 8192}
 PRODUCTS = 10
 
 
 def peak(device: str) -> float:
-    """FLOP/s of the fastest of some products of large float32 matrices."""
+    """The FLOP/s of the fastest among some products of large float32 matrices."""
     size = SIZES[device.split(":")[0]]
     a, b = torch.randn(2, size, size, device=device)
     out = torch.empty_like(a)
@@ -36,7 +36,7 @@ def peak(device: str) -> float:
 
 
 def flops(work: Work, problem: Problem) -> tuple[int, int]:
-    """Of one step, forward and backward, and of one evaluation on the whole test set."""
+    """The FLOPs of one step, forward and backward, and of one evaluation on the whole test set."""
     model = build(work, problem.data, *work.runs[0])
     rows = next(iter(problem.order.values()))[0]
     step = FlopCounterMode(display=False)
@@ -46,7 +46,7 @@ def flops(work: Work, problem: Problem) -> tuple[int, int]:
 
 
 def _forward(model: nn.Module, problem: Problem) -> int:
-    """FLOPs of one example on the way forward."""
+    """The FLOPs of one example, forward."""
     one = FlopCounterMode(display=False)
     with one, torch.no_grad():
         model(problem.test_x[:1])
@@ -54,7 +54,7 @@ def _forward(model: nn.Module, problem: Problem) -> int:
 
 
 def name(device: str) -> str:
-    """Of the processor, with the threads it computes with."""
+    """The name of the processor, with the number of threads in use."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""How much memory a process and those below it hold at most."""
+"""The peak memory of a process and its descendants."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import threading
 
 import psutil
 
-SECONDS_BETWEEN_LOOKS = 0.25
+SECONDS_BETWEEN_SAMPLES = 0.25
 
 
 class Watch:
-    """Looks now and then at how much memory a process and those below it hold."""
+    """Samples the memory of a process and its descendants, in a thread."""
 
     def __init__(self, pid: int) -> None:
         self.process = psutil.Process(pid)
         self.peak = 0
         self.over = threading.Event()
-        self.thread = threading.Thread(target=self._look, daemon=True)
+        self.thread = threading.Thread(target=self._sample, daemon=True)
         self.thread.start()
 
     def end(self) -> int:
-        """Looks no more; the most that was seen."""
+        """Stops sampling, and returns the largest number of bytes seen."""
         self.over.set()
         self.thread.join()
         return self.peak
 
-    def _look(self) -> None:
-        while not self.over.wait(SECONDS_BETWEEN_LOOKS):
+    def _sample(self) -> None:
+        while not self.over.wait(SECONDS_BETWEEN_SAMPLES):
             try:
                 held = [self.process, *self.process.children(recursive=True)]
                 self.peak = max(self.peak, sum(map(_resident, held)))
@@ -35,7 +35,7 @@ class Watch:
 
 
 def _resident(process: psutil.Process) -> int:
-    """Bytes; a page that processes share counts in parts, where the system tells them."""
+    """The bytes that a process holds; shared pages count in proportion where that is known."""
     try:
         info = process.memory_full_info()
     except (psutil.NoSuchProcess, psutil.AccessDenied):

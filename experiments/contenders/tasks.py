@@ -1,4 +1,4 @@
-"""What every contender trains: the same models, from the same weights, on the same batches."""
+"""The work of every contender: the same models, from the same weights, on the same batches."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from initstudy.models import CNN, LSTM, MLP
 from initstudy.tasks.data import Batches, Data, Dataset, load
 
 LR, MOMENTUM = 0.01, 0.9
-# No run diverges between these, so everybody does all the work.
+# No run diverges between these, so that every contender does the same work.
 LOWEST, HIGHEST = 0.02, 0.1
 # Steps between two rows of the training loss, and between two measurements of probes.
 LOG_EVERY = 20
-# Test images that a loop looks at together: activations of ten thousand fall out of every cache.
+# Test images per evaluation batch: the activations of ten thousand do not fit any cache.
 CHUNK = 500
 
 
@@ -33,14 +33,14 @@ class Task:
     """One row of the benchmark.
 
     Attributes:
-        title: Its heading.
-        data: The dataset's name.
-        model: Its name in conf/model.
-        kind: Its class.
-        options: Arguments of that class, and keys of the configuration.
-        batch: Examples a step.
-        steps: Of each run at scale 1; a multiple of `eval_every`.
-        eval_every: Steps between two evaluations on the test set.
+        title: The heading of the row.
+        data: The name of the data set.
+        model: The name of the model in `conf/model`.
+        kind: The class of the model.
+        options: The arguments of that class, which are also keys of the configuration.
+        batch: The number of examples per step.
+        steps: The number of steps per run at scale 1, a multiple of `eval_every`.
+        eval_every: The number of steps between two evaluations on the test set.
     """
 
     title: str
@@ -81,12 +81,12 @@ class Work:
     """What a contender is asked to do.
 
     Attributes:
-        name: Of the task.
-        steps: Of each run.
-        stds: Standard deviations of the initial weights; each trains with every seed.
-        seeds: Of the weights and of the order of the data.
-        root: torchvision's folder of datasets.
-        device: Where to train.
+        name: The name of the task.
+        steps: The number of steps per run.
+        stds: The standard deviations of the initial weights; each trains with every seed.
+        seeds: The seeds, for the weights and for the order of the data.
+        root: The folder of torchvision's data sets.
+        device: The device to train on.
     """
 
     name: str
@@ -103,34 +103,34 @@ class Work:
 
     @property
     def runs(self) -> list[tuple[float, int]]:
-        """Standard deviation and seed of each run, in the order of Hydra's sweeps."""
+        """The standard deviation and seed of each run, in the order of Hydra's sweeps."""
         return [(std, seed) for std in self.stds for seed in self.seeds]
 
     @property
     def member_steps(self) -> int:
-        """Updates of all runs together."""
+        """The number of updates of all runs together."""
         return self.steps * len(self.stds) * len(self.seeds)
 
     @property
     def eval_every(self) -> int:
-        """Steps between two evaluations; the state before the first and after the last is too."""
+        """The number of steps between two evaluations; the first is before the first step."""
         return min(self.task.eval_every, self.steps)
 
     @property
     def evaluations(self) -> int:
-        """Of each run."""
+        """The number of evaluations per run."""
         return 1 + self.steps // self.eval_every
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A work's data on its device.
+    """The data of some work, on its device.
 
     Attributes:
-        data: As `initstudy` has it, on the CPU.
-        train_x, train_y: Normalized images and labels.
-        test_x, test_y: Likewise.
-        order: The numbers of the examples of each step, by seed: `[steps, batch]` each.
+        data: The data set as `initstudy` has it, on the CPU.
+        train_x, train_y: Normalized images and labels for training.
+        test_x, test_y: Normalized images and labels for testing.
+        order: The indices of the examples of each step, `[steps, batch]`, by seed.
     """
 
     data: Dataset
@@ -142,14 +142,14 @@ class Problem:
 
 
 def steps_at(task: Task, scale: float) -> int:
-    """A task's steps at some scale: whole logging intervals, and whole ones of evaluation."""
+    """The steps of a task at a scale, rounded to whole intervals of logging and evaluation."""
     wanted = task.steps * scale
     unit = task.eval_every if wanted >= task.eval_every else LOG_EVERY
     return max(unit, unit * round(wanted / unit))
 
 
 def deviations(count: int) -> tuple[float, ...]:
-    """So many standard deviations, evenly spaced in log."""
+    """The given number of standard deviations, evenly spaced on a log scale."""
     if count == 1:
         return (HIGHEST,)
     return tuple(float(std) for std in geomspace(LOWEST, HIGHEST, count).split(","))
@@ -171,7 +171,7 @@ def prepare(work: Work) -> Problem:
 
 
 def _order(data: Dataset, seed: int, work: Work) -> Tensor:
-    """The batches that initstudy trains on, as numbers of examples: labels that number them."""
+    """The indices of the examples of initstudy's batches, read off labels that are indices."""
     count = len(data.train_y)
     numbers = (torch.zeros(count, 1), torch.arange(count))
     numbered = Data(train=numbers, test=numbers)
@@ -190,8 +190,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     arguments.add_argument("task", choices=TASKS)
     arguments.add_argument("--steps", type=int)
-    arguments.add_argument("--stds", type=int, default=14, help="how many")
-    arguments.add_argument("--seeds", type=int, default=3, help="how many")
+    arguments.add_argument("--stds", type=int, default=14, help="number of standard deviations")
+    arguments.add_argument("--seeds", type=int, default=3, help="number of seeds")
     arguments.add_argument("--data", type=Path, default=Path("data"))
     arguments.add_argument("--device", default="cpu")
     return arguments
@@ -206,7 +206,7 @@ def work_of(given: argparse.Namespace) -> Work:
 
 
 class Clock:
-    """Seconds between two moments at which the device has done what it was asked."""
+    """Seconds of a block, from and to moments at which the device is idle."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -231,10 +231,11 @@ def say(work: Work, seconds: float, losses: Sequence[float], **more: Any) -> Non
     """Prints a contender's result as one line of JSON.
 
     Args:
-        work: What was asked for.
-        seconds: Of training.
-        losses: Mean training loss over the last `LOG_EVERY` steps, in the order of `work.runs`.
-        more: What else is to be told.
+        work: The work that was done.
+        seconds: The seconds of training.
+        losses: The mean training losses over the last `LOG_EVERY` steps, in the order of
+            `work.runs`.
+        more: Further entries of the result.
     """
     rate = work.member_steps / seconds
     told = {"rate": rate, "seconds": seconds, "losses": list(losses), **more}

@@ -1,6 +1,6 @@
-"""What other frameworks start from, built by their own code."""
+"""Initial weights of other frameworks, built by their own code."""
 
 import os
 
-# Keras reads it when it is first imported, which the modules here do inside their functions.
+# Keras reads this when it is first imported, which happens inside the functions of this package.
 os.environ.setdefault("KERAS_BACKEND", "jax")

@@ -26,12 +26,12 @@ class Case:
     """One initializer in every framework that has it.
 
     Attributes:
-        name: As users know it.
-        initializer: Ours.
-        torch: In place, from `torch.nn.init`.
-        keras: From `keras.initializers`, by a seed.
-        jax: From `jax.nn.initializers`.
-        differs: What is documented to differ, by framework.
+        name: The name that users know.
+        initializer: The initializer of this package.
+        torch: A function of `torch.nn.init`, which works in place, or None.
+        keras: A function from a seed to an initializer of Keras, or None.
+        jax: A function that makes an initializer of JAX, or None.
+        differs: Documented differences, by framework.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """What at least one framework shares with us."""
+    """The initializers that at least one framework shares with this package."""
     from jax.nn import initializers as jax
     from keras import initializers as keras
 
@@ -104,7 +104,7 @@ def _centred(uniform: Callable[..., Any], half: float) -> Callable[..., Any]:
 
 
 def measure(case: Case, layer: str) -> dict[str, Array]:
-    """The values of one case on one layer, by framework; absent where it does not exist.
+    """The values of one case on one layer, by framework, for those that have it.
 
     Keras and JAX fill kernels of shape (…, in, out).
     """

@@ -1,4 +1,4 @@
-"""Freshly built layers of Keras and Flax, and MATLAB's formulas, beside the presets of ours."""
+"""Freshly built layers of Keras and Flax, and MATLAB's formulas, beside the presets here."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Array = np.ndarray
 
 
 def std(values: Array) -> float:
-    """Of all values, in double precision."""
+    """The standard deviation of all values, in double precision."""
     return float(np.asarray(values, dtype=float).std())
 
 
 def layer_presets() -> Iterator[tuple[str, str, float, float]]:
-    """Layer and parameter, framework, its fresh std, and our preset's, of Keras and Flax."""
+    """The layer and parameter, the framework, its fresh layer's std, and that of the preset."""
     for name, module, theirs in _keras_layers():
         values = draw(module, ours.keras(), 0)
         for key, array in theirs.items():
@@ -33,7 +33,7 @@ def layer_presets() -> Iterator[tuple[str, str, float, float]]:
 
 
 def _together(values: dict[str, torch.Tensor], key: str) -> Array:
-    """A parameter of ours; torch's two biases of a recurrent layer add up to one."""
+    """A parameter of the preset; the two biases of a recurrent layer in torch add up to one."""
     if key == "bias_ih_l0":
         return (values[key] + values["bias_hh_l0"]).numpy()
     return values[key].numpy()

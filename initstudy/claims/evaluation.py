@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from initstudy.claims.finding import Finding
 from initstudy.config import ConfigError
+from initstudy.store import StoreError
 from initstudy.store.frames import Study
 
 
@@ -73,10 +74,16 @@ def evaluate(study: Study) -> list[Result]:
 
     Returns:
         The results in the order of the claims, at least one per claim.
+
+    Raises:
+        StoreError: A claim cannot be built, such as one of a user's module that is not here.
     """
     results = []
     for name, config in study.about.get("claims", {}).items():
-        claim, where, paper = _build(config)
+        try:
+            claim, where, paper = _built(name, config)
+        except ConfigError as error:
+            raise StoreError(str(error)) from error
         facets = [facet for facet in study.facets if fnmatchcase(facet, where)]
         findings = {facet: claim.check(study, facet) for facet in facets}
         if not findings:
@@ -87,17 +94,23 @@ def evaluate(study: Study) -> list[Result]:
 
 
 def check(claims: Mapping[str, Any]) -> None:
-    """Builds every claim of a configuration, so that none can fail to be built after the training.
+    """Builds every claim of a configuration, so that none turns out wrong after the training.
 
     Raises:
         ConfigError: A claim cannot be built.
     """
     for name, config in claims.items():
-        try:
-            _build(config)
-        except Exception as error:
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise ConfigError(f"claims.{name}: cannot be built: {reason}") from error
+        _built(name, config)
+
+
+def _built(name: str, config: Any) -> tuple[Claim, str, str]:
+    """What `_build` gives, or a line that names the claim."""
+    try:
+        return _build(config)
+    except Exception as error:
+        # A user's module may raise anything.
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(f"claims.{name}: cannot be built: {reason}") from error
 
 
 def _build(config: Mapping[str, Any]) -> tuple[Claim, str, str]:

@@ -66,7 +66,7 @@ def parser() -> Parser:
 def _write(given: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from initstudy.report import FORMATS, compare_sweeps, write
+    from initstudy.report import FORMATS, compare_studies, write
     from initstudy.report.page.terminal import show, show_table
     from initstudy.store import StoreError
 
@@ -77,7 +77,7 @@ def _write(given: argparse.Namespace) -> None:
     if len(given.source) > 1:
         if given.publish:
             raise StoreError("--publish: takes one source")
-        index, table = compare_sweeps(given.source, given.out)
+        index, table = compare_studies(given.source, given.out)
         show_table(console, table)
         console.print(f"\nreport: {index}", highlight=False, soft_wrap=True)
         return

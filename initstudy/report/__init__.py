@@ -1,4 +1,4 @@
-"""From the store to what a person reads. Needs no training and no network."""
+"""From a store to what a person reads: charts and findings. Needs no training and no network."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from initstudy.report.document import FORMATS as FORMATS
     from initstudy.report.document import Report as Report
-    from initstudy.report.document import compare_sweeps as compare_sweeps
+    from initstudy.report.document import compare_studies as compare_studies
     from initstudy.report.document import write as write
 
-# What draws takes a third of a second to import, and the command reads the claims before it trains.
-LAZY = ("FORMATS", "Report", "compare_sweeps", "write")
+# Drawing takes a third of a second to import, and the command reads the claims before it trains.
+LAZY = ("FORMATS", "Report", "compare_studies", "write")
 
 
 def __getattr__(name: str) -> Any:

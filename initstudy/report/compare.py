@@ -1,48 +1,37 @@
-"""Sweeps side by side: the same values in both, and the difference with its interval."""
+"""Studies side by side: the values that they have in common, and the difference at each."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import altair as alt
-import polars as pl
 
 from initstudy import claims
 from initstudy.claims.statistics import Interval, mean_interval
-from initstudy.report.charts.style import (
-    GREY,
-    HEIGHT,
-    WIDTH,
-    Rows,
-    Spec,
-    chart,
-    emphasis,
-    titled,
-    x_by,
-)
+from initstudy.report.charts import style
 from initstudy.report.page import html, words
 from initstudy.store import StoreError
-from initstudy.store.frames import Study
+from initstudy.store.frames import Study, finite_or
 
-METRIC = "test/accuracy"
 # Okabe and Ito's colours, told apart by everyone (https://jfly.uni-koeln.de/color/).
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
-Accuracies = dict[Any, dict[int, float]]
+Values = dict[Any, dict[int, float]]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One value of the studied variable in the first sweep and in another one.
+    """One value of the studied key in the first study and in another one.
 
     Attributes:
-        facet: The model.
+        facet: The facet.
         by: The value.
-        name: Of the other sweep.
-        first, other: Mean test accuracy.
-        difference: Of the other less the first; paired over the seeds that both have.
+        name: The name of the other study.
+        first, other: The mean of the objective in each.
+        difference: The other one minus the first, paired over the seeds that both have.
     """
 
     facet: str
@@ -54,13 +43,13 @@ class Pair:
 
 
 def pairs(studies: Mapping[str, Study]) -> list[Pair]:
-    """Every value that the first sweep and another one have in common.
+    """Every value that the first study and another one have in common.
 
     Args:
-        studies: At least two, by name, the first one first.
+        studies: At least two studies by name, the first one first.
 
     Raises:
-        StoreError: They study different keys, or have nothing in common.
+        StoreError: They study different keys or objectives, or have nothing in common.
     """
     (first_name, first), *others = studies.items()
     found = []
@@ -68,7 +57,12 @@ def pairs(studies: Mapping[str, Study]) -> list[Pair]:
         if other.by != first.by:
             raise StoreError(
                 f"{first_name} is about {first.label}, {name} about {other.label}: "
-                "only sweeps about the same key can be compared"
+                "only studies about the same key can be compared"
+            )
+        if other.objective != first.objective:
+            raise StoreError(
+                f"{first_name} measures {first.objective}, {name} {other.objective}: "
+                "only studies of the same objective can be compared"
             )
         found += _pairs(first, name, other)
     if not found:
@@ -77,50 +71,54 @@ def pairs(studies: Mapping[str, Study]) -> list[Pair]:
 
 
 def page(studies: Mapping[str, Study], found: Sequence[Pair]) -> html.Page:
-    """The sweeps side by side.
+    """The page of studies side by side.
 
     Args:
-        studies: By name, the first one first.
-        found: What `pairs` gives of them.
+        studies: The studies by name, the first one first.
+        found: Their pairs, as `pairs` gives them.
     """
     names = list(studies)
     first = studies[names[0]]
-    specs: dict[str, Spec] = {}
+    measure = style.Measure.of(first)
+    specs: dict[str, style.Spec] = {}
     for number, facet in enumerate(dict.fromkeys(pair.facet for pair in found)):
         here = [pair for pair in found if pair.facet == facet]
-        specs[f"accuracy_{number}"] = _side_by_side(first, facet, names[0], here)
+        specs[f"{measure.field}_{number}"] = _side_by_side(first, facet, names[0], here)
         specs[f"difference_{number}"] = _differences(first, facet, names[0], here)
     results = [
         replace(result, facet=f"{name}: {result.facet}")
         for name, study in studies.items()
         for result in claims.evaluate(study)
     ]
+    values = {"title": f"Differences of {measure.label}", **asdict(table(names[0], first, found))}
     return html.Page(
         title=" and ".join(names),
-        headline=headline(names[0], first.label, found),
+        headline=headline(names[0], first, found),
         paragraphs=[f"{name}. {words.paragraph(study)}" for name, study in studies.items()],
         command="",
-        claims=[html.claim_row(r) for r in results],
+        claims=[html.claim_row(result) for result in results],
         charts=html.places(specs, {}),
         specs=specs,
-        tables=[{"title": "Differences of test accuracy", **asdict(table(names[0], first, found))}],
+        tables=[values],
         label=first.label,
         choices=html.choices(first),
     )
 
 
-def headline(name: str, label: str, found: Sequence[Pair]) -> str:
-    """In words: where the others are better, where worse."""
+def headline(name: str, study: Study, found: Sequence[Pair]) -> str:
+    """In words: at how many values the others are better, and at how many worse."""
+    lower = study.is_lower_better(study.objective)
     said = []
     for other in dict.fromkeys(pair.name for pair in found):
         here = [pair.difference for pair in found if pair.name == other]
-        better, worse = sum(d.above_zero for d in here), sum(d.below_zero for d in here)
+        above, below = sum(d.above_zero for d in here), sum(d.below_zero for d in here)
+        better, worse = (below, above) if lower else (above, below)
         said.append(f"{other} is better at {better} and worse at {worse} of {len(here)}")
-    return f"Against {name}, {'; '.join(said)} values of {label}"
+    return f"Against {name}, {'; '.join(said)} values of {study.label}"
 
 
 def table(name: str, study: Study, found: Sequence[Pair]) -> words.Table:
-    """A row a value and sweep: both means, the difference and its interval."""
+    """One row per value and study: both means, the difference and its interval."""
     columns = (study.label, "model", name, "other", "its", "difference", "95% interval")
     rows = tuple(
         (
@@ -144,54 +142,51 @@ def _pairs(first: Study, name: str, other: Study) -> list[Pair]:
         theirs = other.facets[0] if alone else facet
         if theirs not in other.facets:
             continue
-        ours, their = _accuracies(first, facet), _accuracies(other, theirs)
+        ours, their = _values(first, facet), _values(other, theirs)
         label = facet if facet == theirs else f"{facet} and {theirs}"
         for by in ours:
             seeds = sorted(ours[by].keys() & their.get(by, {}).keys())
             if seeds:
                 a, b = [ours[by][s] for s in seeds], [their[by][s] for s in seeds]
                 differences = mean_interval([y - x for x, y in zip(a, b, strict=True)])
-                means = sum(a) / len(a), sum(b) / len(b)
-                found.append(Pair(label, by, name, *means, differences))
+                found.append(Pair(label, by, name, fmean(a), fmean(b), differences))
     return found
 
 
-def _accuracies(study: Study, facet: str) -> Accuracies:
-    found: Accuracies = {}
-    value = pl.col(METRIC).cast(pl.Float64).fill_nan(0.0).fill_null(0.0)
-    runs = study.runs.filter(pl.col("facet") == facet)
-    for row in runs.select("by", "seed", value).sort("by").to_dicts():
-        found.setdefault(row["by"], {})[row["seed"]] = row[METRIC]
-    return found
+def _values(study: Study, facet: str) -> Values:
+    """The objective of a facet's runs, by value of the studied key and seed."""
+    values: Values = {}
+    value = finite_or(study.objective, study.worst(study.objective, facet)).alias("value")
+    for by, seed, reached in study.runs_of(facet).select("by", "seed", value).sort("by").rows():
+        values.setdefault(by, {})[seed] = reached
+    return values
 
 
-def _side_by_side(study: Study, facet: str, name: str, found: Sequence[Pair]) -> Spec:
+def _side_by_side(study: Study, facet: str, name: str, found: Sequence[Pair]) -> style.Spec:
+    measure = style.Measure.of(study)
     names = [name, *dict.fromkeys(pair.name for pair in found)]
-    rows: Rows = [{"by": p.by, "sweep": p.name, "accuracy": p.other} for p in found]
+    field = measure.field
+    rows: style.Rows = [{"by": p.by, "study": p.name, field: p.other} for p in found]
     once = {pair.by: pair.first for pair in found}
-    rows += [{"by": by, "sweep": name, "accuracy": value} for by, value in once.items()]
-    base = chart(rows).encode(
-        x=x_by(study),
+    rows += [{"by": by, "study": name, field: value} for by, value in once.items()]
+    base = style.chart(rows).encode(
+        x=style.x_by(study),
         color=_colour(names),
-        y=alt.Y(
-            "accuracy:Q",
-            title="test accuracy",
-            scale=alt.Scale(domain=[0, 1]),
-            axis=alt.Axis(format="%"),
-        ),
-        tooltip=["sweep:N", "by:N", alt.Tooltip("accuracy:Q", format=".3f")],
+        y=measure.titled_y(field),
+        tooltip=["study:N", "by:N", alt.Tooltip(f"{field}:Q", format=".3f")],
     )
-    dots = base.mark_point(filled=True, size=45).encode(opacity=emphasis())
+    dots = base.mark_point(filled=True, size=45).encode(opacity=style.emphasis())
     parts = [base.mark_line(strokeWidth=1.6), dots] if study.numeric else [dots]
-    drawn = alt.layer(*parts).properties(width=1.5 * WIDTH, height=HEIGHT)
-    return titled(facet, drawn, "Test accuracy at the end", "Means over the seeds in common.")
+    title = f"{measure.title} at the end"
+    drawn = style.layered(parts, 1.5)
+    return style.titled(facet, drawn, title, "Means over the seeds in common.")
 
 
-def _differences(study: Study, facet: str, name: str, found: Sequence[Pair]) -> Spec:
-    rows: Rows = [
+def _differences(study: Study, facet: str, name: str, found: Sequence[Pair]) -> style.Spec:
+    rows: style.Rows = [
         {
             "by": p.by,
-            "sweep": p.name,
+            "study": p.name,
             "difference": p.difference.estimate,
             "low": _or(p.difference.low, p.difference.estimate),
             "high": _or(p.difference.high, p.difference.estimate),
@@ -200,30 +195,31 @@ def _differences(study: Study, facet: str, name: str, found: Sequence[Pair]) -> 
     ]
     names = list(dict.fromkeys(pair.name for pair in found))
     y = alt.Y("low:Q", title=f"difference to {name}", axis=alt.Axis(format="+.2~f"))
-    base = chart(rows).encode(x=x_by(study), color=_colour([name, *names]), opacity=emphasis())
+    base = style.chart(rows).encode(x=style.x_by(study), color=_colour([name, *names]))
+    base = base.encode(opacity=style.emphasis())
     bars = base.mark_rule(strokeWidth=2.5).encode(y=y, y2="high:Q")
     dots = base.mark_point(filled=True, size=45).encode(
         y=alt.Y("difference:Q", title=""),
         tooltip=[
-            "sweep:N",
+            "study:N",
             "by:N",
             *(alt.Tooltip(f"{k}:Q", format="+.3f") for k in ("difference", "low", "high")),
         ],
     )
-    zero = chart([{"zero": 0.0}]).mark_rule(color=GREY).encode(y=alt.Y("zero:Q", title=""))
-    drawn = alt.layer(zero, bars, dots).properties(width=1.5 * WIDTH, height=HEIGHT)
+    zero = style.chart([{"zero": 0.0}]).mark_rule(color=style.GREY)
+    zero = zero.encode(y=alt.Y("zero:Q", title=""))
     how = ", ".join(sorted({pair.difference.method for pair in found}))
-    return titled(
+    return style.titled(
         facet,
-        drawn,
-        f"Difference of test accuracy to {name}",
+        style.layered([zero, bars, dots], 1.5),
+        f"Difference of {style.Measure.of(study).label} to {name}",
         f"Paired over seeds: runs of one seed start from the same draws. 95% intervals ({how}).",
     )
 
 
 def _colour(names: Sequence[str]) -> alt.Color:
     scale = alt.Scale(domain=list(names), range=[COLOURS[i % 6] for i in range(len(names))])
-    return alt.Color("sweep:N", title="sweep", scale=scale)
+    return alt.Color("study:N", title="study", scale=scale)
 
 
 def _or(value: float, otherwise: float) -> float:

@@ -6,7 +6,6 @@ from typing import Any
 
 import polars as pl
 
-from initstudy.columns import LEARNING_TIME, STEP
 from initstudy.store.frames import Study, finite_or
 
 POINT = ("by", "across")
@@ -19,8 +18,7 @@ def cells(study: Study, facet: str, metric: str) -> pl.DataFrame:
     the mean of the *other* seeds, so that no run is chosen for its own luck; a single seed chooses
     for itself.
 
-    A learning time that was never reached counts as the number of steps trained, a lower bound; an
-    accuracy that is not finite counts as zero, and a loss as the largest finite one of the facet.
+    What is not finite counts as `Study.worst`.
 
     Args:
         study: A study of two keys.
@@ -30,7 +28,7 @@ def cells(study: Study, facet: str, metric: str) -> pl.DataFrame:
     Returns:
         Columns `by`, `across`, `seed` and `value`, and `tuned`, the value taken of a tuned key.
     """
-    finite = finite_or(metric, _stand_in(study, facet, metric)).alias("value")
+    finite = finite_or(metric, study.worst(metric, facet)).alias("value")
     tune = ["tune"] if study.tune else []
     rows = study.runs_of(facet).select(*POINT, "seed", *tune, finite)
     return _tuned(rows, study.is_lower_better(metric)) if study.tune else rows
@@ -43,18 +41,6 @@ def points(study: Study, facet: str, metric: str) -> dict[Any, dict[float, dict[
     for by, across, seed, value in frame.select(*POINT, "seed", "value").iter_rows():
         values.setdefault(by, {}).setdefault(across, {})[seed] = value
     return values
-
-
-def _stand_in(study: Study, facet: str, metric: str) -> float:
-    """What a value counts as that is not finite."""
-    if metric == LEARNING_TIME.name:
-        steps: Any = study.history_of(facet)[STEP.name].max()
-        return float(steps)
-    if not study.is_lower_better(metric):
-        return 0.0
-    values = study.runs_of(facet)[metric].cast(pl.Float64)
-    largest: Any = values.filter(values.is_finite()).max()
-    return float(largest or 0.0)
 
 
 def _tuned(rows: pl.DataFrame, lower_is_better: bool) -> pl.DataFrame:

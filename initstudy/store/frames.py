@@ -115,6 +115,28 @@ class Study:
         """Whether small values of a column are good, as those of losses and learning times."""
         return self.schema.better(metric) == "lower"
 
+    def worst(self, metric: str, facet: str | None = None) -> float:
+        """What a value of a metric counts as that is not finite, as that of a run that diverged.
+
+        Args:
+            metric: A column of the runs.
+            facet: The facet, or None for the whole study.
+
+        Returns:
+            For a learning time the number of steps trained, which is a lower bound; for a metric of
+            which large values are good zero; for any other one the largest finite value.
+        """
+        if metric == LEARNING_TIME.name:
+            history = self.history if facet is None else self.history_of(facet, STEP.name)
+            steps: Any = history[STEP.name].max()
+            return float(steps)
+        if not self.is_lower_better(metric):
+            return 0.0
+        runs = self.runs if facet is None else self.runs_of(facet)
+        values = runs[metric].cast(pl.Float64)
+        largest: Any = values.filter(values.is_finite()).max()
+        return float(largest or 0.0)
+
     def values(self, facet: str | None = None) -> list[Any]:
         """The values of the studied key: numbers ascending, others from the best to the worst.
 
@@ -124,7 +146,7 @@ class Study:
         runs = self.runs if facet is None else self.runs_of(facet)
         if self.numeric or self.objective not in runs.columns:
             return runs["by"].drop_nulls().unique().sort().to_list()
-        worst = math.inf if self.is_lower_better(self.objective) else 0.0
+        worst = self.worst(self.objective, facet)
         mean = finite_or(self.objective, worst).mean().alias("mean")
         ranked = runs.drop_nulls("by").group_by("by").agg(mean)
         order = [not self.is_lower_better(self.objective), False]

@@ -14,6 +14,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NoReturn
 from weakref import WeakValueDictionary
 
 import torch
@@ -55,8 +56,8 @@ class RunGroup:
         runs: The runs, those that are finished among them.
         config: The configuration that they share.
         data: The data, on the CPU. Groups with the same data hold the same object.
-        model: The structure that they share. It is never trained, and of its values only buffers
-            are read; see `new_model`.
+        model: The structure that they share. It is never trained, and of its values only the
+            buffers are kept; see `new_model`.
         layers: The model's layers, in the order in which they run.
         engine: Which engine trains packs of these runs, and why no faster one.
         schedule: How long each run trains, and at which steps it is measured.
@@ -72,6 +73,10 @@ class RunGroup:
     engine: Choice
     schedule: Schedule
     size: Size
+
+    def __reduce__(self) -> NoReturn:
+        # Pickled by mistake it would take a data set and a model through a pipe for every pack.
+        raise TypeError("a group goes to another process by its key; see group_of")
 
     @property
     def shared(self) -> Plain:
@@ -220,6 +225,9 @@ def _make(
     layers = find_layers(model, example)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     activations = config.batch_size * sum(math.prod(layer.shape) for layer in layers)
+    optimizer = OPTIMIZERS[config.optimizer.name]
+    engine = choose_engine(Workload(model, example, len(runs), device, optimizer))
+    _let_go_of_values(model)
     return RunGroup(
         key=key,
         runs=tuple(runs),
@@ -227,9 +235,19 @@ def _make(
         data=data,
         model=model,
         layers=tuple(layers),
-        engine=choose_engine(
-            Workload(model, example, len(runs), device, OPTIMIZERS[config.optimizer.name])
-        ),
+        engine=engine,
         schedule=config.schedule(len(data.train_y)),
         size=Size(parameters, activations),
     )
+
+
+def _let_go_of_values(model: nn.Module) -> None:
+    """Keeps one slice of each parameter, seen again at every index of its first axis.
+
+    A study of depths may have thirty groups, and their models together more parameters than memory
+    holds; every run samples its own. Not zeros, since a trial trains from these values, and some
+    modules divide by the norm of their weights.
+    """
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data = parameter.data[:1].clone().expand_as(parameter)

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from initstudy.claims import CoordinateCheck
+from initstudy.report.charts.coordinate_check import coordinates
 from initstudy.report.charts.style import NothingToShow
-from initstudy.report.charts.widths import coordinates
 from initstudy.store import Store
 from initstudy.store.frames import prepare
 from tests.planes import plane

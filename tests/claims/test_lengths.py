@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from initstudy.claims import LengthFactor, LengthSpread
-from initstudy.report.charts.lengths import spread_of_lengths
+from initstudy.report.charts.length_spread import spread_of_lengths
 from initstudy.report.charts.style import NothingToShow
 from initstudy.store import Store
 from initstudy.store.frames import prepare

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from initstudy.report import compare_sweeps, write
+from initstudy.report import compare_studies, write
 from initstudy.report.compare import pairs
 from initstudy.report.page import pdf
 from initstudy.report.page.pdf import BROWSERS
@@ -56,7 +56,7 @@ def test_the_page_names_both_and_says_where_which_is_better(tmp_path):
     store = sweep(accuracy=better_above)
     store.study["name"] = "other"
     save(store, tmp_path / "b")
-    index, table = compare_sweeps([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    index, table = compare_studies([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
     text = index.read_text()
     above = sum(std > 0.1 for std in STDS)
     assert f"other is better at {above} and worse at 0 of {len(STDS)}" in text

@@ -15,7 +15,7 @@ from initstudy.claims import statistics
 from initstudy.claims.statistics import mean_interval
 from initstudy.report.charts.catalogue import CHARTS
 from initstudy.report.charts.style import MOST_MARKS, thin
-from initstudy.report.document import OPACITY, without_layers
+from initstudy.report.pictures import OPACITY, without_layers
 from initstudy.store.frames import prepare
 from tests.synthetic import sweep
 

@@ -226,7 +226,7 @@ def test_axe_finds_no_serious_barrier(grid, opened, scheme):
     [
         ({"seeds": 1, "stds": [0.1], "by": None}, "UNDECIDED"),
         ({"diverges": lambda std: True}, "Every run diverged: 42 of 42"),
-        ({"probes": False}, "Not measured: the sweep ran with probes=off."),
+        ({"probes": False}, "Not measured: the study ran with probes=off."),
         ({"models": ("MLP", "CNN"), "stds": STDS[::4]}, "claims hold on MLP; CNN"),
     ],
     ids=["one-run", "all-diverged", "no-probes", "two-models"],

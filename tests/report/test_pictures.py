@@ -11,7 +11,7 @@ from PIL import Image
 
 from initstudy.report import write
 from initstudy.report.charts.catalogue import CHARTS
-from initstudy.report.document import with_palette
+from initstudy.report.pictures import with_palette
 from initstudy.store.frames import prepare
 from tests.synthetic import save, sweep
 

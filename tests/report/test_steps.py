@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from initstudy.report.charts.heat import contours
+from initstudy.columns import ACTIVATION_RMS
+from initstudy.report.charts.signal_heat import contours
 from initstudy.report.data.steps import MOST_STEPS, at_step, chosen_steps, few, over_steps
 from initstudy.report.data.steps import measured as measured_in
 from initstudy.store.frames import prepare
@@ -14,7 +15,7 @@ from tests.synthetic import LAYERS, STDS, sweep
 
 def test_a_run_that_diverged_stays_at_its_own_last_measurement():
     study = prepare(sweep())
-    rows, columns = measured_in(study, "MLP", "activation/{}/rms")
+    rows, columns = measured_in(study, "MLP", ACTIVATION_RMS)
     steps, long = over_steps(study, "MLP", rows, columns)
     assert steps == [0, 7, 20, 40]
     found = {(r["by"], r["step"]): r["value"] for r in long if r["layer"] == "fc2"}

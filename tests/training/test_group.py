@@ -18,7 +18,7 @@ from initstudy import store
 from initstudy.engine.train import Row
 from initstudy.tasks import data
 from initstudy.training import group as group_module
-from initstudy.training.group import Pack, prepare
+from initstudy.training.group import Pack, group_of, prepare
 from initstudy.training.pack import train_pack
 from tests.scheduling.forks import SMALL, small_pack
 
@@ -126,28 +126,26 @@ def test_a_group_of_finished_runs_is_not_built(mine):
     assert group.runs == counted
 
 
-def test_a_pack_names_its_group_instead_of_carrying_it():
-    pack = small_pack("model.width=512")
-    sent = pickle.dumps(pack)
-    assert len(sent) < 10_000 < sum(p.numel() for p in pack.group.model.parameters())
-    received = pickle.loads(sent)
-    assert received.group is pack.group
-    assert received == pack
-    assert received.id == pack.id
-
-
-def test_a_process_that_has_no_such_group_says_so(tmp_path):
+def test_a_group_is_found_by_its_key_and_never_pickled():
+    """Neither on its own nor in a pack: it would take data and model along each time."""
     pack = small_pack()
-    (tmp_path / "pack").write_bytes(pickle.dumps(pack))
-    code = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb'))"
-    other = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "pack")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-    assert f"LookupError: group {pack.group.key} was not prepared" in other.stderr
+    assert group_of(pack.group.key, pack.runs[:1], CPU) is pack.group
+    for what in (pack, pack.group):
+        with pytest.raises(TypeError, match="by its key"):
+            pickle.dumps(what)
+
+
+def test_a_group_holds_a_model_in_next_to_no_memory():
+    """Its parameters have their shapes but no values; each training has its own, and buffers."""
+    pack = small_pack("model.width=512")
+    parameters = list(pack.group.model.parameters())
+    needed = sum(p.numel() * p.element_size() for p in parameters)
+    assert needed > 2_000_000
+    assert sum(p.untyped_storage().nbytes() for p in parameters) < needed / 50
+    first, second = (list(pack.group.new_model().parameters()) for _ in range(2))
+    assert [p.shape for p in first] == [p.shape for p in parameters]
+    assert all(p.is_contiguous() and bool(p.isfinite().all()) for p in first)
+    assert not {p.data_ptr() for p in first} & {p.data_ptr() for p in second}
 
 
 def test_another_process_prepares_the_same_group_from_its_runs(mine):

@@ -10,22 +10,23 @@ from collections.abc import Callable
 
 from initstudy.claims.boundary import DEPTH
 from initstudy.claims.coordinate_check import LEARNING_RATE, WIDTHS
-from initstudy.report.charts.fractions import dead_and_saturated
-from initstudy.report.charts.heat import activation_heat, gradient_heat
-from initstudy.report.charts.layers import (
+from initstudy.report.charts.accuracy import accuracy_by_value
+from initstudy.report.charts.along_second_key import accuracy_along, learning_time_along
+from initstudy.report.charts.coordinate_check import coordinates
+from initstudy.report.charts.dead_units import dead_and_saturated
+from initstudy.report.charts.histograms import activation_ridgelines, weight_ridgelines
+from initstudy.report.charts.length_spread import spread_of_lengths
+from initstudy.report.charts.loss import loss_over_steps
+from initstudy.report.charts.parallel_coordinates import parallel_coordinates
+from initstudy.report.charts.phase_diagram import phase_diagram
+from initstudy.report.charts.signal_by_depth import (
     activations_by_depth,
     activations_over_steps,
     gradients_by_depth,
     gradients_over_steps,
 )
-from initstudy.report.charts.lengths import spread_of_lengths
-from initstudy.report.charts.lines import accuracy_along, learning_time_along
-from initstudy.report.charts.parallel import parallel_coordinates
-from initstudy.report.charts.phase import phase_diagram
-from initstudy.report.charts.ridgelines import activation_ridgelines, weight_ridgelines
+from initstudy.report.charts.signal_heat import activation_heat, gradient_heat
 from initstudy.report.charts.style import Spec
-from initstudy.report.charts.training import accuracy_by_value, loss_over_steps
-from initstudy.report.charts.widths import coordinates
 from initstudy.store.frames import Study
 
 Draw = Callable[[Study, str], Spec]
@@ -42,12 +43,12 @@ CHARTS: dict[str, Draw] = {
     "activation_histograms": activation_ridgelines,
     "parallel": parallel_coordinates,
 }
-# What stands in a page in place of a picture's chart: there a reader moves through the steps.
+# What a page shows in place of a picture's chart, because its reader can move through the steps.
 ON_PAGES: dict[str, Draw] = {
     "activations": activations_over_steps,
     "gradients": gradients_over_steps,
 }
-# Of studies of two keys: what one key alone does is no summary of them.
+# The charts of studies of two keys, which what one key alone does cannot sum up.
 PLANE_CHARTS: dict[str, Draw] = {
     "phase": phase_diagram,
     "accuracy": accuracy_along,
@@ -58,7 +59,7 @@ PLANE_CHARTS: dict[str, Draw] = {
 
 
 def charts_of(study: Study) -> dict[str, Draw]:
-    """The charts that suit a study, by name."""
+    """The charts that a study has, by name."""
     if study.across is None:
         return CHARTS
     suits = {

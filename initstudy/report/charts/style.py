@@ -1,4 +1,7 @@
-"""What all charts share: one colour for one value of the studied variable, axes, fonts."""
+"""What all charts share: one colour per value of the studied key, axes, fonts, tooltips.
+
+Charts import this module and name its parts as `style.chart`, `style.titled` and so on.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ import json
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 import numpy as np
 import polars as pl
 
-from initstudy.store.frames import Study
+from initstudy.columns import label
+from initstudy.store.frames import STD, Study
 
 WIDTH, HEIGHT = 360, 270
+# The height of one choice in a chart whose rows are choices.
+ROW_HEIGHT = 19
 # Viridis without its palest end: its lightness falls steadily, so the order survives black and
 # white print, and every colour stands out from paper.
 SCHEME = alt.SchemeParams(name="viridis", extent=[0.0, 0.88])
@@ -22,7 +29,8 @@ LEGEND_ENTRIES = 16
 LEGEND_ROWS = 15
 # Visible on a light page and on a dark one.
 GREY = "#777777"
-# What a page replaces: the colour of lines and marks that belong to no value, and what was chosen.
+# What a page replaces: the colour of lines and marks that belong to no value, and the choice of its
+# reader.
 INK = alt.ExprRef("ink")
 PARAMS: list[dict[str, Any]] = [
     {"name": "ink", "value": "black"},
@@ -42,25 +50,95 @@ Spec = dict[str, Any]
 
 
 class NothingToShow(ValueError):  # noqa: N818
-    """Why a chart would be empty."""
+    """A chart would be empty; the message is the sentence that stands in its place."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric as charts draw it.
+
+    Attributes:
+        column: Its column, such as "test/accuracy".
+        field: The field that holds it in a chart's rows, such as "accuracy".
+        fraction: Whether all its values lie between 0 and 1.
+    """
+
+    column: str
+    field: str
+    fraction: bool
+
+    @classmethod
+    def of(cls, study: Study, column: str | None = None) -> Measure:
+        """A column of a study, by default its objective."""
+        column = column or study.objective
+        metric = study.schema.metric(column)
+        field = column.rpartition("/")[2] if metric is None else metric.name
+        return cls(column, field, metric is not None and metric.fraction)
+
+    @property
+    def label(self) -> str:
+        """The metric's name on an axis."""
+        return label(self.column)
+
+    @property
+    def title(self) -> str:
+        """The metric's name at the beginning of a title."""
+        return self.label[0].upper() + self.label[1:]
+
+    @property
+    def scale(self) -> alt.Scale:
+        """The scale of an axis."""
+        return alt.Scale(domain=[0, 1]) if self.fraction else alt.Scale(zero=False)
+
+    @property
+    def axis(self) -> alt.Axis:
+        """The ticks of an axis."""
+        return alt.Axis(format="%") if self.fraction else alt.Axis(format="~g")
+
+    def y(self, field: str) -> alt.Y:
+        """The y position of a field that holds values of the metric."""
+        return alt.Y(f"{field}:Q", scale=self.scale)
+
+    def titled_y(self, field: str) -> alt.Y:
+        """The same, for the layer that draws the axis."""
+        return alt.Y(f"{field}:Q", title=self.label, scale=self.scale, axis=self.axis)
+
+    def clipped(self, value: float) -> float:
+        """A value such as an interval's end: that of a fraction cannot lie outside of 0 to 1."""
+        return min(max(value, 0.0), 1.0) if self.fraction else value
 
 
 def chart(rows: Rows) -> alt.Chart:
     """An empty chart over plain rows.
 
-    They go in as text: Altair copies a chart at every step, and lists of rows with it. JSON has no
-    NaN and no infinity; they become null, which is not drawn. Numbers keep six digits, but for the
-    studied variable, by which charts know one another's marks.
+    They go in as text, because Altair copies a chart at every step, and lists of rows with it. JSON
+    has no NaN and no infinity; they become null, which is not drawn. Numbers keep six digits,
+    except for the studied key, by which charts know one another's marks.
     """
     plain = [{k: v if k == "by" else _number(v) for k, v in row.items()} for row in rows]
     text = json.dumps(plain, allow_nan=False, separators=(",", ":"))
     return alt.Chart(alt.InlineData(values=text, format=alt.DataFormat(type="json")))
 
 
-def emphasis(opacity: float = 1.0) -> Any:
-    """The opacity of a mark: faint where a page's reader has chosen another value or run.
+def layered(
+    parts: Sequence[alt.Chart], width: float = 1.0, height: float = HEIGHT, **properties: Any
+) -> alt.LayerChart:
+    """Charts drawn over one another.
 
-    It goes by the fields `by` and, where a mark stands for one run, `run`.
+    Args:
+        parts: The charts, the lowest one first.
+        width: The width as a multiple of `WIDTH`.
+        height: The height in pixels.
+        properties: Further properties, such as `title`.
+    """
+    layers: alt.LayerChart = alt.layer(*parts)  # type: ignore[assignment]
+    return layers.properties(width=width * WIDTH, height=height, **properties)
+
+
+def emphasis(opacity: float = 1.0) -> Any:
+    """The opacity of a mark, which is faint if a page's reader has chosen another value or run.
+
+    It depends on the field `by` and, if a mark stands for one run, `run`.
     """
     return alt.condition(CHOSEN, alt.value(opacity), alt.value(opacity * UNCHOSEN))
 
@@ -72,9 +150,9 @@ def _number(value: Any) -> Any:
 
 
 def colour(study: Study, legend: bool = True, facet: str | None = None) -> alt.Color:
-    """The studied variable's colour, the same in every chart of a facet.
+    """The colour of the studied key's values, the same in every chart of a facet.
 
-    Choices are coloured by their rank there, best first.
+    Choices are coloured by their rank in the facet, the best first.
     """
     if study.by is None:
         return alt.Color("by:N", legend=None, scale=alt.Scale(range=["#31688e"]))
@@ -87,7 +165,7 @@ def colour(study: Study, legend: bool = True, facet: str | None = None) -> alt.C
 
 
 def _legend(study: Study) -> alt.Legend:
-    """The values of the grid themselves, thinned out where there are many."""
+    """A legend of the grid's own values, thinned out if they are many."""
     if not study.numeric:
         return alt.Legend(
             title=f"{study.label}, best first",
@@ -111,7 +189,7 @@ def _legend(study: Study) -> alt.Legend:
 
 
 def x_by(study: Study, facet: str | None = None) -> alt.X:
-    """The studied variable along x; choices from the best to the worst."""
+    """The studied key along x; choices from the best to the worst."""
     if not study.numeric:
         axis = alt.Axis(labelAngle=-50, labelLimit=120)
         return alt.X("by:O", title=study.label, axis=axis, sort=study.values(facet))
@@ -121,7 +199,7 @@ def x_by(study: Study, facet: str | None = None) -> alt.X:
 
 
 def layer_axis() -> alt.Axis:
-    """Names of layers along x, thinned out where there are many."""
+    """Names of layers along x, thinned out if they are many."""
     return alt.Axis(labelAngle=0, labelOverlap="greedy", labelSeparation=6)
 
 
@@ -136,9 +214,11 @@ def log_axis(
 def log_domain(
     values: pl.Series | Iterable[float | None], widest: float = 1e24
 ) -> tuple[float, float] | None:
-    """A domain for the positive finite values among these, at most so many times wide.
+    """A domain for the positive finite values among these; None if there is no such value.
 
-    What lies outside is drawn at the edge. None where there is no such value.
+    Args:
+        values: The values.
+        widest: The largest ratio of the domain's ends. What lies outside is drawn at the edge.
     """
     series = values if isinstance(values, pl.Series) else pl.Series(list(values), dtype=pl.Float64)
     numbers = series.cast(pl.Float64).drop_nulls().to_numpy()
@@ -157,7 +237,7 @@ def log_domain(
 def at_edge(value: float | None, domain: tuple[float, float]) -> tuple[float, str]:
     """A value moved into a domain, and whether it lies "inside", "below" or "above" it.
 
-    What is not finite lies above.
+    A value that is not finite, or was not measured, lies above.
     """
     if value is None or not math.isfinite(value) or value > domain[1]:
         return domain[1], "above"
@@ -174,11 +254,11 @@ def titled(
     """A chart as a Vega-Lite specification with its title, fonts, background and parameters.
 
     Args:
-        facet: Of which model.
+        facet: The facet that it shows.
         parts: The chart.
         title: What it shows.
         subtitle: What its marks mean.
-        steps: Of a chart that shows one step at a time, as its parameter `step`: those it has.
+        steps: If the chart shows one step at a time, the steps that its parameter `step` may have.
     """
     heading = f"{title} · {facet}"
     full = parts.properties(
@@ -212,7 +292,7 @@ def titled(
 
 
 def run_rows(study: Study, runs: pl.DataFrame, **values: pl.Expr) -> Rows:
-    """A row a run with these values, its id, what was chosen, and its configuration in words."""
+    """One row per run: its id, its value of the studied key, its configuration in words, values."""
     words = [
         pl.format(f"{key}={{}}", pl.col(key).cast(pl.String).fill_null("–")) for key in study.varied
     ]
@@ -222,21 +302,21 @@ def run_rows(study: Study, runs: pl.DataFrame, **values: pl.Expr) -> Rows:
 
 
 def thin(runs: pl.DataFrame, most: int = MOST_MARKS) -> tuple[pl.DataFrame, str]:
-    """At most so many runs to draw a mark for each, and words that say so where some are left out.
+    """At most so many runs, of which each gets a mark, and words that say so if any is left out.
 
-    They are spread evenly over the studied values, and there over the seeds.
+    They are spread evenly over the studied values, and within each over the seeds.
     """
     if len(runs) <= most:
         return runs, ""
-    order = runs.with_row_index("place").sort("by", *({"seed"} & {*runs.columns}), "run")
+    order = runs.with_row_index("index").sort("by", *({"seed"} & {*runs.columns}), "run")
     chosen = np.linspace(0, len(runs) - 1, most).round().astype(int)
-    kept = order["place"].gather(chosen).sort()
+    kept = order["index"].gather(chosen).sort()
     return runs[kept.to_list()], f" ({most} of {len(runs):,} drawn)"
 
 
 def seeds_in(study: Study, facet: str, point: Sequence[str] = ("by",)) -> str:
-    """How many seeds a facet's points are made of, in words."""
-    runs = study.runs.filter(pl.col("facet") == facet)
+    """How many seeds a facet's points are the mean of, in words."""
+    runs = study.runs_of(facet)
     count = max(runs.group_by(point).agg(pl.col("seed").n_unique())["seed"].to_list())
     return "1 seed" if count == 1 else f"{count} seeds"
 
@@ -252,6 +332,6 @@ def _lines(text: str, width: int = 88) -> list[str]:
 
 def _with_unit(study: Study) -> str:
     scale = ", log scale" if study.logarithmic else ""
-    if study.by == "init.std":
+    if study.by == STD:
         return f"init.std: standard deviation of the initial weights{scale}"
     return f"{study.label}{scale}"

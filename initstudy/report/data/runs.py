@@ -1,4 +1,4 @@
-"""The table of all runs that a page holds: configuration, results, and a sparkline of the loss."""
+"""The table of runs that a page holds: configuration, results, and a sparkline of the loss."""
 
 from __future__ import annotations
 
@@ -8,34 +8,31 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from initstudy.columns import DIVERGED_STEP, TRAIN_LOSS, label
+from initstudy.report.charts.loss import WIDEST
 from initstudy.report.charts.style import log_domain
 from initstudy.report.data.steps import few
 from initstudy.store.frames import Study
 
 SPARK_POINTS = 28
 SPARK_HEIGHT = 100
-RESULTS = {
-    "test/accuracy": "test accuracy",
-    "test/loss": "test loss",
-    "train/loss": "training loss",
-    "diverged_step": "diverged at",
-}
 
 
 def run_table(study: Study) -> dict[str, Any]:
     """Columns and rows for a page's script.
 
     Returns:
-        `columns`: a label and whether it is numeric; `rows`: a list a run in that order, behind its
-        id, its value of the studied variable as text, and its sparkline (heights from 0 to 100 in
-        log, None where the loss is not finite); `link`: the address that a run's id is added to.
+        `columns`: for each column its label and whether it is numeric. `rows`: for each run its id,
+        its value of the studied key as text, its sparkline (heights from 0 to 100 in the logarithm,
+        None for a loss that is not finite), then the columns. `link`: the address to which a run's
+        id is appended, or None.
     """
     runs = study.runs
     keys = [key for key in study.varied if key in runs.columns]
-    results = {key: label for key, label in RESULTS.items() if key in runs.columns}
+    results = {key: name for key, name in _results(study).items() if key in runs.columns}
     columns = [
         *({"label": key, "numeric": runs[key].dtype.is_numeric()} for key in keys),
-        *({"label": label, "numeric": True} for label in results.values()),
+        *({"label": name, "numeric": True} for name in results.values()),
     ]
     sparks = _sparklines(study)
     rows = [
@@ -63,14 +60,22 @@ def text(value: Any) -> str | None:
     return f"{digits.removesuffix('.0')}e{int(exponent):+d}"
 
 
+def _results(study: Study) -> dict[str, str]:
+    """The columns of results, and what the table calls them: first what the study is about."""
+    losses = [c.name for c in study.schema.measured if c.better == "lower" and c.history]
+    names = dict.fromkeys([study.objective, *losses[::-1]])
+    return {name: label(name) for name in names} | {DIVERGED_STEP.name: "diverged at"}
+
+
 def _sparklines(study: Study) -> dict[str, list[int | None]]:
-    rows = study.history.select("run", "train/loss").drop_nulls("train/loss")
-    domain = log_domain(rows["train/loss"], widest=1e7)
+    loss = pl.col(TRAIN_LOSS.name)
+    rows = study.history.select("run", loss).drop_nulls(TRAIN_LOSS.name)
+    domain = log_domain(rows[TRAIN_LOSS.name], widest=WIDEST)
     if domain is None:
         return {}
     low, high = (math.log(end) for end in domain)
-    share = ((pl.col("train/loss").clip(*domain).log() - low) / (high - low) * SPARK_HEIGHT).round()
-    finite = pl.when(pl.col("train/loss").is_finite()).then(share).cast(pl.Int32)
+    height = ((loss.clip(*domain).log() - low) / (high - low) * SPARK_HEIGHT).round()
+    finite = pl.when(loss.is_finite()).then(height).cast(pl.Int32)
     grouped = rows.group_by("run", maintain_order=True).agg(finite.alias("spark"))
     return {row["run"]: few(row["spark"], SPARK_POINTS) for row in grouped.to_dicts()}
 

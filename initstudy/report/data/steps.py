@@ -1,4 +1,4 @@
-"""What was measured in the layers, step by step: for charts that show one step at a time."""
+"""What was measured in the layers, step by step, for charts that show one step at a time."""
 
 from __future__ import annotations
 
@@ -8,46 +8,51 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from initstudy.columns import ACTIVATION_THEORY, GRADIENT_THEORY, Column
 from initstudy.report.charts.style import NothingToShow
 from initstudy.store.frames import Study
 
-# Steps and values of the studied variable that one chart holds; the data of each go into the page.
+# How many steps and values of the studied key one chart holds; the data of each are in the page.
 MOST_STEPS = 24
 MOST_VALUES = 48
 
 
-def measured(study: Study, facet: str, pattern: str) -> tuple[pl.DataFrame, dict[str, str]]:
-    """A facet's rows that hold a statistic of its layers, and the column of each layer.
+def measured(study: Study, facet: str, column: Column) -> tuple[pl.DataFrame, dict[str, str]]:
+    """A facet's rows that hold a statistic of its layers.
 
     Args:
-        study: The sweep.
-        facet: Which model.
-        pattern: The statistic's column with `{}` for the layer, such as "activation/{}/rms".
+        study: The study.
+        facet: One of its facets.
+        column: The statistic, which is one per layer.
+
+    Returns:
+        The rows, with what theory expects of the layers, and the name of each layer's column.
 
     Raises:
         NothingToShow: It was not measured.
     """
-    columns = {layer: pattern.format(layer) for layer in study.layers(facet)}
+    layers = study.layers(facet)
+    columns = {layer: column.of(layer) for layer in layers}
     columns = {layer: name for layer, name in columns.items() if name in study.history.columns}
     if not columns:
-        raise NothingToShow("Not measured: the sweep ran with probes=off.")
+        raise NothingToShow("Not measured: the study ran with probes=off.")
+    theory = [c.of(layer) for layer in layers for c in (ACTIVATION_THEORY, GRADIENT_THEORY)]
+    known = [name for name in theory if name in study.history.columns]
+    names = dict.fromkeys(("run", "by", "step", *columns.values(), *known))
     first = next(iter(columns.values()))
-    here = (pl.col("facet") == facet) & pl.col(first).is_not_null()
-    theory = [name for name in study.history.columns if name.endswith("/theory")]
-    kept = dict.fromkeys(("run", "by", "facet", "step", *columns.values(), *theory))
-    rows = study.history.select(*kept).filter(here)
+    rows = study.history_of(facet, *names).filter(pl.col(first).is_not_null())
     if rows.is_empty():
         raise NothingToShow("Not measured: no run was probed.")
     return rows, columns
 
 
 def chosen_steps(rows: pl.DataFrame) -> list[int]:
-    """Some of the steps of these rows: all where they are few, else denser at the beginning."""
+    """Some of the steps of these rows: all if they are few, else more at the beginning."""
     steps: list[int] = rows["step"].unique().sort().to_list()
     if len(steps) <= MOST_STEPS:
         return steps
-    places = np.geomspace(1, len(steps), MOST_STEPS).round().astype(int) - 1
-    return [steps[place] for place in np.unique(places)]
+    indices = np.geomspace(1, len(steps), MOST_STEPS).round().astype(int) - 1
+    return [steps[index] for index in np.unique(indices)]
 
 
 def at_step(rows: pl.DataFrame, step: int) -> pl.DataFrame:
@@ -59,12 +64,12 @@ def few(values: Sequence[Any], most: int = MOST_VALUES) -> list[Any]:
     """At most so many of the values, evenly spread, the first and the last among them."""
     if len(values) <= most:
         return list(values)
-    places = np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))
-    return [values[place] for place in places]
+    indices = np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))
+    return [values[index] for index in indices]
 
 
 def geometric_means(frame: pl.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a value of the studied variable, with the geometric mean of each column."""
+    """One row per value of the studied key, with the geometric mean of each column."""
     logs = [pl.col(c).log().mean().exp().alias(c) for c in columns]
     return frame.group_by("by", maintain_order=True).agg(logs).to_dicts()
 
@@ -72,7 +77,17 @@ def geometric_means(frame: pl.DataFrame, columns: Sequence[str]) -> list[dict[st
 def over_steps(
     study: Study, facet: str, rows: pl.DataFrame, columns: Mapping[str, str]
 ) -> tuple[list[int], list[dict[str, Any]]]:
-    """The steps of a chart, and a row a step, value and layer: `step`, `by`, `layer`, `value`."""
+    """What a chart that shows one step at a time holds.
+
+    Args:
+        study: The study.
+        facet: One of its facets.
+        rows: What `measured` gave.
+        columns: The name of each layer's column.
+
+    Returns:
+        The steps, and one row per step, value and layer: `step`, `by`, `layer`, `value`.
+    """
     steps = chosen_steps(rows)
     values = few(study.values(facet))
     kept = rows.filter(pl.col("by").is_in(values)) if values else rows

@@ -10,26 +10,26 @@ from importlib.resources import files
 from typing import Any
 
 from initstudy.claims import Result
-from initstudy.report.charts.style import Spec
+from initstudy.report.charts import style
 from initstudy.report.data.runs import run_table, text
 from initstudy.report.data.steps import few
 from initstudy.report.page import words
 from initstudy.store.frames import Study
 
 MOST_CHOICES = 200
-FOOTER = "Written by initstudy from the results beside it; the same command draws it again."
+FOOTER = "initstudy wrote this page from the results beside it; the same command draws it again."
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart's place in a page.
+    """One chart in a page, or the sentence in its place.
 
     Attributes:
-        id: Of the element, and of the files that are saved from it.
-        title: What it shows.
+        id: The id of the element, and the name of the files that are saved from it.
+        title: What the chart shows.
         subtitle: What its marks mean.
-        absent: The sentence that stands in its place, where there is nothing to show.
-        wide: Whether it takes a whole row.
+        absent: The sentence in its place if there is nothing to show, or None.
+        wide: Whether it takes the whole width of the page.
     """
 
     id: str
@@ -44,15 +44,15 @@ class Page:
     """What a page shows, from top to bottom.
 
     Attributes:
-        title: Of the study.
+        title: The study's name.
         headline: The verdict in words.
-        paragraphs: What was run.
-        command: That runs it again.
-        claims: A mapping a claim: the fields of `Result` and its `numbers` as text.
-        charts: In their order.
+        paragraphs: What was run, in words.
+        command: The command that runs it again.
+        claims: One mapping per claim, as `claim_row` gives it.
+        charts: The charts, in their order.
         specs: Their Vega-Lite specifications, by id.
-        tables: What came of each value: a title and a table each.
-        label: The studied variable.
+        tables: What came of each value: one mapping per table, of its title, columns and rows.
+        label: The studied key.
         choices: Its values, as a script writes them (`text`) and as people read them (`shown`).
         runs: The table of runs, as `run_table` gives it.
         paper: Headings and texts on the paper whose claims are checked.
@@ -64,7 +64,7 @@ class Page:
     command: str
     claims: Sequence[Mapping[str, Any]]
     charts: Sequence[Chart]
-    specs: Mapping[str, Spec]
+    specs: Mapping[str, style.Spec]
     tables: Sequence[Mapping[str, Any]]
     label: str = ""
     choices: Sequence[Mapping[str, str]] = ()
@@ -74,10 +74,8 @@ class Page:
     @property
     def steps(self) -> list[int]:
         """The steps that any of the charts can show."""
-        found = {
-            step for s in self.specs.values() for step in s.get("usermeta", {}).get("steps", [])
-        }
-        return sorted(found)
+        shown = (spec.get("usermeta", {}).get("steps", []) for spec in self.specs.values())
+        return sorted({step for steps in shown for step in steps})
 
 
 def scripts() -> str:
@@ -89,15 +87,15 @@ def scripts() -> str:
 
 
 def page_of(
-    study: Study, results: list[Result], specs: Mapping[str, Spec], absent: Mapping[str, str]
+    study: Study, results: list[Result], specs: Mapping[str, style.Spec], absent: Mapping[str, str]
 ) -> Page:
-    """The page of one sweep.
+    """The page of one study.
 
     Args:
-        study: The sweep.
-        results: Of its claims.
-        specs: Its charts.
-        absent: Why others are not there.
+        study: The study.
+        results: What was found of its claims.
+        specs: Its charts, by name.
+        absent: Why other charts are not there, by name.
     """
     return Page(
         title=study.about.get("name", "study"),
@@ -121,13 +119,13 @@ def claim_row(result: Result) -> dict[str, Any]:
 
 
 def choices(study: Study) -> list[dict[str, str]]:
-    """The values that a reader may choose from."""
+    """The values of the studied key that a reader may choose from."""
     values = [] if study.by is None else few(study.values(), MOST_CHOICES)
     return [{"text": str(text(value)), "shown": words.short(value)} for value in values]
 
 
-def places(specs: Mapping[str, Spec], absent: Mapping[str, str]) -> list[Chart]:
-    """A place for every chart that is drawn, and for every one that is not."""
+def places(specs: Mapping[str, style.Spec], absent: Mapping[str, str]) -> list[Chart]:
+    """Every chart, first those that are drawn."""
     drawn = [
         Chart(name, spec["title"]["text"], " ".join(spec["title"]["subtitle"]), wide=_is_wide(spec))
         for name, spec in specs.items()
@@ -150,7 +148,7 @@ def render(page: Page, bundle: str) -> str:
         page=page,
         css=_asset("page.css"),
         script=_asset("page.js"),
-        # Inside a script element "</" would end it, and "<!--" change it, whatever the text is.
+        # In a script element "</" would end the script, and "<!--" change how it is read.
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c"),
         bundle=bundle,
         footer=FOOTER,
@@ -162,6 +160,6 @@ def _asset(name: str) -> str:
     return files("initstudy.report.page").joinpath("template", name).read_text(encoding="utf-8")
 
 
-def _is_wide(spec: Spec) -> bool:
-    panels: list[Spec] = spec.get("hconcat") or spec.get("concat") or []
+def _is_wide(spec: style.Spec) -> bool:
+    panels: list[style.Spec] = spec.get("hconcat") or spec.get("concat") or []
     return len(panels) > 1 or "least" in spec.get("usermeta", {})

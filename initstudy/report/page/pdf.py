@@ -11,7 +11,7 @@ from pathlib import Path
 from initstudy.store import StoreError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-# Milliseconds of the page's own clock, within which it has drawn its charts.
+# Milliseconds of the page's own clock within which it draws its charts.
 DRAWN_WITHIN = 60_000
 SECONDS = 300
 
@@ -19,10 +19,14 @@ SECONDS = 300
 def write(page: Path, out: Path) -> Path:
     """Prints a page.
 
+    Args:
+        page: The page, an HTML file.
+        out: The PDF file to write.
+
     Raises:
         StoreError: There is no browser, or it fails.
     """
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         raise StoreError(f"--format pdf: needs Chromium or Chrome ({', '.join(BROWSERS)}) on PATH")
     with tempfile.TemporaryDirectory() as profile:
@@ -37,7 +41,7 @@ def write(page: Path, out: Path) -> Path:
             page.resolve().as_uri(),
         ]
         if os.geteuid() == 0:
-            # Chromium refuses to run as root with it; the page is our own file.
+            # With its sandbox Chromium refuses to run as root; the page is our own file.
             command.insert(1, "--no-sandbox")
         try:
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The report in a terminal: the table, the claims, and where the page lies."""
+"""The report in a terminal: the table, the findings, and where the page lies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from rich.table import Table
 
 from initstudy.report import Report
 from initstudy.report.page import words
-from initstudy.report.page.words import numbers
 
 STYLES = {"PASS": "bold green", "FAIL": "bold red", "UNDECIDED": "yellow"}
 
@@ -22,7 +21,7 @@ def show_table(console: Console, values: words.Table) -> None:
 
 
 def show(console: Console, report: Report) -> None:
-    """Prints it."""
+    """Prints a report's table and findings, and where its page lies."""
     show_table(console, report.table)
     for result in report.results:
         finding = result.finding
@@ -32,9 +31,6 @@ def show(console: Console, report: Report) -> None:
             highlight=False,
         )
         console.print(f"     {escape(finding.detail)}", highlight=False)
-        if numbers(finding) != "–":
-            console.print(
-                f"     {escape(f'{numbers(finding)} {finding.unit}; {finding.method}')}",
-                highlight=False,
-            )
+        if finding.interval is not None:
+            console.print(f"     {escape(words.evidence(finding))}", highlight=False)
     console.print(f"\nreport: {report.index}", highlight=False, soft_wrap=True)

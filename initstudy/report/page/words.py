@@ -7,59 +7,68 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from initstudy.claims import FAIL, PASS, Finding, Result
 from initstudy.claims.statistics import mean_interval
+from initstudy.columns import SECONDS, STEP, TRAIN_LOSS
+from initstudy.report.charts.style import Measure
+from initstudy.runtime import markdown as md
 from initstudy.store.cells import points
-from initstudy.store.frames import Study
+from initstudy.store.frames import Study, finite_or
 
 
 @dataclass(frozen=True)
 class Table:
-    """What came of each value of the studied variable."""
+    """What came of each value of the studied key, as text.
+
+    Attributes:
+        columns: The titles of the columns.
+        rows: The cells.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 def table(study: Study) -> Table:
-    """A row a value and facet: accuracy with its interval over seeds, final loss, diverged.
+    """One row per value and facet: the objective with its interval, final loss, divergences.
 
-    Of a study of two keys a row a value, and a column a value of the second one.
+    For a study of two keys one row per value, and one column per value of the second key.
     """
     if study.across is not None:
         return _plane(study)
     several = len(study.facets) > 1
+    measure = Measure.of(study)
     columns = (
         study.label,
         *(["model"] if several else []),
         "runs",
-        "test accuracy",
+        measure.label,
         "95% interval",
         "final training loss",
         "diverged",
     )
-    rows = []
     order = [(facet, value) for facet in study.facets for value in study.values(facet) or [None]]
     groups = dict(study.runs.group_by("facet", "by", maintain_order=True))
+    rows = []
     for facet, value in order:
         runs = groups[facet, value]
-        accuracy = mean_interval(runs["test/accuracy"].fill_nan(0.0).fill_null(0.0).to_list())
-        loss = runs["train/loss"].cast(pl.Float64)
-        finite = loss.filter(loss.is_finite())
+        reached = finite_or(measure.column, study.worst(measure.column, facet))
+        interval = mean_interval(runs.select(reached.alias("value"))["value"].to_list())
+        loss = runs[TRAIN_LOSS.name].cast(pl.Float64)
+        finite = loss.filter(loss.is_finite()).to_list()
         rows.append(
             (
                 _value(value, runs, study),
                 *([str(facet)] if several else []),
                 str(len(runs)),
-                f"{accuracy.estimate:.3f}",
-                # A fraction cannot lie outside, whatever Student's t thinks.
-                span(*np.clip([accuracy.low, accuracy.high], 0, 1)),
-                "–" if finite.is_empty() else f"{np.mean(finite.to_numpy()):.3g}",
+                f"{interval.estimate:.3f}",
+                span(measure.clipped(interval.low), measure.clipped(interval.high)),
+                f"{fmean(finite):.3g}" if finite else "–",
                 str(int(runs["diverged"].sum()) or "–"),
             )
         )
@@ -68,16 +77,17 @@ def table(study: Study) -> Table:
 
 def _plane(study: Study) -> Table:
     several = len(study.facets) > 1
+    measure = Measure.of(study)
     across = study.runs["across"].unique(maintain_order=True).sort().to_list()
-    named = f"{study.label}, by {study.across}: mean test accuracy"
+    named = f"{study.label}, by {study.across}: mean {measure.label}"
     columns = (named, *(["model"] if several else []), *(short(value) for value in across))
     rows = []
     for facet in study.facets:
-        found = points(study, facet, "test/accuracy")
+        values = points(study, facet, measure.column)
         for value in study.values(facet):
-            seeds = [found[value].get(a, {}).values() for a in across]
-            shown = [f"{sum(values) / len(values):.3f}" if values else "–" for values in seeds]
-            rows.append((short(value), *([facet] if several else []), *shown))
+            seeds = [values[value].get(a, {}).values() for a in across]
+            means = [f"{fmean(reached):.3f}" if reached else "–" for reached in seeds]
+            rows.append((short(value), *([facet] if several else []), *means))
     return Table(columns, tuple(rows))
 
 
@@ -93,7 +103,7 @@ def headline(study: Study, results: list[Result]) -> str:
     failed = [r for r in decided if r.finding.verdict == FAIL]
     text = f"{passed} of {len(decided)} claims hold on {'; '.join(study.facets)}"
     if failed:
-        return f"{text}; not so: {failed[0].statement.rstrip('.')} ({failed[0].facet})"
+        return f"{text}; this one does not: {failed[0].statement.rstrip('.')} ({failed[0].facet})"
     return text
 
 
@@ -110,7 +120,7 @@ def paragraph(study: Study) -> str:
     elif len(values) > 1:
         what = f"{len(values)} choices of {study.label}"
     versions = ", ".join(f"{k} {v}" for k, v in study.about.get("versions", {}).items())
-    steps = int(study.history["step"].max() or 0)  # type: ignore[arg-type]
+    steps = int(study.history[STEP.name].max() or 0)  # type: ignore[arg-type]
     diverged = int(runs["diverged"].sum())
     failed = len(study.about.get("failed", {}))
     missing = f"{failed} more could not be trained. " if failed else ""
@@ -132,7 +142,7 @@ PAPER = {
 
 
 def paper(study: Study) -> list[tuple[str, str]]:
-    """What the sweep says of the paper whose claims it checks: headings and their texts."""
+    """What the study says of the paper whose claims it checks: headings and their texts."""
     said = study.about.get("paper") or {}
     return [(name, str(said[key])) for key, name in PAPER.items() if said.get(key)]
 
@@ -145,13 +155,13 @@ def markdown(
     left: Sequence[str] = (),
     with_page: bool = True,
 ) -> str:
-    """The report for a code host: pictures, claims and the command.
+    """The report as a README.md, for a code host.
 
     Args:
         study: The study.
-        results: The findings of its claims.
-        charts: Names of the charts to show.
-        absent: The reason why a chart could not be drawn, by its name.
+        results: What was found of its claims.
+        charts: The names of the charts whose pictures lie in `charts/`.
+        absent: Why other charts are not there, by name.
         left: Names of charts that the page alone shows.
         with_page: Whether the page lies beside this text; otherwise the text says how to write it.
     """
@@ -169,32 +179,37 @@ def markdown(
         lines += ["This command writes the page, `report/index.html` in the study's folder.", ""]
     lines += [line for name, text in paper(study) for line in (f"**{name}.** {text}", "")]
     if results:
-        told = any(r.paper for r in results)
-        heads = ["verdict", "claim", *(["the paper"] if told else []), "finding", "95% interval"]
-        lines += ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
-        for r in results:
-            cells = [
-                f"**{r.finding.verdict}**",
-                f"{r.statement} ({r.facet})",
-                *([r.paper] if told else []),
-                r.finding.detail,
-                f"{numbers(r.finding)} {r.finding.unit}; {r.finding.method}",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
+        lines += [*_claims(results), ""]
     lines += [f"![{spoken(name)}](charts/{name}.png)\n" for name in charts]
     lines += [f"*{spoken(name)}*: {why}\n" for name, why in absent.items()]
     if left:
         lines += [f"On the page only: {', '.join(spoken(name) for name in left)}.", ""]
     values = table(study)
-    lines += ["| " + " | ".join(values.columns) + " |", "|" + " --- |" * len(values.columns)]
-    lines += ["| " + " | ".join(row) + " |" for row in values.rows]
+    lines += md.table(values.columns, values.rows)
     return "\n".join(lines) + "\n"
+
+
+def _claims(results: list[Result]) -> list[str]:
+    """The table of claims; what the papers found is a column of its own, if there is any."""
+    papers = any(result.paper for result in results)
+    heads = ["verdict", "claim", *(["the paper"] if papers else []), "finding", "95% interval"]
+    rows = [
+        [
+            f"**{result.finding.verdict}**",
+            f"{result.statement} ({result.facet})",
+            *([result.paper] if papers else []),
+            result.finding.detail,
+            evidence(result.finding),
+        ]
+        for result in results
+    ]
+    return md.table(heads, rows)
 
 
 def machine_readable(study: Study, results: list[Result]) -> str:
     """The claims as JSON, with how many runs decided them and how long those trained."""
-    seconds = study.runs["seconds"].sum() if "seconds" in study.runs.columns else None
+    known = SECONDS.name in study.runs.columns
+    seconds = study.runs[SECONDS.name].sum() if known else None
     described = {
         "name": study.about.get("name"),
         "command": study.about.get("command"),
@@ -213,8 +228,13 @@ def numbers(finding: Finding) -> str:
     return f"{finding.estimate:.3g} {span(finding.low, finding.high)}".strip()
 
 
+def evidence(finding: Finding) -> str:
+    """The number that decided, its interval, its unit, and how the interval was calculated."""
+    return f"{numbers(finding)} {finding.unit}; {finding.method}"
+
+
 def span(low: float, high: float) -> str:
-    """An interval, or nothing where there is none."""
+    """An interval; nothing if there is none."""
     return "" if math.isnan(low) else f"[{low:.3f}, {high:.3f}]"
 
 
@@ -239,7 +259,7 @@ def _value(value: Any, runs: pl.DataFrame, study: Study) -> str:
 
 
 def short(value: Any) -> str:
-    """A value of the studied variable as people read it."""
+    """A value of the studied key as people read it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value).rsplit(".", 1)[-1]
 
 

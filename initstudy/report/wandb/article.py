@@ -78,7 +78,7 @@ def _outcome(study: Study, results: list[Result], entity: str, project: str) -> 
     ]
     said: list[Any] = [
         f"{r.finding.verdict}: {r.statement} ({r.facet}) {r.finding.detail}. "
-        f"{words.numbers(r.finding)} {r.finding.unit}; {r.finding.method}"
+        f"{words.evidence(r.finding)}"
         for r in results
     ]
     listed = [wr.H2("Claims"), wr.UnorderedList(items=said)] if said else []

@@ -7,22 +7,8 @@ import math
 import altair as alt
 import polars as pl
 
-from initstudy.report.charts.style import (
-    GREY,
-    HEIGHT,
-    INK,
-    RUN,
-    WIDTH,
-    Rows,
-    Spec,
-    chart,
-    colour,
-    emphasis,
-    run_rows,
-    shown,
-    thin,
-    titled,
-)
+from initstudy.columns import TEST_LOSS, TRAIN_LOSS
+from initstudy.report.charts import style
 from initstudy.store.frames import Study
 
 TICKS = 5
@@ -30,55 +16,62 @@ TICKS = 5
 SOLID = [10_000, 1]
 
 
-def parallel_coordinates(study: Study, facet: str) -> Spec:
+def parallel_coordinates(study: Study, facet: str) -> style.Spec:
     """Every run as a line across what was chosen and what came of it."""
-    runs = study.runs.filter(pl.col("facet") == facet)
+    runs = study.runs_of(facet)
     axes = [(c, False) for c in ("seed", "optimizer.lr") if c in runs and runs[c].n_unique() > 1]
     if study.numeric and study.by:
         axes = [("by", study.logarithmic), *[a for a in axes if a[0] != study.by]]
-    axes += [("train/loss", True), ("test/loss", True), ("test/accuracy", False)]
-    drawn, thinned = thin(runs)
-    told = run_rows(study, drawn, diverged=pl.col("diverged"))
-    rows: Rows = []
-    ticks: Rows = []
+    losses = [(TRAIN_LOSS.name, True), (TEST_LOSS.name, True)]
+    axes += [*losses, (study.objective, False)] if study.objective not in dict(losses) else losses
+    drawn, thinned = style.thin(runs)
+    described = style.run_rows(study, drawn, diverged=pl.col("diverged"))
+    rows: style.Rows = []
+    ticks: style.Rows = []
     for name, log in axes:
         label = study.label if name == "by" else name
-        place = AxisScale(runs[name].cast(pl.Float64).to_list(), log)
-        for row, value in zip(told, drawn[name].cast(pl.Float64).to_list(), strict=True):
-            rows.append({**row, "axis": label, "value": place(value), "shown": shown(value)})
-        for where, tick in place.ticks():
+        position = AxisScale(runs[name].cast(pl.Float64).to_list(), log)
+        for row, value in zip(described, drawn[name].cast(pl.Float64).to_list(), strict=True):
+            rows.append(
+                {**row, "axis": label, "value": position(value), "shown": style.shown(value)}
+            )
+        for where, tick in position.ticks():
             ticks.append({"axis": label, "value": where, "text": tick})
     names = [study.label if name == "by" else name for name, _ in axes]
     top = alt.Axis(orient="top", labelAngle=0, domain=False, labelFontWeight="bold")
     scale = alt.Scale(type="point", padding=0.25)
     x = alt.X("axis:N", sort=names, title=None, scale=scale, axis=top)
     y = alt.Y("value:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04]))
-    rules = chart([{"axis": n} for n in names]).mark_rule(color=GREY, opacity=0.6).encode(x=x)
+    rules = (
+        style.chart([{"axis": n} for n in names])
+        .mark_rule(color=style.GREY, opacity=0.6)
+        .encode(x=x)
+    )
     dash = alt.StrokeDash(
         "diverged:N",
         legend=alt.Legend(title="diverged"),
         scale=alt.Scale(domain=[False, True], range=[SOLID, [5, 4]]),
     )
     lines = (
-        chart(rows)
+        style.chart(rows)
         .mark_line(strokeWidth=1.5)
         .encode(
             x=x,
             y=y,
             detail="run:N",
-            color=colour(study, facet=facet),
+            color=style.colour(study, facet=facet),
             strokeDash=dash,
-            opacity=emphasis(0.6),
-            tooltip=[*RUN, "axis:N", "shown:N"],
+            opacity=style.emphasis(0.6),
+            tooltip=[*style.RUN, "axis:N", "shown:N"],
         )
     )
-    text = chart(ticks).encode(x=x, y=y, text="text:N")
-    text = text.mark_text(align="left", dx=5, fontSize=10.5, fontWeight="bold", color=INK)
-    spec = titled(
+    text = style.chart(ticks).encode(x=x, y=y, text="text:N")
+    text = text.mark_text(align="left", dx=5, fontSize=10.5, fontWeight="bold", color=style.INK)
+    spec = style.titled(
         facet,
-        alt.layer(rules, lines, text).properties(width=2 * WIDTH, height=HEIGHT),
+        style.layered([rules, lines, text], 2),
         "Runs across their choices and results",
-        f"One line a run{thinned}; dashed where it diverged. A value that is not finite stands at "
+        f"One line per run{thinned}; dashed if it diverged. A value that is not finite stands at "
         "the top.",
     )
     # Narrower, the names of the axes would stand on one another.
@@ -89,8 +82,8 @@ class AxisScale:
     """Numbers to the unit interval of one axis, and its ticks.
 
     Args:
-        numbers: What stands on the axis; what is not finite stands above its end.
-        log: Whether to scale by the logarithm, where all of them are positive.
+        numbers: The numbers on the axis; those that are not finite stand above its end.
+        log: Whether to scale by the logarithm, if all of them are positive.
     """
 
     def __init__(self, numbers: list[float | None], log: bool) -> None:
@@ -100,7 +93,7 @@ class AxisScale:
         self.distinct = sorted(set(good))
 
     def __call__(self, value: float | None) -> float:
-        """A number's place on the unit interval."""
+        """A number's position on the unit interval."""
         if value is None or not math.isfinite(value):
             return 1.04
         low, high, value = (
@@ -111,13 +104,13 @@ class AxisScale:
         return 0.5 if high == low else (value - low) / (high - low)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Places on the unit interval and their labels."""
+        """Positions on the unit interval and their labels."""
         if len(self.distinct) <= TICKS:
             return [(self(value), f"{value:.3g}") for value in self.distinct]
-        places = [0.0, 0.25, 0.5, 0.75, 1.0]
+        positions = [0.0, 0.25, 0.5, 0.75, 1.0]
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        values = [low + p * (high - low) for p in places]
+        values = [low + p * (high - low) for p in positions]
         return [
             (p, f"{math.exp(v) if self.log else v:.3g}")
-            for p, v in zip(places, values, strict=True)
+            for p, v in zip(positions, values, strict=True)
         ]

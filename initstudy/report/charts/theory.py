@@ -1,0 +1,93 @@
+"""Theory behind the measured points: lines to draw, and how well they agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from initstudy.columns import THEORY_CRITICAL_STD, Column
+from initstudy.report.charts import style
+from initstudy.report.data.steps import geometric_means
+from initstudy.store.frames import STD, Study
+
+
+def predicted(frame: pl.DataFrame, theory: Column, layers: Sequence[str]) -> style.Rows:
+    """Theory's expectation by value and layer, for the runs that it covers.
+
+    Args:
+        frame: The first measurement of every run.
+        theory: The column that holds theory's expectation.
+        layers: The layers, from input to output.
+
+    Returns:
+        Rows of `by`, `layer` and `value`.
+    """
+    names = {layer: theory.of(layer) for layer in layers if theory.of(layer) in frame.columns}
+    covered = frame.drop_nulls(list(names.values())) if names else frame.clear()
+    return [
+        {"by": row["by"], "layer": layer, "value": row[name]}
+        for row in geometric_means(covered, list(names.values()))
+        for layer, name in names.items()
+    ]
+
+
+def theory_lines(
+    frame: pl.DataFrame, theory: Column, layers: Sequence[str], domain: tuple[float, float]
+) -> style.Rows:
+    """`predicted`, less what lies outside of an axis' domain, where a line ends."""
+    rows = predicted(frame, theory, layers)
+    return [row for row in rows if style.at_edge(row["value"], domain)[1] == "inside"]
+
+
+def agreement(
+    frame: pl.DataFrame, measured: Column, theory: Column, layers: Sequence[str], when: str = ""
+) -> str:
+    """A sentence on how far the measurement lies from theory, over runs and layers.
+
+    Args:
+        frame: The first measurement of every run.
+        measured: The column that holds the measurement.
+        theory: The column that holds theory's expectation.
+        layers: The layers.
+        when: What the dashed lines hold for, such as " at initialization".
+
+    Returns:
+        The sentence, with a space before it; empty if theory does not cover the model.
+    """
+    deviations: list[float] = []
+    for layer in layers:
+        if theory.of(layer) in frame.columns:
+            pairs = frame.select(measured.of(layer), theory.of(layer)).to_numpy().astype(float)
+            good = pairs[np.isfinite(pairs).all(1) & (pairs > 0).all(1)]
+            deviations += list(np.abs(np.log(good[:, 0] / good[:, 1])))
+    if not deviations:
+        return ""
+    middle = math.expm1(float(np.median(deviations)))
+    return f" Dashed: mean-field theory{when}; the median run and layer lies {middle:.1%} from it."
+
+
+def critical_line(study: Study, facet: str, x: alt.X, colour: str = style.GREY) -> list[alt.Chart]:
+    """A rule at the standard deviation at which theory has signals neither grow nor shrink."""
+    critical = critical_std(study, facet)
+    if critical is None:
+        return []
+    rule = style.chart([{"by": critical}]).mark_rule(color=colour, strokeDash=[4, 3])
+    return [rule.encode(x=x)]
+
+
+def critical_note(study: Study, facet: str) -> str:
+    """What the rule means; empty if there is none."""
+    critical = critical_std(study, facet)
+    return "" if critical is None else f" Dashed: theory's critical std, {critical:.3g}."
+
+
+def critical_std(study: Study, facet: str) -> float | None:
+    """The critical standard deviation of a facet's model, or None if it has none or several."""
+    if study.by != STD or THEORY_CRITICAL_STD.name not in study.runs.columns:
+        return None
+    values = study.runs_of(facet)[THEORY_CRITICAL_STD.name].drop_nulls().unique()
+    return float(values[0]) if len(values) == 1 else None
