@@ -28,7 +28,22 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "__init__": (
         "the public functions",
-        ("claims", "audit", "theory", "store", "initializers", "models"),
+        ("api", "claims", "audit", "theory", "store", "initializers", "models", "tasks"),
+    ),
+    "api": (
+        "studies from Python, and for a loop of the user's own",
+        (
+            "scheduling",
+            "training",
+            "tracking",
+            "report",
+            "claims",
+            "store",
+            "probes",
+            "initializers",
+            "columns",
+            "config",
+        ),
     ),
     "scheduling": (
         "which runs train together, where, and what happens when they fail",

@@ -91,7 +91,7 @@ def as_section(group: str, value: Any) -> Plain:
         )
     if group == "init" and isinstance(value, nn.Module):
         raise ConfigError("init: must be an initializer or its name, not a model")
-    if (section := _as_fields(value)) is not None:
+    if (section := as_fields(value)) is not None:
         return section
     if (name := _importable(value)) is not None and group != "init":
         return {"_target_": name}
@@ -176,7 +176,7 @@ def _feed_source(update: Callable[[bytes], None], value: Any) -> None:
         _feed(update, dict(vars(value)) if hasattr(value, "__dict__") else repr(value))
 
 
-def _as_fields(value: Any) -> Plain | None:
+def as_fields(value: Any) -> Plain | None:
     """A dataclass of this package whose fields are plain, as a section; None for anything else."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return None
@@ -190,7 +190,9 @@ def _as_fields(value: Any) -> Plain | None:
             continue
         if isinstance(given, PLAIN):
             section[field.name] = given
-        elif (nested := _as_fields(given)) is not None:
+        elif isinstance(given, tuple | list) and all(isinstance(item, PLAIN) for item in given):
+            section[field.name] = list(given)
+        elif (nested := as_fields(given)) is not None:
             section[field.name] = nested
         else:
             return None

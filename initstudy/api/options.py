@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.utils import get_class
 
 from initstudy.api import given
 from initstudy.config import ConfigError, Plain
@@ -100,7 +99,7 @@ def _written(key: str, value: Any) -> str:
         return f"[{','.join(_written(key, item) for item in value)}]"
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{k}:{_written(key, v)}" for k, v in value.items()) + "}"
-    if (section := given._as_fields(value)) is not None:
+    if (section := given.as_fields(value)) is not None:
         return _written(key, section)
     raise ConfigError(f"{key}={value!r}: a {type(value).__name__} cannot stand there")
 
@@ -114,20 +113,15 @@ def with_claims(claims: Mapping[str, Any]) -> Plain:
     """Claims as sections of the configuration.
 
     Args:
-        claims: By name, a claim such as `initstudy.claims.BetterAt(…)`, a pair of a claim and the
-            statement that it decides, or a section.
+        claims: By name, a claim such as `initstudy.claims.Better(…)`, or a section.
 
     Raises:
         ConfigError: One is no claim.
     """
     sections: Plain = {}
     for name, claim in claims.items():
-        decided, statement = claim if isinstance(claim, tuple) else (claim, name.replace("_", " "))
-        if isinstance(decided, Mapping):
-            sections[name] = dict(decided)
-            continue
-        section = given._as_fields(decided)
-        if section is None or not hasattr(get_class(section["_target_"]), "check"):
-            raise ConfigError(f"claims.{name}: {decided!r} is no claim of initstudy.claims")
-        sections[name] = {"statement": statement, **section}
+        section = dict(claim) if isinstance(claim, Mapping) else given.as_fields(claim)
+        if section is None or "statement" not in section:
+            raise ConfigError(f"claims.{name}: {claim!r} is no claim of initstudy.claims")
+        sections[name] = section
     return sections
