@@ -79,12 +79,12 @@ def main(arguments: Sequence[str]) -> int:
     except (*USERS_FAULTS, ValueError) as raised:
         error = raised
     assert error is not None
-    if isinstance(error, BrokenPipeError) or not _is_users_fault(error):
+    if isinstance(error, BrokenPipeError) or not is_users_fault(error):
         raise error
     footprint.remove()
     if os.environ.get(hydra_app.TRACEBACKS) == "1":
         raise error
-    return refuse(_better_named(error, ordered))
+    return refuse(better_named(error, ordered))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     return get_args_parser()
 
 
-def _is_users_fault(error: BaseException) -> bool:
+def is_users_fault(error: BaseException) -> bool:
     """Whether an error is one of `USERS_FAULTS`, or a ValueError that Hydra itself has raised."""
     if isinstance(error, USERS_FAULTS):
         return True
@@ -102,7 +102,7 @@ def _is_users_fault(error: BaseException) -> bool:
     return trace is not None and trace.tb_frame.f_globals["__name__"].startswith("hydra.")
 
 
-def _better_named(error: BaseException, arguments: Sequence[str]) -> BaseException:
+def better_named(error: BaseException, arguments: Sequence[str]) -> BaseException:
     """The error that says more to the user than the one that Hydra has met first."""
     if isinstance(error, ConfigCompositionException) and "--multirun" in str(error):
         return error_beside_a_grid(arguments) or error
