@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -94,8 +95,11 @@ def command(name: str, data: str | None = None, reduced: bool = False) -> list[s
 
 def train(overrides: Sequence[str]) -> int:
     """Trains what is missing of a study, in a process of its own; returns its exit code."""
-    print("python -m initstudy", *overrides, flush=True)
-    return subprocess.run([sys.executable, "-m", "initstudy", *overrides], check=False).returncode
+    # A study records its command as it was given, and a report should name no interpreter's folder.
+    command = ["python", "-m", "initstudy", *overrides]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    print(*command, flush=True)
+    return subprocess.run(command, check=False, env=os.environ | {"PATH": path}).returncode
 
 
 def write(name: str, data: str | None = None) -> Path:

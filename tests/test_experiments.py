@@ -89,7 +89,8 @@ def test_the_script_trains_draws_and_keeps_a_record(tmp_path):
     record = json.loads(line)
     assert (record["study"], record["code"]) == ("std_lr_reduced", 0)
     assert record["seconds"] > 0
-    assert (tmp_path / "reports/std_lr_reduced/claims.json").exists()
+    said = json.loads((tmp_path / "reports/std_lr_reduced/claims.json").read_text())
+    assert said["command"].startswith("python -m initstudy +sweep=std_lr ")
 
 
 def test_the_script_names_a_study_that_does_not_exist(tmp_path):

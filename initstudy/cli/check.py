@@ -46,9 +46,11 @@ def parser() -> Parser:
 def _compare(path: Path, count: int, seed: int) -> tuple[int, int]:
     """Prints a line per run; returns how many runs differ, and how many were compared."""
     from initstudy import store
-    from initstudy.scheduling.verify import choose, compare
 
     results = store.load(path)
+    # What trains takes a second to import; a wrong path is said before that.
+    from initstudy.scheduling.verify import choose, compare
+
     chosen = choose(results, count, seed)
     different = 0
     for run, difference in compare(path, results, chosen):

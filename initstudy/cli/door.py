@@ -15,7 +15,7 @@ from initstudy.runtime.signals import stoppable
 # What each does, as `initstudy --help` says it. Each is a module of this package with a function
 # `main` from arguments to an exit code.
 COMMANDS = {
-    "run": "train the runs of a configuration or of a grid; the command without a name",
+    "run": "train the runs of a configuration or of a grid; may be left out",
     "explain": "say what run would do, and with which engine, without training",
     "report": "draw the report of a study again, compare studies, publish to W&B",
     "status": "say how far a study is that runs elsewhere",

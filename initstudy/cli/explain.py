@@ -6,18 +6,15 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from hydra._internal.utils import get_args_parser
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
-from initstudy.config import ConfigError, flatten
+from initstudy.cli.arguments import options_first, parse
+from initstudy.cli.run import USERS_FAULTS, better_named, is_users_fault
+from initstudy.config import flatten
 from initstudy.config.command_line import Grid, compose_grid
 from initstudy.config.messages import refuse
 from initstudy.scheduling.autotune import Autotuner
 from initstudy.scheduling.progress import duration
 from initstudy.scheduling.study import dry_run
 from initstudy.scheduling.work import Work
-from initstudy.store import StoreError
 from initstudy.training.group import RunGroup
 
 USAGE = """\
@@ -52,8 +49,9 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(USAGE)
         return 0
-    given = get_args_parser().parse_intermixed_args(list(arguments))
+    words = options_first(arguments)
     try:
+        given = parse(words)
         grid = compose_grid(
             given.overrides,
             multirun=given.multirun,
@@ -61,8 +59,10 @@ def main(arguments: Sequence[str]) -> int:
             config_dir=given.config_dir,
         )
         lines = list(explain(grid))
-    except (ConfigError, StoreError, HydraException, OmegaConfBaseException, OSError) as error:
-        return refuse(error)
+    except (*USERS_FAULTS, ValueError) as error:
+        if not is_users_fault(error):
+            raise
+        return refuse(better_named(error, words))
     sys.stdout.writelines(f"{line}\n" for line in lines)
     return 0
 

@@ -6,12 +6,13 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from initstudy.cli import footprint, hydra_app
@@ -50,7 +51,9 @@ class Application:
         from initstudy.scheduling.study import study
 
         job = HydraConfig.get()
-        run = make_run(cfg, list(job.overrides.task), job.runtime.choices)
+        # As they were given: `optimizer.lr=${init.std}` is no interpolation of Hydra's own section.
+        overrides: Any = OmegaConf.to_container(job.overrides.task, resolve=False)
+        run = make_run(cfg, overrides, job.runtime.choices)
         check_grid([run])
         # Hydra's basic launcher hands over the runs of a grid one at a time.
         alone = job.mode is RunMode.RUN
@@ -76,13 +79,12 @@ def main(arguments: Sequence[str]) -> int:
     except (*USERS_FAULTS, ValueError) as raised:
         error = raised
     assert error is not None
-    if isinstance(error, BrokenPipeError) or not _is_users_fault(error):
+    if isinstance(error, BrokenPipeError) or not is_users_fault(error):
         raise error
+    footprint.remove()
     if os.environ.get(hydra_app.TRACEBACKS) == "1":
         raise error
-    code = refuse(_better_named(error, ordered))
-    footprint.remove()
-    return code
+    return refuse(better_named(error, ordered))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     return get_args_parser()
 
 
-def _is_users_fault(error: BaseException) -> bool:
+def is_users_fault(error: BaseException) -> bool:
     """Whether an error is one of `USERS_FAULTS`, or a ValueError that Hydra itself has raised."""
     if isinstance(error, USERS_FAULTS):
         return True
@@ -100,7 +102,7 @@ def _is_users_fault(error: BaseException) -> bool:
     return trace is not None and trace.tb_frame.f_globals["__name__"].startswith("hydra.")
 
 
-def _better_named(error: BaseException, arguments: Sequence[str]) -> BaseException:
+def better_named(error: BaseException, arguments: Sequence[str]) -> BaseException:
     """The error that says more to the user than the one that Hydra has met first."""
     if isinstance(error, ConfigCompositionException) and "--multirun" in str(error):
         return error_beside_a_grid(arguments) or error

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from initstudy.config import Run, make_run, register
+from initstudy.config import Run, check_grid, check_sweep, make_run, register
 from initstudy.config.compose import compose_jobs
 from initstudy.config.paths import CONF
 
@@ -80,7 +80,9 @@ def compose_grid(
         directory = Path(config.hydra.run.dir)
         with open_dict(config):
             choices = config.pop("hydra").runtime.choices
-        return Grid([make_run(config, overrides, choices)], config, directory, multirun)
+        run = make_run(config, overrides, choices)
+        check_grid([run])
+        return Grid([run], config, directory, multirun)
 
 
 def _jobs(loader: ConfigLoader, config: DictConfig) -> list[list[str]]:
@@ -88,5 +90,6 @@ def _jobs(loader: ConfigLoader, config: DictConfig) -> list[list[str]]:
     swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     words = [*swept, *config.hydra.overrides.task]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(words)
+    check_sweep(parsed)
     (jobs,) = BasicSweeper.split_arguments(parsed, None)
     return jobs

@@ -37,6 +37,9 @@ def closest(key: str, known: Collection[str]) -> str | None:
     beside = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
     elsewhere = {k.rpartition(".")[2]: k for k in known}
     for names, likeness in ((beside, 0.65), (elsewhere, 0.8)):
+        for other, whole in names.items():
+            if sorted(other) == sorted(name):
+                return whole
         if close := difflib.get_close_matches(name, names, n=1, cutoff=likeness):
             return names[close[0]]
     return None

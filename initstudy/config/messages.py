@@ -43,8 +43,8 @@ def one_line(error: BaseException) -> str:
     for cause in _chain(error):
         if line := _in_our_words(cause):
             return line
-    wrapped = error.__cause__
-    return _in_its_own_words(wrapped if isinstance(wrapped, OmegaConfBaseException) else error)
+    keyed = (c for c in _chain(error) if isinstance(c, OmegaConfBaseException) and c.full_key)
+    return _in_its_own_words(next(keyed, error))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -116,6 +116,9 @@ def _cannot_compose(text: str) -> str | None:
     if text.startswith("Could not append"):
         override = text.split("remove + prefix: '", 1)[1].partition("'\n")[0]
         return f"+{override}: there is such a key already; leave out the +"
+    if "No match in the defaults list" in text:
+        choice = text.rpartition("use +")[2].strip()
+        return f"{choice}: nothing is chosen there that it could replace; write +{choice}"
     if text.endswith("appears more than once in the final defaults list"):
         group = text.split(" ", 1)[0]
         return f"+{group}: a choice of it is made already; leave out the +"

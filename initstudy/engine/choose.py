@@ -45,7 +45,7 @@ class Choice:
             return self
         # A faster engine that refuses the model refuses it for any number of members.
         slower = ENGINES[ENGINES.index(self.engine) :]
-        choice = choose_engine(replace(self.workload, members=members), slower)
+        choice = choose_engine(self.workload.of(members), slower)
         return replace(choice, reasons={**self.reasons, **choice.reasons})
 
     def build(self, stack: Stack, optimizer: Optimizer, layers: Sequence[Layer] = ()) -> Engine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -35,6 +35,13 @@ class Workload:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     optimizer: type[Optimizer] = SGD
     loss: Loss = CROSS_ENTROPY
+
+    def of(self, members: int) -> Workload:
+        """The same workload for another number of members; the model is not traced again."""
+        other = replace(self, members=members)
+        if "stages" in vars(self):
+            vars(other)["stages"] = self.stages
+        return other
 
     @cached_property
     def stages(self) -> list[Stage] | Refusal:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from initstudy import store
-from initstudy.config.grid import compose_grid
+from initstudy.config.command_line import compose_grid
 from initstudy.scheduling.autotune import Autotuner
 from tests.scheduling.forks import SMALL
 from tests.users_own import MINE

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from initstudy import store
+from initstudy.engine.batched import chain
 from initstudy.engine.train import Row
 from initstudy.tasks import data
 from initstudy.training import group as group_module
@@ -38,6 +39,13 @@ COUNTED = """
             self.body, self.head = nn.Linear(64, hidden), nn.Linear(hidden, classes)
         def forward(self, x):
             return self.head(torch.sin(self.body(x.flatten(1))))
+
+    class Chained(Counted):
+        def __init__(self, classes, hidden=6):
+            super().__init__(classes, hidden)
+            self.act = nn.Tanh()
+        def forward(self, x):
+            return self.head(self.act(self.body(x.flatten(1))))
 
     class Fourier(nn.Module):
         def __init__(self, classes):
@@ -91,17 +99,17 @@ class Calls:
             self.counted[self.names[frame.f_code]] += 1
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_study_loads_its_data_and_builds_each_model_once(command, mine, workers):
+@pytest.mark.parametrize(("workers", "model"), [(1, "Counted"), (1, "Chained"), (2, "Chained")])
+def test_a_study_loads_its_data_and_builds_each_model_once(command, mine, workers, model):
     """Two groups of two runs, in four packs, from the command to the report's doorstep."""
-    grid = ["-m", "model._target_=mine_counted.Counted", "+model.hidden=3,5", "seed=0,1", *SMALL]
+    grid = ["-m", f"model._target_=mine_counted.{model}", "+model.hidden=3,5", "seed=0,1", *SMALL]
     spread = ["planner.pack_size=1", f"planner.workers={workers}"]
-    with Calls(data.load, group_module.signature, prepare) as calls:
+    with Calls(data.load, group_module.signature, prepare, chain.stages) as calls:
         code, out, err = command(*grid, *spread, "name=traced")
     assert (code, err) == (0, "")
     assert "training 4 in 4 packs" in out
     assert len(store.load("runs/traced").runs) == 4
-    assert calls == {"load": 1, "signature": 4, "prepare": 1}
+    assert calls == {"load": 1, "signature": 4, "prepare": 1, "stages": 2}
     assert Counter(Path("built").read_text().split()) == {"3": 1, "5": 1}
 
 
@@ -192,6 +200,16 @@ def test_training_leaves_no_trace_in_the_group(mine):
     assert pack.group.model.training == training
     after = pack.group.model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_a_pack_leaves_no_activations_in_the_group(mine, model):
+    """After one that did not fit, the memory for its halves would be taken."""
+    pack = small_pack(f"model={model}", "max_steps=2")
+    stages = pack.group.engine.workload.stages
+    assert len(losses(pack)) > 0
+    kept = [value for stage in stages for value in vars(stage).values()]
+    assert not any(isinstance(value, torch.Tensor) for value in kept)
 
 
 def test_a_model_that_cannot_be_copied_is_built_again(mine):

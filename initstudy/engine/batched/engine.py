@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -61,7 +62,8 @@ class Batched(EagerEngine):
         """See `Engine.build`."""
         stages = workload.stages
         assert not isinstance(stages, Refusal)
-        return cls(stack, optimizer, layers, workload.loss, stages)
+        # Copies: a stage keeps what its backward pass needs, which would outlive the members.
+        return cls(stack, optimizer, layers, workload.loss, copy.deepcopy(stages))
 
     @classmethod
     def refusal(cls, workload: Workload) -> str | None:

@@ -77,6 +77,21 @@ class Members(NamedTuple):
     last_loss: Float[Array, " members"]
 
 
+class Results(NamedTuple):
+    """What a step or an evaluation finds out about the members.
+
+    Attributes:
+        losses: Each member's mean loss over its batch.
+        accuracies: Each member's accuracy on it.
+        measurements: The statistics of each layer, in the order of `statistics.COLUMNS`; empty if
+            nothing is measured.
+    """
+
+    losses: Float[Array, " members"]
+    accuracies: Float[Array, " members"]
+    measurements: Float[Array, "members layers statistics"]
+
+
 class Scratch(NamedTuple):
     """Memory for what a step makes, used for one member after the other.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from initstudy.columns import ACCURACY
 from initstudy.engine.batched.engine import Batched
 from initstudy.engine.batched.stage import Stage
+from initstudy.engine.compiled.arrays import Results, Scratch
 from initstudy.engine.compiled.blas import one_thread
 from initstudy.engine.compiled.layout import (
     dense_layers,
@@ -30,9 +31,8 @@ from initstudy.engine.stack import Stack, Tensors
 from initstudy.engine.workload import Workload
 from initstudy.probes.layers import Layer
 
-if TYPE_CHECKING:
-    from initstudy.engine.compiled.arrays import Scratch
-
+# Statistics of no member, for a step that measures nothing.
+_NOTHING = torch.empty(0, 0, 0, dtype=torch.float64)
 ALGORITHMS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 
 
@@ -101,7 +101,7 @@ class Compiled(Batched):
         Raises:
             IndexError: A target is not one of the model's classes.
         """
-        return self._run(batch, torch.empty(0, 0, 0, dtype=torch.float64), updating=True)
+        return self._run(batch, _NOTHING, updating=True)
 
     def probe_step(self, batch: Batch, preset: str, *, updating: bool) -> tuple[Losses, Tensors]:
         """See `Engine.probe_step`.
@@ -129,11 +129,13 @@ class Compiled(Batched):
         inputs = chunk.inputs.flatten(1).contiguous().numpy()
         targets = chunk.targets.contiguous().numpy()
 
-        def work(begin: int, end: int, *scratch: Any) -> None:
+        def work(begin: int, end: int, scratch: Scratch, results: Results) -> None:
             params = self._members.params
-            self._kernels.evaluate(inputs, targets, begin, end, self._arrays, params, *scratch)
+            self._kernels.evaluate(
+                inputs, targets, begin, end, self._arrays, params, scratch, results
+            )
 
-        return self._on_all_threads(work, len(inputs))
+        return self._on_all_threads(work, len(inputs), _NOTHING)
 
     def keep(self, members: Sequence[int]) -> None:
         """See `Engine.keep`."""
@@ -179,7 +181,7 @@ class Compiled(Batched):
         targets = batch.targets.contiguous().numpy()
         number = int(self.health.updates)
 
-        def work(begin: int, end: int, *scratch: Any) -> None:
+        def work(begin: int, end: int, scratch: Scratch, results: Results) -> None:
             self._kernels.step(
                 inputs,
                 targets,
@@ -189,27 +191,33 @@ class Compiled(Batched):
                 self._arrays,
                 self._rule,
                 self._members,
-                *scratch,
-                measurements.numpy(),
+                scratch,
+                results,
                 updating,
             )
 
-        losses = self._on_all_threads(work, inputs.shape[1])
+        losses = self._on_all_threads(work, inputs.shape[1], measurements)
         if updating:
             self.health.updates.add_(1)
         return losses
 
-    def _on_all_threads(self, work: Callable[..., None], examples: int) -> Losses:
+    def _on_all_threads(
+        self,
+        work: Callable[[int, int, Scratch, Results], None],
+        examples: int,
+        measurements: Float64[Tensor, "members layers statistics"],
+    ) -> Losses:
         """The losses that threads write, each for its part of the members."""
         count = self.stack.size
         loss, accuracy = torch.empty(count), torch.empty(count)
+        results = Results(loss.numpy(), accuracy.numpy(), measurements.numpy())
         threads = min(torch.get_num_threads(), count)
         scratch = self._scratch.setdefault(examples, [])
         scratch += [scratch_for(self._arrays, examples) for _ in range(threads - len(scratch))]
 
         def part(i: int) -> None:
             begin, end = count * i // threads, count * (i + 1) // threads
-            work(begin, end, scratch[i], loss.numpy(), accuracy.numpy())
+            work(begin, end, scratch[i], results)
 
         with one_thread():
             if threads == 1:

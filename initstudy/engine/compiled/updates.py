@@ -25,7 +25,16 @@ def update(
     rule: Rule,
     members: Members,
 ) -> None:
-    """Updates one of a member's parameters."""
+    """Updates one of a member's parameters.
+
+    Args:
+        start: The index in `members.params` at which the parameter of all members begins.
+        grad: The gradient.
+        scale: The parameter's factor of the learning rate.
+        member: The member.
+        rule: The optimizer.
+        members: The whole pack.
+    """
     size = len(grad)
     param = at(members.params, start, member, size)
     lr, decay = members.lr[member] * scale, members.decay[member]
@@ -45,7 +54,7 @@ def update(
 def _sgd(
     param: Float[Array, " values"],
     grad: Float[Array, " values"],
-    momenta: Float[Array, " values"],
+    momentum_buffer: Float[Array, " values"],
     lr: np.float32,
     decay: np.float32,
     momentum: np.float32,
@@ -53,8 +62,8 @@ def _sgd(
 ) -> None:
     for i in range(len(param)):
         change = grad[i] + decay * param[i]
-        momenta[i] = momentum * momenta[i] + change
-        change = change + momentum * momenta[i] if rule.nesterov else momenta[i]
+        momentum_buffer[i] = momentum * momentum_buffer[i] + change
+        change = change + momentum * momentum_buffer[i] if rule.nesterov else momentum_buffer[i]
         param[i] -= lr * change
 
 
@@ -62,32 +71,32 @@ def _sgd(
 def _adam(
     param: Float[Array, " values"],
     grad: Float[Array, " values"],
-    means: Float[Array, " values"],
-    squares: Float[Array, " values"],
-    steps: float,
+    exp_avg: Float[Array, " values"],
+    exp_avg_sq: Float[Array, " values"],
+    step: float,
     lr: np.float32,
     decay: np.float32,
     rule: Rule,
 ) -> None:
     beta1, beta2 = np.float32(rule.beta1), np.float32(rule.beta2)
     rest1, rest2 = np.float32(1 - rule.beta1), np.float32(1 - rule.beta2)
-    rate = np.float32(lr / (1 - rule.beta1**steps))
-    correction = np.float32(np.sqrt(1 - rule.beta2**steps))
+    rate = np.float32(lr / (1 - rule.beta1**step))
+    correction = np.float32(np.sqrt(1 - rule.beta2**step))
     eps = np.float32(rule.eps)
     decoupled = rule.algorithm == ADAMW
     shrink = _ONE - lr * decay if decoupled else _ONE
     coupled = _ZERO if decoupled else decay
     for i in range(len(param)):
         change = grad[i] + coupled * param[i]
-        means[i] = beta1 * means[i] + rest1 * change
-        squares[i] = beta2 * squares[i] + rest2 * change * change
-        size = np.sqrt(squares[i]) / correction + eps
-        param[i] = shrink * param[i] - rate * means[i] / size
+        exp_avg[i] = beta1 * exp_avg[i] + rest1 * change
+        exp_avg_sq[i] = beta2 * exp_avg_sq[i] + rest2 * change * change
+        denominator = np.sqrt(exp_avg_sq[i]) / correction + eps
+        param[i] = shrink * param[i] - rate * exp_avg[i] / denominator
 
 
 @part
 def at(
     values: Float[Array, " values"], start: int, member: int, size: int
 ) -> Float[Array, " size"]:
-    """A member's values of a parameter."""
+    """A member's part of a parameter: the values of all members follow one another from `start`."""
     return values[start + member * size : start + (member + 1) * size]

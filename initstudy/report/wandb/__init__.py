@@ -35,8 +35,8 @@ def publish(source: str | Path, target: str | None = None) -> Published:
     """Creates or updates a study's W&B report and workspace.
 
     Args:
-        source: What `read` takes.
-        target: `ENTITY/PROJECT`; by default where the study's runs were logged to.
+        source: A source that `read` takes.
+        target: `ENTITY/PROJECT`; by default the project to which the study's runs were logged.
 
     Raises:
         StoreError: There is nothing to publish, the package for it is missing, there is no key, or
@@ -47,7 +47,7 @@ def publish(source: str | Path, target: str | None = None) -> Published:
     given = None if target is None else _parse(target)
     try:
         with warnings.catch_warnings():
-            # The package is written for an older pydantic, and says so at every import.
+            # The package is written for an older pydantic, which warns at every import.
             warnings.simplefilter("ignore", DeprecationWarning)
             from initstudy.report.wandb import article, workspace
     except ModuleNotFoundError as error:
@@ -68,7 +68,7 @@ def publish(source: str | Path, target: str | None = None) -> Published:
     except StoreError:
         raise
     except Exception as error:
-        # The clients raise whatever their layers raise; all of it is trouble with the server.
+        # The clients raise whatever their layers raise, all of which is trouble with the server.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise StoreError(f"--publish: {lines[0]}") from error
 
@@ -89,7 +89,7 @@ def _of_the_runs(study: Study, api: Any) -> tuple[str, str]:
 
 
 def _known_report(api: Any, project: str, title: str) -> str:
-    """The id of the report of that title; empty where there is none, or no project yet."""
+    """The id of the report of that title; empty if there is none, or no project yet."""
     from wandb.errors import CommError
 
     try:

@@ -1,4 +1,4 @@
-"""The W&B report: what is covered, the initialization's code, the experiment, what came of it."""
+"""The W&B report: what is covered, the initializer's code, the experiment, its outcome."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from hydra.utils import get_class
 
 from initstudy.report.page import words
 from initstudy.claims import Result
+from initstudy.columns import ACTIVATION_RMS, GRADIENT_RMS, TRAIN_LOSS
+from initstudy.report.charts.style import Measure
 from initstudy.store.frames import Study
 from initstudy.report.wandb import panels
 
@@ -21,10 +23,10 @@ def build(study: Study, results: list[Result], entity: str, project: str) -> Any
     """The report as an object that can be saved; nothing is sent.
 
     Args:
-        study: The sweep.
-        results: Of its claims.
+        study: The study.
+        results: What was found of its claims.
         entity: Who owns the report and its runs.
-        project: Where they are.
+        project: The project in which they are.
     """
     name = str(study.about.get("name", "study"))
     return wr.Report(
@@ -50,7 +52,7 @@ def _covered(study: Study, results: list[Result]) -> list[Any]:
 
 
 def _code(study: Study) -> list[Any]:
-    # What a server names is not imported, unless it is this package.
+    # Code that a server names is not imported, unless it is this package's.
     known = [t for t in _targets(study) if t.startswith("initstudy.") or not _is_remote(study)]
     sources = [source for source in map(_source, known) if source]
     if not sources:
@@ -71,8 +73,8 @@ def _experiment(study: Study) -> list[Any]:
 
 def _outcome(study: Study, results: list[Result], entity: str, project: str) -> list[Any]:
     shown = [
-        panels.over_steps(study, "train/loss", "Training loss", log=True),
-        panels.over_steps(study, "test/accuracy", "Test accuracy", log=False),
+        panels.over_steps(study, TRAIN_LOSS.name, "Training loss", log=True),
+        panels.over_steps(study, study.objective, Measure.of(study).title, log=False),
         panels.against(study),
         panels.parallel(study),
     ]
@@ -87,8 +89,8 @@ def _outcome(study: Study, results: list[Result], entity: str, project: str) -> 
 
 def _layers(study: Study, entity: str, project: str) -> list[Any]:
     blocks: list[Any] = []
-    for title, kind in (("Activations", "activation"), ("Gradients", "gradient")):
-        shown = panels.per_layer(study, kind)
+    for title, column in (("Activations", ACTIVATION_RMS), ("Gradients", GRADIENT_RMS)):
+        shown = panels.per_layer(study, column)
         if shown:
             blocks += [wr.H2(title), _grid(study, shown, entity, project)]
     return [wr.H1("Layer by layer"), *blocks] if blocks else []
@@ -115,9 +117,9 @@ def _is_remote(study: Study) -> bool:
 
 
 def _source(target: str) -> str:
-    """The code of an initializer; empty where it cannot be had here."""
+    """The code of an initializer; empty if it cannot be had here."""
     try:
         return inspect.getsource(get_class(target))
     except Exception:
-        # Of a user's module that is not importable from here: the report goes without.
+        # It belongs to a user's module that cannot be imported here: the report goes without it.
         return ""

@@ -1,4 +1,4 @@
-"""The saved view of the W&B project: sections Loss, Accuracy, Activations, Gradients, Weights."""
+"""The saved view of the W&B project: a section per metric, then the layers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from typing import Any
 
 import wandb_workspaces.workspaces as ws
 
-from initstudy.store.frames import Study
+from initstudy.columns import (
+    ACTIVATION_DEAD,
+    ACTIVATION_RMS,
+    GRADIENT_RMS,
+    WEIGHT_RMS,
+    WEIGHT_UPDATE_RATIO,
+    Metric,
+    label,
+)
 from initstudy.report.wandb import panels
+from initstudy.store.frames import Study
 
 
 def build(study: Study, entity: str, project: str) -> Any:
@@ -28,9 +37,9 @@ def build(study: Study, entity: str, project: str) -> Any:
 
 
 def find(view: Any, name: str) -> None:
-    """Makes a workspace the one that an earlier call saved, where there is one."""
+    """Makes a workspace the one that an earlier call saved, if there is one."""
     code = hashlib.sha256(f"initstudy/{view.entity}/{view.project}/{name}".encode()).hexdigest()
-    # As the library names its views; one that has a name is not given a random one.
+    # In the form in which the library names its views; it would give one without a random name.
     view._internal_name = f"nw-{code[:11]}-v"
     try:
         view._internal_id = ws.Workspace.from_url(view.url)._internal_id
@@ -40,31 +49,28 @@ def find(view: Any, name: str) -> None:
 
 
 def _panels(study: Study) -> dict[str, list[Any]]:
-    def steps(metric: str, title: str, *, log: bool) -> list[Any]:
-        known = metric in study.history.columns
-        return [panels.over_steps(study, metric, title, log=log)] if known else []
+    schema = study.schema
+    sections = {metric.name.capitalize(): _of_metric(study, metric) for metric in schema.metrics}
+    objective = schema.metric(study.objective)
+    if objective is not None:
+        sections[objective.name.capitalize()] += [panels.against(study), panels.parallel(study)]
+    for title, columns in (
+        ("Activations", (ACTIVATION_RMS, ACTIVATION_DEAD)),
+        ("Gradients", (GRADIENT_RMS,)),
+        ("Weights", (WEIGHT_RMS, WEIGHT_UPDATE_RATIO)),
+    ):
+        sections[title] = [panel for c in columns for panel in panels.per_layer(study, c)]
+    return sections
 
-    return {
-        "Loss": [
-            *steps("train/loss", "Training loss", log=True),
-            *steps("test/loss", "Test loss", log=True),
-        ],
-        "Accuracy": [
-            *steps("train/accuracy", "Training accuracy", log=False),
-            *steps("test/accuracy", "Test accuracy", log=False),
-            panels.against(study),
-            panels.parallel(study),
-        ],
-        "Activations": [
-            *panels.per_layer(study, "activation"),
-            *panels.per_layer(study, "activation", "dead"),
-        ],
-        "Gradients": panels.per_layer(study, "gradient"),
-        "Weights": [
-            *panels.per_layer(study, "weight"),
-            *panels.per_layer(study, "weight", "update_ratio"),
-        ],
-    }
+
+def _of_metric(study: Study, metric: Metric) -> list[Any]:
+    """A panel over steps for each part of the data."""
+    names = [metric.column(split).name for split in study.schema.splits]
+    return [
+        panels.over_steps(study, name, label(name).capitalize(), log=not metric.fraction)
+        for name in names
+        if name in study.history.columns
+    ]
 
 
 def _section(title: str, shown: list[Any]) -> Any:
@@ -72,5 +78,5 @@ def _section(title: str, shown: list[Any]) -> Any:
         name=title,
         panels=shown,
         is_open=True,
-        panel_settings=ws.SectionPanelSettings(x_axis="step"),
+        panel_settings=ws.SectionPanelSettings(x_axis=panels.AXIS),
     )

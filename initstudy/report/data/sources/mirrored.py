@@ -1,4 +1,4 @@
-"""Runs as W&B holds them, turned back into a store's frames."""
+"""Runs as W&B holds them, turned back into a store's tables."""
 
 from __future__ import annotations
 
@@ -8,20 +8,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
-
+from initstudy.columns import DIVERGED_STEP, LOSS, RUN, SCHEMA, STEP
 from initstudy.config import as_columns
 from initstudy.report.data.sources.trust import own_claims
 from initstudy.store import Store
+from initstudy.store.tables import (
+    history_table,
+    runs_table,
+    with_whole_numbers,
+    without_empty,
+)
 
 log = logging.getLogger(__name__)
 
-# A W&B summary holds the last value of everything that was logged; a store's row does not.
-PER_LAYER = ("activation/", "gradient/", "weight/")
 NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-OF_THE_STUDY = ("by", "across", "tune", "criterion", "paper", "claims")
-LOSSES = ("train/loss", "test/loss")
-ALWAYS = {"diverged_step": pl.Int64, "diverged_layer": pl.String}
+# Keys of a run's configuration that describe its study.
+OF_THE_STUDY = (
+    "by",
+    "across",
+    "tune",
+    "criterion",
+    "paper",
+    "claims",
+    "metrics",
+    "objective",
+    "splits",
+)
 
 
 @dataclass(frozen=True)
@@ -29,11 +41,12 @@ class Mirrored:
     """One run as W&B holds it.
 
     Attributes:
-        id: The run's.
-        group: The sweep's name.
-        config: As it was logged: nested, with `choices` of groups and the model's `layers`.
-        summary: Final values.
-        history: Rows over steps; values that are not finite may be text.
+        id: The run's id.
+        group: The study's name.
+        config: The configuration as it was logged: nested, with the `choices` of groups and the
+            model's `layers`.
+        summary: The final values.
+        history: One mapping per step; values that are not finite may be text.
     """
 
     id: str
@@ -44,18 +57,18 @@ class Mirrored:
 
 
 def as_store(runs: Iterable[Mirrored], command: str) -> Store:
-    """Frames as `store.load` gives them.
+    """The tables of some runs, as `store.load` gives them.
 
     Args:
-        runs: At least one, in the order in which they began.
-        command: What draws this report again.
+        runs: At least one run, in the order in which they began.
+        command: The command that draws this report again.
     """
     ordered = list(runs)
     rows = [_row(run) for run in ordered]
     history = [
-        {"run": run.id, **_values(row)}
+        {RUN.name: run.id, **_values(row)}
         for run in ordered
-        for row in sorted(run.history, key=lambda row: row["step"])
+        for row in sorted(run.history, key=lambda row: row[STEP.name])
     ]
     first = ordered[0]
     layers = {
@@ -65,7 +78,7 @@ def as_store(runs: Iterable[Mirrored], command: str) -> Store:
     study: dict[str, Any] = {
         "name": first.group,
         "command": command,
-        "layers": {name: found for name, found in layers.items() if found},
+        "layers": {name: names for name, names in layers.items() if names},
         "device": str(rows[0].get("device", "an unknown device")),
         "versions": {"torch": rows[0]["torch"]} if "torch" in rows[0] else {},
         "remote": True,
@@ -75,20 +88,31 @@ def as_store(runs: Iterable[Mirrored], command: str) -> Store:
     study["claims"] = own_claims(claims)
     if foreign := sorted(claims.keys() - own_claims(claims).keys()):
         log.warning("claims left out, since they name code from elsewhere: %s", ", ".join(foreign))
-    return Store(_runs(rows), _history(history), study)
+    summaries = with_whole_numbers(without_empty(runs_table(rows)))
+    return Store(summaries, without_empty(history_table(history)), study)
 
 
 def _row(run: Mirrored) -> dict[str, Any]:
+    """A run's summary as a store has it.
+
+    A summary of W&B holds the last value of everything that was logged, also of the history.
+    """
     config = {k: v for k, v in run.config.items() if k not in ("choices", "layers", "_wandb")}
     summary = {
         key: _number(value)
         for key, value in run.summary.items()
-        if not key.startswith(("_", *PER_LAYER)) and key != "step"
+        if not key.startswith("_") and not _is_of_history(key)
     }
-    if summary.get("diverged_step") is not None:
-        # A summary cannot hold NaN: wandb makes it null in files, and nothing on a server.
-        summary |= {key: math.nan for key in LOSSES if summary.get(key) is None}
-    return {"run": run.id, **run.config.get("choices", {}), **as_columns(config), **summary}
+    if summary.get(DIVERGED_STEP.name) is not None:
+        # A summary cannot hold NaN: wandb makes it null in files, and leaves it out on a server.
+        losses = [LOSS.column(split).name for split in SCHEMA.splits]
+        summary |= {name: math.nan for name in losses if summary.get(name) is None}
+    return {RUN.name: run.id, **run.config.get("choices", {}), **as_columns(config), **summary}
+
+
+def _is_of_history(name: str) -> bool:
+    column = SCHEMA.find(name)
+    return column is not None and not column.summary
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,23 +120,8 @@ def _values(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
+    """A value as it was logged."""
     if isinstance(value, Mapping):
         # A histogram holds its counts, a summary of several kinds its last value.
         return list(value["values"]) if "values" in value else _number(value.get("last"))
     return NUMBERS.get(value, value) if isinstance(value, str) else value
-
-
-def _runs(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
-    missing = [
-        pl.lit(None, kind).alias(name) for name, kind in ALWAYS.items() if name not in frame.columns
-    ]
-    # JSON writes a float without a fraction as an integer.
-    measured = [c for c in frame.columns if "/" in c and frame[c].dtype.is_integer()]
-    return frame.with_columns(pl.col(measured).cast(pl.Float64), *missing)
-
-
-def _history(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    frame = pl.DataFrame(rows, infer_schema_length=None, strict=False)
-    whole = [c for c in frame.columns if c != "step" and frame[c].dtype.is_integer()]
-    return frame.with_columns(pl.col(whole).cast(pl.Float64), pl.col("step").cast(pl.Int64))

@@ -15,7 +15,7 @@ from initstudy.store import Store, StoreError
 
 
 def files(folder: Path) -> list[Path]:
-    """The runs' files in a folder such as `runs/std_grid/wandb`, in the order they were begun."""
+    """The runs' files in a folder such as `runs/std_grid/wandb`, in the order of their start."""
     return sorted(folder.glob("*run-*/run-*.wandb"))
 
 
@@ -25,18 +25,20 @@ def read(folder: Path) -> Store:
     Raises:
         StoreError: None of them is a finished run of a study, or one cannot be read.
     """
-    found = files(folder)
+    written = files(folder)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        runs = [run for run in pool.map(_run, found) if run is not None]
+        runs = [run for run in pool.map(_run, written) if run is not None]
     if not runs:
-        raise StoreError(f"{folder}: {len(found)} W&B runs, none of them a finished run of a study")
-    # The same id again is the same run again; the last one counts.
+        raise StoreError(
+            f"{folder}: {len(written)} W&B runs, none of them a finished run of a study"
+        )
+    # A run that was trained again has the same id; the last one counts.
     latest = {run.id: run for run in runs}
     return as_store(latest.values(), f"python -m initstudy.report {folder}")
 
 
 def _run(file: Path) -> Mirrored | None:
-    """One run, or None where it did not finish or is not one of a study's."""
+    """One run, or None if it did not finish or is not one of a study's grid."""
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     about: dict[str, Any] = {}
@@ -50,7 +52,7 @@ def _run(file: Path) -> Mirrored | None:
         elif kind == "config":
             config |= part.get("update", {})
         elif kind == "summary":
-            # Keys with a dot are the best and last values that wandb keeps beside the final ones.
+            # Keys with a dot are the best values, which wandb keeps beside the final ones.
             summary |= {k: v for k, v in part.get("update", {}).items() if "." not in k}
         elif kind == "history":
             history.append(_nested(part["item"]))
@@ -62,7 +64,7 @@ def _run(file: Path) -> Mirrored | None:
 
 
 def _nested(item: dict[str, Any]) -> dict[str, Any]:
-    """A row with its histograms in one piece: the reader writes each field as a key of its own."""
+    """A row with its histograms as mappings; the reader writes each field as a key of its own."""
     row: dict[str, Any] = {}
     for key, value in item.items():
         name, dot, part = key.rpartition(".")
@@ -76,7 +78,7 @@ def _nested(item: dict[str, Any]) -> dict[str, Any]:
 def _records(file: Path) -> Iterator[dict[str, Any]]:
     from wandb.util import get_core_path
 
-    # The program behind `wandb leet`, without a second of Python's start for every run.
+    # The program behind `wandb leet`, without the second that Python takes to start for each run.
     command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file"]
     done = subprocess.run([*command, str(file)], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -16,37 +16,38 @@ def read(address: str) -> Store:
     """The finished runs of a project, or of one group of it.
 
     Args:
-        address: `ENTITY/PROJECT`, and `?group=GROUP` for one sweep's.
+        address: `ENTITY/PROJECT`, with `?group=GROUP` for the runs of one study.
 
     Raises:
-        StoreError: The address is none, the server does not answer or refuses, or there is no such
-            run.
+        StoreError: The address is malformed, the server does not answer or refuses, or there is no
+            such run.
     """
     path, _, query = address.partition("?")
     given = parse_qs(query)
     group = given.pop("group", [None])[-1]
     if path.count("/") != 1 or not all(path.split("/")) or given:
         raise StoreError(f"wandb:{address}: write it as {FORM}")
-    runs, kept_link = _fetch(path, group)
+    runs, link = _fetch(path, group)
     store = as_store(runs, f"python -m initstudy.report 'wandb:{address}'")
-    store.study["wandb"] = kept_link
+    store.study["wandb"] = link
     return store
 
 
 def _fetch(path: str, group: str | None) -> tuple[list[Mirrored], str]:
+    """The finished runs of a study's grid, and the address of their project's page."""
     import wandb
 
     filters: dict[str, Any] = {"state": "finished"} | ({"group": group} if group else {})
     source = f"wandb:{path}" + (f"?group={group}" if group else "")
     try:
         api = wandb.Api(timeout=TIMEOUT)
-        found = [run for run in api.runs(path, filters=filters, lazy=False) if _is_ours(run)]
-        runs = [run for run in map(_mirrored, found) if run.history]
+        ours = [run for run in api.runs(path, filters=filters, lazy=False) if _is_ours(run)]
+        runs = [run for run in map(_mirrored, ours) if run.history]
     except Exception as error:
-        # The client raises whatever its layers raise; all of it is trouble with the server.
+        # The client raises whatever its layers raise, all of which is trouble with the server.
         raise StoreError(f"{source}: {_reason(error)}") from error
     if not runs:
-        # Also where the client sees none for want of permission.
+        # The client also sees none without the permission to read them.
         which = f" in group {group!r}" if group else ""
         raise StoreError(f"{source}: no finished run of a study{which}; write it as {FORM}")
     return runs, f"{api.settings['base_url'].replace('api.', '', 1).rstrip('/')}/{path}"
