@@ -78,6 +78,11 @@ class Watch:
             handle.remove()
         self._handles.clear()
 
+    @property
+    def observed(self) -> bool:
+        """Whether there is something to collect."""
+        return bool(self._gradients)
+
     def collect(self) -> Values:
         """The statistics of what was observed since the last call; empty if nothing was.
 

@@ -1,0 +1,1 @@
+"""Statistics of layers within other libraries' trainers; each needs its library."""
