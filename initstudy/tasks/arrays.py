@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from initstudy.runtime.memory import available
-from initstudy.tasks.trees import Tensors, count, leaves, map_tensors
+from initstudy.trees import TensorTree, count, leaves, map_tensors
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ class Part:
         targets: What the loss compares the outputs with, or None if that is the inputs themselves.
     """
 
-    inputs: Tensors
-    targets: Tensors | None
+    inputs: TensorTree
+    targets: TensorTree | None
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -132,7 +132,7 @@ def _row(row: Any, name: str) -> Part:
     return Part(_tensors(inputs, name), None if target is None else _tensors(target, name))
 
 
-def _tensors(values: Any, name: str) -> Tensors:
+def _tensors(values: Any, name: str) -> TensorTree:
     """Arrays, numbers and images as tensors, whatever stands around them."""
     if isinstance(values, Mapping):
         return {str(key): _tensor(value, name) for key, value in values.items()}

@@ -19,7 +19,7 @@ from initstudy.tasks.batches import batches_apart as batches_apart
 from initstudy.tasks.batches import generator
 from initstudy.tasks.batches import groups_of as _groups  # noqa: F401
 from initstudy.tasks.metrics import Metric
-from initstudy.tasks.trees import Tensors, leaves, map_tensors
+from initstudy.trees import TensorTree, leaves, map_tensors
 
 PARTS = ("train", "test", "validation")
 # Below this a channel counts as constant.
@@ -238,7 +238,7 @@ class Data:
         split = {name: self.train.at(indices) for name, indices in rows.items()}
         return self._with(self.parts | split)
 
-    def chunks(self, part: str, size: int) -> Iterator[tuple[Tensors, Tensors]]:
+    def chunks(self, part: str, size: int) -> Iterator[tuple[TensorTree, TensorTree]]:
         """A part in chunks of at most `size` examples: inputs as the model takes them, targets."""
         examples = self.parts[part]
         for start in range(0, len(examples), size):
@@ -361,7 +361,7 @@ def _fit_together(train: Part, part: Part, name: str) -> None:
             )
 
 
-def _form(tensors: Tensors | None) -> str:
+def _form(tensors: TensorTree | None) -> str:
     if tensors is None:
         return "absent"
     if isinstance(tensors, Mapping):

@@ -12,7 +12,7 @@ from torch import Tensor
 from initstudy.tasks.data import Data
 from initstudy.tasks.losses import Loss, cross_entropy, mse
 from initstudy.tasks.metrics import Metric, default_metrics
-from initstudy.tasks.trees import count
+from initstudy.trees import count
 
 # Passes a model's whole output on, to a loss of one's own that takes several of its parts.
 ALL = "all"
