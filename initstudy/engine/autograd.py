@@ -28,6 +28,9 @@ from initstudy.probes.forward import as_written, first_tensor
 from initstudy.probes.layers import Layer
 from initstudy.trees import TensorTree, arguments, at, leaves, map_tensors, stacked
 
+# Why a model does not train in one program, if that is why.
+DRAWS = "draws random numbers"
+
 
 class AutogradEngine(EagerEngine):
     """What the engines of this module have in common."""
@@ -267,7 +270,7 @@ def not_vectorizable(workload: Workload) -> str | None:
         # Under `vmap` a user's model may raise anything; one by one it may still train.
         message = next(iter(str(error).strip().splitlines()), type(error).__name__)
         title = describe("", entered[-1]) if entered else "the model or its loss"
-        return f"{title} draws random numbers" if "random" in message else f"{title}: {message}"
+        return f"{title} {DRAWS}" if "random" in message else f"{title}: {message}"
     finally:
         model.train(training)
     return None

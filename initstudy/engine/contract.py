@@ -37,6 +37,12 @@ class Batch(NamedTuple):
     inputs: TensorTree
     targets: TensorTree
 
+    def single(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of which each is one tensor, as batched kernels take them."""
+        assert isinstance(self.inputs, Tensor)
+        assert isinstance(self.targets, Tensor)
+        return self.inputs, self.targets
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -86,7 +92,6 @@ class Engine(Protocol):
         stack: The members' parameters and buffers.
         optimizer: It holds the same parameters.
         layers: Where probes measure.
-        loss: What the members minimize.
         health: Which members are alive.
     """
 
@@ -94,8 +99,11 @@ class Engine(Protocol):
     stack: Stack
     optimizer: Optimizer
     layers: Sequence[Layer]
-    loss: Loss
     health: Health
+
+    @property
+    def loss(self) -> Loss:
+        """What the members minimize."""
 
     @classmethod
     def refusal(cls, workload: Workload) -> str | None:

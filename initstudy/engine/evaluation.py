@@ -14,7 +14,9 @@ from initstudy.trees import TensorTree, count
 
 
 @torch.no_grad()
-def evaluate(engine: Engine, chunks: Iterable[tuple[TensorTree, TensorTree]], split: str) -> Tensors:
+def evaluate(
+    engine: Engine, chunks: Iterable[tuple[TensorTree, TensorTree]], split: str
+) -> Tensors:
     """Each member's mean loss and metrics over a whole data set, in evaluation mode.
 
     Args:

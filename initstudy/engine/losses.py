@@ -37,7 +37,7 @@ class Losses:
     """
 
     loss: Float[Tensor, " members"]
-    metrics: Mapping[str, Float[Tensor, "members *several"]]
+    metrics: Mapping[str, Float[Tensor, members * values]]
 
     def means(self) -> dict[str, Tensor]:
         """Everything that is averaged over batches and chunks, by name."""
@@ -59,15 +59,16 @@ class Loss(Protocol):
     def pick(self, output: Any) -> Any:
         """The part of what one member's model returns that the loss takes as its outputs."""
 
-    def per_example(self, outputs: TensorTree, targets: TensorTree) -> Float[Tensor, "members batch"]:
+    def per_example(self, outputs: Any, targets: Any) -> Float[Tensor, "members batch"]:
         """The loss of each example, through which autograd differentiates.
 
         Args:
-            outputs: The members' outputs `[members, batch, ...]`.
-            targets: The targets of each member `[members, batch, ...]`.
+            outputs: What was picked of the members' outputs, stacked: a tensor
+                `[members, batch, ...]`, or a tuple or dict of such.
+            targets: The targets of each member, in the same form.
         """
 
-    def score(self, outputs: TensorTree, targets: TensorTree) -> Losses:
+    def score(self, outputs: Any, targets: Any) -> Losses:
         """The loss and the metrics of each member, from the same arguments."""
 
     def values(self, means: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " members"]]:
@@ -205,7 +206,9 @@ class PerExample:
         """See `Loss.pick`."""
         return self.part(output)
 
-    def per_example(self, outputs: TensorTree, targets: TensorTree) -> Float[Tensor, "members batch"]:
+    def per_example(
+        self, outputs: TensorTree, targets: TensorTree
+    ) -> Float[Tensor, "members batch"]:
         """See `Loss.per_example`."""
         return _by_member(self.function, outputs, targets)
 

@@ -43,7 +43,9 @@ class Stack:
         self.model = model.to(self.device)
         self.size = len(members)
         trained = {name for name, param in model.named_parameters() if param.requires_grad}
-        values = {name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]}
+        values = {
+            name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]
+        }
         self.frozen = {name: value for name, value in values.items() if name not in trained}
         self._hold(
             {name: value for name, value in values.items() if name in trained},

@@ -163,9 +163,7 @@ def _own_matrices(module: nn.Module) -> Iterator[str]:
 
 
 @torch.no_grad()
-def _calls(
-    model: nn.Module, inputs: TensorTree
-) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
+def _calls(model: nn.Module, inputs: TensorTree) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
     """Every module's first call: name, module, shape of its output."""
     calls: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
 

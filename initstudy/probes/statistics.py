@@ -110,7 +110,8 @@ def activation_statistics(
 
 
 def gradient_statistics(
-    by_output: Float[Tensor, "members batch ..."], by_weight: Float[Tensor, "members entries"] | None
+    by_output: Float[Tensor, "members batch ..."],
+    by_weight: Float[Tensor, "members entries"] | None,
 ) -> Tensors:
     """The statistics of one layer's gradients, one number per member each.
 

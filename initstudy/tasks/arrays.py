@@ -40,6 +40,24 @@ class Part:
         """The number of examples."""
         return count(self.inputs)
 
+    @property
+    def x(self) -> Tensor:
+        """The inputs, if they are one tensor.
+
+        Raises:
+            ValueError: The model takes several.
+        """
+        return _single(self.inputs, "inputs")
+
+    @property
+    def y(self) -> Tensor:
+        """The targets, if they are one tensor.
+
+        Raises:
+            ValueError: There are several, or none.
+        """
+        return _single(self.targets, "targets")
+
     def tensors(self) -> Iterator[Tensor]:
         """The tensors of inputs and targets, in their order."""
         yield from leaves(self.inputs)
@@ -54,6 +72,12 @@ class Part:
         """The part with a function applied to every tensor, in the order of `tensors`."""
         inputs = map_tensors(function, self.inputs)
         return Part(inputs, None if self.targets is None else map_tensors(function, self.targets))
+
+
+def _single(tensors: TensorTree | None, what: str) -> Tensor:
+    if not isinstance(tensors, Tensor):
+        raise ValueError(f"data: the {what} are {type(tensors).__name__}, not one tensor")
+    return tensors
 
 
 def as_part(examples: Any, name: str) -> Part:
