@@ -116,7 +116,7 @@ class Metric:
         )
 
 
-TRAIN, TEST = "train", "test"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 RUN = Column("run", "the run's id", dtype="text", history=True, summary=True)
 STEP = Column(
     "step", "how many updates were made before the row was written", "steps", "int", history=True
@@ -317,11 +317,32 @@ class Schema:
         objective: The name of the column that the study is about: what its charts, tables and
             claims compare where they name no other.
         splits: The parts of the data that metrics are measured on.
+
+    Example:
+        >>> from initstudy.columns import ACCURACY, LOSS, Schema
+        >>> Schema((LOSS, ACCURACY), splits=("train", "validation", "test")).selection
+        'validation/accuracy'
     """
 
     metrics: tuple[Metric, ...] = (LOSS, ACCURACY)
     objective: str = TEST_ACCURACY.name
     splits: tuple[str, ...] = (TRAIN, TEST)
+
+    @property
+    def selection(self) -> str:
+        """The column by which everything is selected, such as the best step or rate.
+
+        It is the objective on the validation data if there are such, so that nothing is selected by
+        what is reported.
+        """
+        split, _, metric = self.objective.partition("/")
+        validated = VALIDATION in self.splits and split == TEST
+        return f"{VALIDATION}/{metric}" if validated else self.objective
+
+    def metric_of(self, name: str) -> Metric | None:
+        """The metric of a column such as "test/accuracy"; None if it is no metric's."""
+        split, _, metric = name.removeprefix("best/").partition("/")
+        return next((m for m in self.metrics if split in self.splits and m.name == metric), None)
 
     @classmethod
     def described(cls, about: Mapping[str, Any]) -> Schema:
@@ -352,7 +373,8 @@ class Schema:
     def measured(self) -> tuple[Column, ...]:
         """The columns of the metrics, and the best value of the objective."""
         columns = [metric.column(split) for split in self.splits for metric in self.metrics]
-        return (*columns, *(_best(c) for c in columns if c.name == self.objective))
+        chosen = {self.objective, self.selection}
+        return (*columns, *(_best(c, self.selection) for c in columns if c.name in chosen))
 
     def find(self, name: str) -> Column | None:
         """The column of that name, or the pattern that it is an instance of.
@@ -388,10 +410,12 @@ class Schema:
         return {column.name: column for column in self}
 
 
-def _best(column: Column) -> Column:
-    """The best value of a column over all evaluations."""
-    name, meaning = f"best/{column.name}", f"the best `{column.name}` of any evaluation"
-    return replace(column, name=name, meaning=meaning, history=False)
+def _best(column: Column, selection: str) -> Column:
+    """The value of a column at the evaluation at which another one, or it itself, is best."""
+    meaning = f"the best `{column.name}` of any evaluation"
+    if column.name != selection:
+        meaning = f"`{column.name}` at the evaluation with the best `{selection}`"
+    return replace(column, name=f"best/{column.name}", meaning=meaning, history=False)
 
 
 SCHEMA = Schema()

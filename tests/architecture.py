@@ -24,7 +24,18 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "explain": ("`python -m initstudy.explain`", ("cli",)),
     "cli": (
         "the commands, one thin file each",
-        ("scheduling", "training", "report", "audit", "store", "tasks", "config", "runtime"),
+        (
+            "scheduling",
+            "training",
+            "report",
+            "audit",
+            "store",
+            "initializers",
+            "tasks",
+            "config",
+            "runtime",
+            "trees",
+        ),
     ),
     "__init__": (
         "the public functions",
@@ -61,9 +72,20 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "training": (
         "from a configuration to objects, and one pack of runs as rows",
-        ("engine", "theory", "store", "probes", "initializers", "tasks", "config", "runtime"),
+        (
+            "engine",
+            "theory",
+            "store",
+            "probes",
+            "initializers",
+            "tasks",
+            "config",
+            "columns",
+            "runtime",
+            "trees",
+        ),
     ),
-    "engine": ("how a pack takes a step", ("probes", "columns", "runtime")),
+    "engine": ("how a pack takes a step", ("probes", "columns", "runtime", "trees")),
     "tracking": (
         "Weights & Biases: a mirror of the store's rows",
         ("store", "columns", "config", "runtime"),
@@ -79,16 +101,17 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "theory": ("mean field, and what it predicts for a model", ("initializers", "quadrature")),
     "store": ("what was measured, on disk", ("columns", "config", "runtime")),
-    "probes": ("which modules are layers, and their statistics", ("columns",)),
+    "probes": ("which modules are layers, and their statistics", ("columns", "trees")),
     "initializers": ("what a parameter starts as", ()),
     "quadrature": ("Gaussian expectations of any function", ()),
     "models": ("plain `nn.Module`s", ()),
-    "tasks": ("what is to be learned", ("runtime",)),
+    "tasks": ("what is to be learned", ("columns", "runtime", "trees")),
     "config": ("the schema, what makes it valid, and a run's identity", ()),
     "columns": (
         "the schema of what is measured: names, meanings, units, directions, types",
         ("runtime",),
     ),
+    "trees": ("one tensor, or a tuple or dict of several", ()),
     "runtime": ("the process: signals, clock, memory, files", ()),
 }
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from initstudy.cli.parser import Parser
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from initstudy.audit import Audit
 
 DESCRIPTION = """\
@@ -72,11 +74,13 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
 
     from initstudy.audit import audit_model
     from initstudy.cli.arguments import with_folder
-    from initstudy.config import make_run, register
+    from initstudy.config import ConfigError, make_run, register
     from initstudy.config.paths import CONF
-    from initstudy.tasks.data import Batches
-    from initstudy.training import factory
-    from initstudy.training.config import TrainingConfig
+    from initstudy.initializers.own import Own
+    from initstudy.tasks import Batches
+    from initstudy.training import factory, tasks
+    from initstudy.training.config import TrainingConfig, order_seeds, split_seed
+    from initstudy.trees import arguments, map_tensors
 
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -85,12 +89,26 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
         cfg.name = "audit"
     configured = make_run(cfg, overrides)
     plain, config = configured.config, TrainingConfig.of(configured.config)
-    data = factory.dataset(config.data)
+    fraction, seed = config.data.get("validation"), split_seed(configured)
+    data = tasks.hold_out(tasks.load(config.data), fraction, seed or 0)
     factory.check_batch_size(config, data)
+    task = tasks.task(config, data)
     device = factory.device(plain["device"])
-    model = factory.model(config.model, data)
+    model = factory.model(config.model, task)
     values, _ = factory.draw(configured, model, data)
     model.load_state_dict(values, strict=False)
-    x, y = Batches(data, [plain["seed"]], config.batch_size)(0)
-    policy = factory.policy(plain["init"])
-    return audit_model(model.to(device), x[0].to(device), y[0].to(device), policy=policy)
+    batch = Batches(data, order_seeds([configured]), config.batch_size)(0)
+    inputs, targets = (map_tensors(lambda t: t[0].to(device), tree) for tree in batch)
+    positional, keywords = arguments(inputs)
+    if keywords:
+        raise ConfigError("data: the audit takes models with positional inputs only, so far")
+    chosen = factory.policy(plain["init"])
+    policy = None if isinstance(chosen, Own) else chosen
+    model = model.to(device)
+    if task.classifies:
+        return audit_model(model, positional, targets, policy=policy)
+
+    def loss(output: object) -> Tensor:
+        return task.losses(output, targets).mean()
+
+    return audit_model(model, positional, loss=loss, policy=policy)
