@@ -1,10 +1,10 @@
 """Models, data and initializers that are given as objects, as sections of a configuration.
 
 An object becomes a section such as `{_target_: mine.Net}` if any process can import it by that
-name. Anything else (an instance, a class of a notebook, tensors) is kept in this process under a
-key, and its section is `{_target_: initstudy.api.given.model, key: 1f2e…}`. The key is a hash of
-the content: the same object has the same key tomorrow, and a changed one is another choice. Forks
-of this process find the object by its key as well; other processes do not.
+name. Anything else (an instance, a class of a notebook, tensors) is kept in this process, and its
+section is `{_target_: initstudy.api.given.objects.k1f2e3d.Net}`. The key is a hash of the content:
+the same object has the same key tomorrow, and a changed one is another choice. Forks of this
+process find the object there as well; other processes do not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -22,49 +23,39 @@ from torch import nn
 
 from initstudy.config import ConfigError, Plain
 
-HERE = __name__
+HERE = f"{__name__}.objects"
 PLAIN = (bool, int, float, str, type(None))
-# The objects of this process, by key.
-_KEPT: dict[str, Any] = {}
 
 
-def model(key: str, **offered: Any) -> nn.Module:
-    """The model that was given under a key: a copy of an instance, or what a factory makes.
+class Objects:
+    """What this process was given, by key; each is found under any name below its key."""
 
-    Args:
-        key: The key.
-        **offered: Arguments for a factory, which gets those that it takes.
+    def __init__(self) -> None:
+        self._makers: dict[str, Callable[..., Any]] = {}
 
-    Raises:
-        ValueError: This process does not have the object.
-    """
-    kept = _kept(key)
-    if isinstance(kept, nn.Module):
-        return copy.deepcopy(kept)
-    parameters = inspect.signature(kept).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return kept(**offered)
-    names = {parameter.name for parameter in parameters}
-    return kept(**{name: value for name, value in offered.items() if name in names})
+    def keep(self, maker: Callable[..., Any], key: str, name: str) -> str:
+        """Keeps what makes an object; returns the dotted name that a configuration gives it."""
+        self._makers[f"k{key}"] = maker
+        return f"{HERE}.k{key}.{re.sub(r'[^0-9a-zA-Z_]', '_', name)}"
 
-
-def data(key: str) -> Any:
-    """The data that were given under a key.
-
-    Raises:
-        ValueError: This process does not have them.
-    """
-    kept = _kept(key)
-    return kept() if callable(kept) and not isinstance(kept, tuple) else kept
+    def __getattr__(self, key: str) -> _Named:
+        if key.startswith("_") or key not in self._makers:
+            raise AttributeError(
+                "it was given as an object of another process; put it into a module that can be "
+                "imported, or train with executor=local"
+            )
+        return _Named(self._makers[key])
 
 
-def init(key: str) -> Any:
-    """The initializer or policy that was given under a key.
+class _Named:
+    def __init__(self, maker: Callable[..., Any]) -> None:
+        self._maker = maker
 
-    Raises:
-        ValueError: This process does not have it.
-    """
-    return _kept(key)
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return self._maker
+
+
+objects = Objects()
 
 
 def as_section(group: str, value: Any) -> Plain:
@@ -95,9 +86,15 @@ def as_section(group: str, value: Any) -> Plain:
         return section
     if (name := _importable(value)) is not None and group != "init":
         return {"_target_": name}
-    key = fingerprint(value)
-    _KEPT[key] = value
-    return {"_target_": f"{HERE}.{group}", "key": key}
+    return {"_target_": objects.keep(_maker(group, value), fingerprint(value), label(value))}
+
+
+def _maker(group: str, value: Any) -> Callable[..., Any]:
+    """What makes the object that a configuration names: a factory itself, or a copy of a value."""
+    if isinstance(value, nn.Module):
+        return lambda: copy.deepcopy(value)
+    makes = inspect.isclass(value) or (group in ("model", "data") and callable(value))
+    return value if makes else lambda: value
 
 
 def label(value: Any) -> str:
@@ -213,28 +210,15 @@ def _importable(value: Any) -> str | None:
     return f"{module}.{name}" if found is value else None
 
 
-def _kept(key: str) -> Any:
-    try:
-        return _KEPT[key]
-    except KeyError:
-        raise ValueError(
-            "it was given as an object of another process; put it into a module that can be "
-            "imported, or train with executor=local"
-        ) from None
-
-
 def check_reach(section: Plain, executor: str) -> None:
     """Makes sure that the processes that train can find an object.
 
     Raises:
         ConfigError: They cannot.
     """
-    if str(section.get("_target_", "")).startswith(f"{HERE}.") and executor != "local":
-        kind = section["_target_"].rsplit(".", 1)[-1]
+    target = str(section.get("_target_", ""))
+    if target.startswith(f"{HERE}.") and executor != "local":
         raise ConfigError(
-            f"executor={executor}: the {kind} is an object that only this process knows; put it "
-            "into a module that can be imported, or use executor=local"
+            f"executor={executor}: {target.rpartition('.')[2]} is known to this process alone; "
+            "put it into a module that can be imported, or use executor=local"
         )
-
-
-__all__ = ["as_section", "check_reach", "data", "fingerprint", "init", "label", "model"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -57,9 +58,8 @@ def _choice(group: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     section = given.as_section(group, value)
-    name = "_".join(given.label(value).split())
+    name = re.sub(r"[^\w.]+", "_", given.label(value)).strip("_")
     if group == "data":
-        section.setdefault("name", "own")
         name = f"own_{given.fingerprint(value)}"
     ConfigStore.instance().store(group=group, name=name, node=section, provider=PROVIDER)
     return name

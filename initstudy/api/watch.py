@@ -6,6 +6,7 @@ make of each layer, at the cadence of the probes, and `collect` measures it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from initstudy.columns import Preset
 from initstudy.probes import statistics
 from initstudy.probes.forward import Tensors, first_tensor
 from initstudy.probes.layers import Layer, find_layers
+from initstudy.trees import TensorTree
 
 Values = dict[str, float | list[int]]
 
@@ -141,7 +143,7 @@ class Watch:
             handles, self._handles = self._handles, []
             for handle in handles:
                 handle.remove()
-            self.layers = find_layers(self.model, *args, **kwargs)
+            self.layers = find_layers(self.model, _inputs(self.model, args, kwargs))
             again = self.model.register_forward_pre_hook(
                 self._begin, with_kwargs=True, prepend=True
             )
@@ -183,3 +185,11 @@ class Watch:
     def _forget(self) -> None:
         self._outputs, self._gradients = {}, {}
         self._before, self._parameter_gradients = {}, {}
+
+
+def _inputs(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TensorTree:
+    """The tensors with which a model is called, by name if any of them is given by name."""
+    if not kwargs:
+        return args[0] if len(args) == 1 else args
+    given = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+    return {name: value for name, value in given.items() if isinstance(value, Tensor)}

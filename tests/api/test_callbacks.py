@@ -52,7 +52,7 @@ def test_lightning_logs_what_a_plain_loop_logs(monkeypatch):
     )
     trainer.fit(module, loader, loader)
     found = initstudy.results("runs/pl")
-    plain = initstudy.initialize(Module(), "xavier_normal", seed=0)
+    plain = run.initialize(Module())
     optimizer = plain.configure_optimizers()
     losses = []
     for _ in range(2):

@@ -261,7 +261,11 @@ def _value(value: Any, runs: pl.DataFrame, study: Study) -> str:
 
 def short(value: Any) -> str:
     """A value of the studied key as people read it."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value).rsplit(".", 1)[-1]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    # Of a dotted name, such as a target's, its end; the dot of "gain_1.4" is another one.
+    parts = str(value).split(".")
+    return parts[-1] if all(part.isidentifier() for part in parts) else str(value)
 
 
 def _each(runs: pl.DataFrame, column: str) -> str:
