@@ -354,6 +354,11 @@ class Schema:
         columns = [metric.column(split) for split in self.splits for metric in self.metrics]
         return (*columns, *(_best(c) for c in columns if c.name == self.objective))
 
+    @property
+    def directed(self) -> tuple[Column, ...]:
+        """The columns of the history that are better in one direction, which trackers must know."""
+        return tuple(column for column in self.measured if column.history and column.better)
+
     def find(self, name: str) -> Column | None:
         """The column of that name, or the pattern that it is an instance of.
 

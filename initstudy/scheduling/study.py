@@ -239,7 +239,7 @@ def _report(console: Console, directory: Path, tracker: tracking.Tracker | None)
                 directory,
                 written.index,
                 written.headline,
-                [asdict(result) for result in written.results],
+                [result.as_row() for result in written.results],
                 written.charts,
                 {name: charts / f"{name}.png" for name in written.charts},
                 written.runs,
