@@ -70,13 +70,9 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
     from hydra import compose, initialize_config_dir
     from omegaconf import open_dict
 
-    from initstudy.audit import audit_model
-    from initstudy.cli.arguments import with_folder
     from initstudy.config import make_run, register
+    from initstudy.config.command_line import with_folder
     from initstudy.config.paths import CONF
-    from initstudy.tasks.data import Batches
-    from initstudy.training import factory
-    from initstudy.training.config import TrainingConfig
 
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -84,6 +80,12 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
     with open_dict(cfg):
         cfg.name = "audit"
     configured = make_run(cfg, overrides)
+    # torch takes a second to import; a wrong word is refused before that.
+    from initstudy.audit import audit_model
+    from initstudy.tasks.data import Batches
+    from initstudy.training import factory
+    from initstudy.training.config import TrainingConfig
+
     plain, config = configured.config, TrainingConfig.of(configured.config)
     data = factory.dataset(config.data)
     factory.check_batch_size(config, data)
