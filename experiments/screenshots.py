@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from initstudy.report.data.sources import read
-from initstudy.report.document import with_palette
+from initstudy.report.pictures import with_palette
 from initstudy.report.wandb import workspace
 from initstudy.store.frames import prepare
 
