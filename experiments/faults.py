@@ -159,7 +159,7 @@ def compare(whole: Path, killed: Path) -> list[str]:
         *killed.rglob("*.damaged"),
         *killed.glob("wandb-pending/*"),
     ]
-    print(f"left behind: {len(left)} files")
+    print(f"left lying about: {len(left)} files")
     return trouble + [f"left: {file.relative_to(killed)}" for file in left]
 
 

@@ -1,4 +1,4 @@
-"""The pictures of docs/report.md and the README: the page, the terminal, the W&B workspace.
+"""The pictures of docs/report.md: the page, the terminal, the W&B workspace.
 
     python -m initstudy +sweep=std_grid probes=full name=pictures
     python experiments/screenshots.py runs/pictures
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from initstudy.report.data.sources import read
-from initstudy.report.document import with_palette
+from initstudy.report.pictures import with_palette
 from initstudy.report.wandb import workspace
 from initstudy.store.frames import prepare
 
@@ -59,7 +59,6 @@ def main() -> None:
     with browser() as chromium:
         for name, theme, width, height in (
             ("page", "light", 1280, 900),
-            ("page_dark", "dark", 1280, 900),
             ("phone", "light", 390, 844),
             ("phone_dark", "dark", 390, 844),
         ):
@@ -97,7 +96,7 @@ def browser() -> Iterator[Any]:
 
 
 def page(chromium: Any, file: Path, out: Path, theme: str, width: int, height: int) -> None:
-    """The charts with one value chosen, half-way through training."""
+    """A page: light from its top, dark with one value chosen at the end of training."""
     size = {"width": width, "height": height}
     tab = chromium.new_context(
         offline=True, viewport=size, color_scheme=theme, device_scale_factor=1.5

@@ -68,12 +68,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(_MODULES[name])
-    if name in _OBJECTS:
-        return getattr(import_module(_OBJECTS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# A type checker that saw this function would take every name for a public one, even a misspelt one.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(_MODULES[name])
+        if name in _OBJECTS:
+            return getattr(import_module(_OBJECTS[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

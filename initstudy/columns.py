@@ -376,6 +376,11 @@ class Schema:
         chosen = {self.objective, self.selection}
         return (*columns, *(_best(c, self.selection) for c in columns if c.name in chosen))
 
+    @property
+    def directed(self) -> tuple[Column, ...]:
+        """The columns of the history that are better in one direction, which trackers must know."""
+        return tuple(column for column in self.measured if column.history and column.better)
+
     def find(self, name: str) -> Column | None:
         """The column of that name, or the pattern that it is an instance of.
 

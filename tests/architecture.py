@@ -54,6 +54,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
             "initializers",
             "columns",
             "config",
+            "trees",
         ),
     ),
     "scheduling": (

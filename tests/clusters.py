@@ -1,4 +1,4 @@
-"""A sweep in a process of its own, whose workers wait where a test wants to do damage."""
+"""A study in a process of its own, whose workers wait where a test wants to do damage."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ SMALL = [
     "probes.every=6",
 ]
 # Workers wait in their first step while the file `hold` exists, and after some steps while there
-# is `hold-later`; the head never does.
+# is `hold-later`; the coordinator never does.
 MINE = """
-    import sys, time
+    import multiprocessing, sys, time
     from pathlib import Path
     import torch
     from torch import nn
+
+    def in_worker():
+        return multiprocessing.parent_process() or Path(sys.argv[0]).name != "__main__.py"
 
     class Held(nn.Module):
         calls = 0
@@ -44,7 +47,7 @@ MINE = """
         def forward(self, x):
             self.calls += self.training
             files = ["hold", "hold-later"] if self.calls > 3 else ["hold"]
-            while Path(sys.argv[0]).name != "__main__.py" and any(Path(f).exists() for f in files):
+            while in_worker() and any(Path(file).exists() for file in files):
                 time.sleep(0.02)
             return self.head(self.act(self.body(x.flatten(1))))
 
@@ -61,15 +64,15 @@ GRID = ["-m", "model._target_=mine.Held", "init.std=0.1,0.3", "seed=0,1", "plann
 CONTINUING = ["checkpoint.every=0", "save_weights=init"]
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def environment(threads: int = 1) -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
 
 
-class Head:
+class Coordinator:
     """`python -m initstudy ARGUMENTS` in a folder, and what it has said."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.log = folder / f"head{len(list(folder.glob('head*')))}.log"
+    def __init__(self, folder: Path, *arguments: str, threads: int = 1) -> None:
+        self.log = folder / f"said{len(list(folder.glob('said*')))}.log"
         # The report has tests of its own, and takes seconds.
         script = textwrap.dedent("""
             import sys
@@ -82,7 +85,7 @@ class Head:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", script, *arguments],
                 cwd=folder,
-                env=environment(),
+                env=environment(threads),
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
@@ -99,14 +102,20 @@ class Head:
 
 
 @contextmanager
-def head(folder: Path, *arguments: str):
-    """A head that does not outlive the test."""
+def coordinator(folder: Path, *arguments: str, threads: int = 1):
+    """A coordinator that does not outlive the test.
+
+    Args:
+        folder: Where it runs.
+        arguments: What follows `python -m initstudy`.
+        threads: The threads that torch may use, all of its workers together.
+    """
     (folder / "mine.py").write_text(textwrap.dedent(MINE))
-    started = Head(folder, *arguments)
+    process = Coordinator(folder, *arguments, threads=threads)
     try:
-        yield started
+        yield process
     finally:
-        started.kill()
+        process.kill()
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 90.0) -> Any:
@@ -118,9 +127,9 @@ def wait_for(what: Callable[[], Any], seconds: float = 90.0) -> Any:
     return found
 
 
-def begun(directory: Path) -> list[str]:
-    """The packs that a worker has begun."""
-    return [file.name.split(".")[0] for file in sorted(directory.glob("jobs/*.begun.json"))]
+def started(directory: Path) -> list[str]:
+    """The packs that a job has started."""
+    return [file.name.split(".")[0] for file in sorted(directory.glob("jobs/*.started.json"))]
 
 
 def partway(directory: Path) -> list[Path]:

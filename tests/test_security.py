@@ -52,12 +52,9 @@ def test_the_key_of_wandb_is_in_no_file_and_in_no_output(server, tmp_path):
 def test_nothing_is_read_from_disk_in_a_form_that_can_hold_code():
     """No pickle, no marshal, no shelve, no eval or exec; torch.load is pickle.
 
-    But for what a command and its own forks say to each other through a pipe.
+    But for what a command and its own workers say to each other through a pipe.
     """
-    piped = {
-        ROOT / "initstudy/scheduling/backends/forked.py",
-        ROOT / "initstudy/scheduling/backends/forks.py",
-    }
+    piped = {ROOT / "initstudy/scheduling/backends/pipe.py"}
     for file in [*(ROOT / "initstudy").rglob("*.py"), *(ROOT / "hydra_plugins").rglob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):

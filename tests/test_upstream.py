@@ -65,12 +65,87 @@ def test_hydra_internal_basic_sweeper(tmp_path):
 
 def test_hydra_override_parser():
     """A parsed override knows its text, its key and its value."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    parsed = OverridesParser.create().parse_overrides(["a=1,2", "b=3"])
+    assert BasicSweeper.split_arguments(parsed, None) == [[["a=1", "b=3"], ["a=2", "b=3"]]]
     override = OverridesParser.create().parse_override("init.std=0.5")
     assert override.input_line == "init.std=0.5"
     assert override.key_or_group == "init.std"
     assert override.value() == 0.5
+
+
+def test_hydra_internal_args_parser():
+    """Its parser tells overrides and options apart, and has these names for the options."""
+    from hydra._internal.utils import get_args_parser
+
+    words = ["-m", "--config-dir", "folder", "init.std=0.5", "seed=0,1"]
+    given, unknown = get_args_parser().parse_known_args(words)
+    assert (given.multirun, given.config_dir, given.config_name) == (True, "folder", None)
+    assert given.overrides == ["init.std=0.5", "seed=0,1"]
+    assert unknown == []
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Composes overrides with a configuration that has one key and two groups."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    for group in ("group", "without_default"):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "a.yaml").write_text("x: 1\n")
+    (tmp_path / "config.yaml").write_text("defaults: [{group: a}, _self_]\nseed: 0\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        yield lambda *words, **more: loader.load_configuration("config", [*words], **more)
+
+
+def test_hydra_config_loader(load):
+    """It composes what a sweep has in common, if it is told not to look at lists of values."""
+    from hydra.types import RunMode
+
+    config = load("seed=1", run_mode=RunMode.RUN)
+    assert (config.seed, config.group.x) == (1, 1)
+    mode = RunMode.MULTIRUN
+    words = ["seed=0,1", "hydra.mode=MULTIRUN"]
+    config = load(*words, run_mode=mode, validate_sweep_overrides=False)
+    assert config.hydra.mode is mode
+    assert list(config.hydra.overrides.task) == ["seed=0,1"]
+
+
+def test_hydra_error_messages(load):
+    """Messages of which parts are read, to say the same in one line."""
+    from hydra.errors import ConfigCompositionException, MissingConfigException
+    from hydra.types import RunMode
+
+    def message(*words):
+        with pytest.raises(ConfigCompositionException) as caught:
+            load(*words, run_mode=RunMode.RUN)
+        return str(caught.value)
+
+    assert "--multirun" in message("seed=0,1")
+    assert "'seed=0,1'\n" in message("seed=0,1")
+    assert message("+seed=1").startswith("Could not append")
+    assert "remove + prefix: 'seed=1'\n" in message("+seed=1")
+    assert "No match in the defaults list" in message("without_default=a")
+    assert message("without_default=a").rpartition("use +")[2].strip() == "without_default=a"
+    assert message("+group=a").endswith("appears more than once in the final defaults list")
+    assert message("~none").startswith("Could not delete from config. 'none'")
+    with pytest.raises(MissingConfigException) as caught:
+        load("group=b", run_mode=RunMode.RUN)
+    assert caught.value.missing_cfg_file == "group/b"
+    assert caught.value.options == ["a"]
+
+
+def test_omegaconf_parents():
+    """A node knows the configuration that holds it."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"a": {"b": {"c": 1}}})
+    assert config.a.b._get_parent()._get_parent() is config
+    assert config._get_parent() is None
 
 
 def test_omegaconf_utils_dumper():
@@ -299,6 +374,14 @@ def test_cpython_opcode_names():
     assert attributes(Sets, *reading) == ["calls", "sqrt"]
     assert attributes(Sets, "STORE_ATTR") == ["calls"]
     assert attributes(Sets, "LOAD_GLOBAL") == ["math"]
+
+
+def test_multiprocessing_resource_tracker():
+    """The process that spawning would start can be started before."""
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()
+    assert resource_tracker.getfd() >= 0
 
 
 # Numerical libraries

@@ -78,7 +78,7 @@ class InitstudyLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Trains every job that is not finished yet and writes the report."""
-        from initstudy.cli.command_line import given
+        from initstudy.cli.invocation import given
         from initstudy.config.compose import compose_jobs
         from initstudy.scheduling.study import study
 

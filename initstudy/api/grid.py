@@ -91,14 +91,8 @@ def grid(
 
     listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     inits = init if isinstance(init, list) else [init]
-    if taken := sorted(set(axes) & (set(dir(GridRun)) | {"init", "seed"})):
-        raise ConfigError(f"{taken[0]}: runs have an attribute of this name; choose another")
     values = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
-    for key, items in {"init": inits, "seeds": listed, **values}.items():
-        if not items:
-            raise ConfigError(f"{key}=[]: must have at least one value")
-        if key != "init" and any(not isinstance(v, given.PLAIN) for v in items):
-            raise ConfigError(f"{key}={items!r}: values must be numbers, texts or truth values")
+    _check_axes({"init": inits, "seeds": listed, **values})
     points = [
         Point(chosen, seed, dict(zip(values, point, strict=True)))
         for chosen in _choices(inits)
@@ -115,6 +109,22 @@ def grid(
         tracking,
         dict(notes or {}),
     )
+
+
+def _check_axes(axes: Mapping[str, Sequence[Any]]) -> None:
+    """Makes sure that the axes of a grid span one, and that runs can have their names.
+
+    Raises:
+        ConfigError: One is empty, holds objects, or has the name of an attribute of runs.
+    """
+    taken = sorted((set(axes) - {"init", "seeds"}) & {*dir(GridRun), "id", "seed", "values"})
+    if taken:
+        raise ConfigError(f"{taken[0]}: runs have an attribute of this name; choose another")
+    for key, items in axes.items():
+        if not items:
+            raise ConfigError(f"{key}=[]: must have at least one value")
+        if key != "init" and any(not isinstance(item, given.PLAIN) for item in items):
+            raise ConfigError(f"{key}={items!r}: values must be numbers, texts or truth values")
 
 
 @dataclass(frozen=True)

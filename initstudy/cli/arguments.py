@@ -6,7 +6,6 @@ import argparse
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from initstudy.cli.hydra_app import CONFIG
 from initstudy.config import ConfigError, Plain, flatten
+from initstudy.config.command_line import with_folder
 from initstudy.config.errors import unknown_key
 from initstudy.config.paths import CONF
 
@@ -84,20 +84,6 @@ def error_beside_a_grid(arguments: Sequence[str]) -> Exception | None:
             if override.is_sweep_override() and not is_key:
                 return unknown_key(key, [k for k in known if not k.startswith("hydra.")])
     return None
-
-
-def with_folder(overrides: Sequence[str], config_dir: str | Path | None) -> list[str]:
-    """The overrides for Hydra's compose API with what `--config-dir` is to its command line.
-
-    Raises:
-        ConfigError: There is no such folder.
-    """
-    if config_dir is None:
-        return list(overrides)
-    folder = Path(config_dir).absolute()
-    if not folder.is_dir():
-        raise ConfigError(f"--config-dir {config_dir}: there is no such folder")
-    return [*overrides, f"hydra.searchpath=[file://{folder}]"]
 
 
 def _is_override(word: str) -> bool:

@@ -72,15 +72,9 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
     from hydra import compose, initialize_config_dir
     from omegaconf import open_dict
 
-    from initstudy.audit import audit_model
-    from initstudy.cli.arguments import with_folder
     from initstudy.config import ConfigError, make_run, register
+    from initstudy.config.command_line import with_folder
     from initstudy.config.paths import CONF
-    from initstudy.initializers.own import Own
-    from initstudy.tasks import Batches
-    from initstudy.training import factory, tasks
-    from initstudy.training.config import TrainingConfig, order_seeds, split_seed
-    from initstudy.trees import arguments, map_tensors
 
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -88,6 +82,14 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
     with open_dict(cfg):
         cfg.name = "audit"
     configured = make_run(cfg, overrides)
+    # torch takes a second to import; a wrong word is refused before that.
+    from initstudy.audit import audit_model
+    from initstudy.initializers.own import Own
+    from initstudy.tasks import Batches
+    from initstudy.training import factory, tasks
+    from initstudy.training.config import TrainingConfig, order_seeds, split_seed
+    from initstudy.trees import arguments, map_tensors
+
     plain, config = configured.config, TrainingConfig.of(configured.config)
     fraction, seed = config.data.get("validation"), split_seed(configured)
     data = tasks.hold_out(tasks.load(config.data), fraction, seed or 0)

@@ -100,7 +100,8 @@ def candidates(line: str) -> list[str]:
 
 def _options(command: str) -> list[str]:
     """The options of a command."""
-    module = import_module(f"initstudy.cli.{command}")
+    # What explain is asked about is a command that run would take.
+    module = import_module(f"initstudy.cli.{DEFAULT if command == 'explain' else command}")
     return sorted(module.parser()._option_string_actions)
 
 

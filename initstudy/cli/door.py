@@ -55,7 +55,7 @@ def leave(command: str) -> None:
 
 
 def _find_users_modules() -> None:
-    """Lets `model._target_=mine.Net` find mine.py here, as `python -m` does and a script does not."""
+    """Lets `model._target_=mine.Net` find mine.py here, as `python -m` does and no script does."""
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from initstudy.cli.arguments import options_first, parse
 from initstudy.cli.run import USERS_FAULTS, better_named, is_users_fault
 from initstudy.config import flatten
 from initstudy.config.command_line import Grid, compose_grid
 from initstudy.config.messages import refuse
-from initstudy.scheduling.autotune import Autotuner
 from initstudy.scheduling.progress import duration
-from initstudy.scheduling.study import dry_run
-from initstudy.scheduling.work import Work
-from initstudy.training.group import RunGroup
+
+if TYPE_CHECKING:
+    from initstudy.scheduling.autotune import Autotuner
+    from initstudy.scheduling.work import Work
+    from initstudy.training.group import RunGroup
 
 USAGE = """\
 What a command would do: which runs train together, in which packs, with which engine and why with
@@ -74,6 +76,9 @@ def explain(grid: Grid) -> Iterator[str]:
         ConfigError: What the study itself would refuse.
         StoreError: The study's directory cannot be read.
     """
+    # What trains takes a second to import; a wrong word is refused before that.
+    from initstudy.scheduling.study import dry_run
+
     work = dry_run(grid.runs, grid.directory)
     finished = len(grid.runs) - len(work.todo)
     yield f"{grid.directory}: {finished} of {len(grid.runs)} runs complete"

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from initstudy.cli import footprint, hydra_app
 from initstudy.cli.arguments import error_beside_a_grid, is_no_choice, options_first, parse
-from initstudy.cli.command_line import given
+from initstudy.cli.invocation import given
 from initstudy.config import ConfigError, check_grid, make_run
 from initstudy.config.messages import refuse
 from initstudy.store import StoreError

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from initstudy.config import Run, check_grid, check_sweep, make_run, register
+from initstudy.config import ConfigError, Run, check_grid, check_sweep, make_run, register
 from initstudy.config.compose import compose_jobs
 from initstudy.config.paths import CONF
 
@@ -58,9 +58,7 @@ def compose_grid(
         OmegaConfBaseException: A key is unknown, or a value is of another type.
     """
     register()
-    words = list(overrides)
-    if config_dir is not None:
-        words.append(f"hydra.searchpath=[file://{Path(config_dir).absolute()}]")
+    words = with_folder(overrides, config_dir)
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="initstudy"):
         loader = GlobalHydra.instance().config_loader()
 
@@ -83,6 +81,20 @@ def compose_grid(
         run = make_run(config, overrides, choices)
         check_grid([run])
         return Grid([run], config, directory, multirun)
+
+
+def with_folder(overrides: Sequence[str], config_dir: str | Path | None) -> list[str]:
+    """The overrides for Hydra's compose API with what `--config-dir` is to its command line.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
+    if config_dir is None:
+        return list(overrides)
+    folder = Path(config_dir).absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: there is no such folder")
+    return [*overrides, f"hydra.searchpath=[file://{folder}]"]
 
 
 def _jobs(loader: ConfigLoader, config: DictConfig) -> list[list[str]]:

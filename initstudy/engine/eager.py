@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class EagerEngine(ABC):
     @classmethod
     def build(
         cls, workload: Workload, stack: Stack, optimizer: Optimizer, layers: Sequence[Layer]
-    ) -> Self:
+    ) -> Engine:
         """See `Engine.build`."""
         return cls(stack, optimizer, layers, workload.loss)
 

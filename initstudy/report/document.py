@@ -81,14 +81,15 @@ def write(
         index = words.write_text(folder / "claims.json", words.machine_readable(study, results))
         drawn = []
         if "markdown" in formats:
-            left = [key for name in only_on_page for key in _keys(study, name) if key in specs]
-            shown = {name: spec for name, spec in specs.items() if name not in left}
+            left = {key: name for name in only_on_page for key in _keys(study, name)}
+            shown = {key: spec for key, spec in specs.items() if key not in left}
             pictures.remove_others(folder / "charts", set(shown))
             drawn = [
                 pool.submit(pictures.write, folder / "charts" / name, spec)
                 for name, spec in shown.items()
             ]
-            text = words.markdown(study, results, list(shown), absent, left, "html" in formats)
+            named = list(dict.fromkeys(name for key, name in left.items() if key in specs))
+            text = words.markdown(study, results, list(shown), absent, named, "html" in formats)
             index = words.write_text(folder / "README.md", text)
         if {"html", "pdf"} & set(formats):
             page = html.page_of(study, results, *_draw(study, ON_PAGES, specs))

@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -239,7 +238,7 @@ def _report(console: Console, directory: Path, tracker: tracking.Tracker | None)
                 directory,
                 written.index,
                 written.headline,
-                [asdict(result) for result in written.results],
+                [result.as_row() for result in written.results],
                 written.charts,
                 {name: charts / f"{name}.png" for name in written.charts},
                 written.runs,

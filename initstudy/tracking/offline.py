@@ -1,9 +1,9 @@
-"""Offline W&B runs, written as wandb's own client writes them, at a tenth of its time.
+"""Offline W&B runs, written as wandb's own client writes them, in a tenth of its time.
 
 A run's file is a LevelDB log (https://github.com/google/leveldb/blob/main/doc/log_format.md, with
-zlib's CRC and a header of its own) of protocol buffers: `Record` and the messages in it, from
-wandb/proto/wandb_internal.proto. Numbers of fields are as there. To open a run in the client costs
-forty milliseconds, and a row a fifth of one, on which training would wait.
+zlib's CRC and a header of its own) of protocol buffers, the `Record` of wandb's package. The client
+takes forty milliseconds to open a run, and a fifth of one to log a row, during which training would
+wait.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from initstudy.columns import HISTOGRAM_EDGES
+from initstudy.columns import HISTOGRAM_EDGES, RUN, SCHEMA, STEP
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings
+
+if TYPE_CHECKING:
+    from wandb.proto.wandb_internal_pb2 import HistoryItem, Record
 
 FILE_HEADER = b":W&B\xe1\xbe\x00"
 BLOCK, CHUNK_HEADER = 2**15, 7
 WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 # The oldest reader that can read what is written here, as the client states it.
 MIN_READER = "0.70.0"
-EDGES = list(HISTOGRAM_EDGES)
-# Metrics of which the summary keeps the best value, by the number of that option.
-BEST = {"train/loss": 1, "test/loss": 1, "train/accuracy": 2, "test/accuracy": 2}
-KEYS = ("run", "step")
+EDGES = json.dumps(list(HISTOGRAM_EDGES))
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Destination:
     """Where runs belong, besides their own ids.
 
     Attributes:
-        settings: Project and entity.
-        group: The sweep's name.
-        directory: The sweep's; the files go into its folder `wandb`.
+        settings: The project and the entity.
+        group: The study's name.
+        directory: The study's directory; the files go into its folder `wandb`.
     """
 
     settings: Settings
@@ -52,12 +52,15 @@ class Destination:
 
 
 def write_run(to: Destination, run: Mirrored, history: pl.DataFrame) -> Path:
-    """Writes one finished run, and gives its folder.
+    """Writes one finished run.
 
     Args:
         to: Where it belongs.
         run: Its configuration and final values.
         history: Its rows, in the order of their steps.
+
+    Returns:
+        The run's folder.
 
     Raises:
         OSError: It cannot be written.
@@ -66,120 +69,125 @@ def write_run(to: Destination, run: Mirrored, history: pl.DataFrame) -> Path:
     stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
     folder = to.directory / "wandb" / f"offline-run-{stamp}-{run.run}"
     (folder / "files").mkdir(parents=True, exist_ok=True)
-    messages = _messages(to, run, history, now)
-    records = (_number(1, place) + message for place, message in enumerate(messages, start=1))
+    records = _numbered(_records(to, run, history, now))
     (folder / f"run-{run.run}.wandb").write_bytes(_log(records))
     return folder
 
 
-def _messages(to: Destination, run: Mirrored, history: pl.DataFrame, now: float) -> Iterator[bytes]:
-    versions = _text(1, version("wandb")) + _text(2, MIN_READER)
-    yield _field(21, _field(1, versions))
-    yield _field(17, _run(to, run, now))
-    options = _field(6, _number(1, 1) + _number(3, 1))
-    yield _field(12, _text(2, "*") + _text(4, "step") + options)
-    for name, best in BEST.items():
-        summary = _field(7, _number(best, 1) + _number(5, 1))
-        yield _field(12, _text(1, name) + _text(4, "step") + options + summary)
-    rows = _Rows([name for name in history.columns if name not in KEYS], now)
-    for values in history.drop("run").iter_rows(named=True):
-        yield _field(2, rows.encode(values.pop("step"), values))
-    ends = {**rows.last, **{k: v for k, v in run.summary.items() if v is not None}}
-    yield _field(3, b"".join(_nested(_text(2, key), value) for key, value in ends.items()))
-    yield _field(18, b"")
+def _numbered(records: Iterable[Record]) -> Iterator[bytes]:
+    for number, record in enumerate(records, start=1):
+        record.num = number
+        yield record.SerializeToString()
 
 
-def _run(to: Destination, run: Mirrored, now: float) -> bytes:
-    config = {"_wandb": {}, **run.config}
-    items = (
-        _field(1, _text(1, key) + _text(16, json.dumps(value, default=str)))
-        for key, value in config.items()
-    )
-    seconds, nanos = divmod(int(now * 1e9), 10**9)
-    entity = to.settings.entity
-    return b"".join(
-        (
-            _text(1, run.run),
-            _text(2, entity) if entity else b"",
-            _text(3, to.settings.project),
-            _field(4, b"".join(items)),
-            _text(6, to.group),
-            _text(8, run.name),
-            _field(17, _number(1, seconds) + _number(2, nanos)),
-        )
-    )
+def _records(to: Destination, run: Mirrored, history: pl.DataFrame, now: float) -> Iterator[Record]:
+    # Here, because the package takes a third of a second, which a study with tracking=off saves.
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    header = Record()
+    header.header.version_info.producer = version("wandb")
+    header.header.version_info.min_consumer = MIN_READER
+    yield header
+    yield _run(to, run, now)
+    yield from _metrics()
+    rows = _Rows(now)
+    for values in history.drop(RUN.name).iter_rows(named=True):
+        yield rows.record(values.pop(STEP.name), values)
+    ends = Record()
+    last = {**rows.last, **{k: v for k, v in run.summary.items() if v is not None}}
+    for name, value in last.items():
+        _fill(ends.summary.update, name, value)
+    yield ends
+    done = Record()
+    done.exit.SetInParent()
+    yield done
+
+
+def _run(to: Destination, run: Mirrored, now: float) -> Record:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    record = Record()
+    about = record.run
+    about.run_id, about.project = run.run, to.settings.project
+    about.run_group, about.display_name = to.group, run.name
+    if to.settings.entity:
+        about.entity = to.settings.entity
+    about.start_time.FromNanoseconds(int(now * 1e9))
+    for key, value in {"_wandb": {}, **run.config}.items():
+        about.config.update.add(key=key, value_json=json.dumps(value, default=str))
+    return record
+
+
+def _metrics() -> Iterator[Record]:
+    """All metrics go over steps; of those with a direction the summary keeps the best value."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    directed = {column.name: column.better for column in SCHEMA.directed}
+    for name, better in {"*": None, **directed}.items():
+        record = Record()
+        metric = record.metric
+        metric.step_metric = STEP.name
+        metric.options.step_sync = metric.options.defined = True
+        if better is None:
+            metric.glob_name = name
+        else:
+            metric.name = name
+            metric.summary.last = True
+            metric.summary.min = better == "lower"
+            metric.summary.max = better == "higher"
+        yield record
 
 
 class _Rows:
     """The rows of one run.
 
+    A record is kept for each set of columns that rows hold, and only its values are replaced.
+    Making a record for each row takes three times as long. (For 42 runs of 133 rows with 52 columns
+    each: 0.4 s of processor time, in place of 1.3 s.)
+
     Args:
-        names: Of the metrics.
-        now: Seconds since the epoch, which all rows have: when they were measured nobody knows.
+        now: Seconds since the epoch, which all rows have: nobody knows when they were measured.
     """
 
-    def __init__(self, names: Iterable[str], now: float) -> None:
-        self.names = {name: _text(2, name) for name in (*names, "step", "_step")}
-        self.heads = {name: encoded + VALUE for name, encoded in self.names.items()}
-        self.always = _nested(_text(2, "_timestamp"), now) + _nested(_text(2, "_runtime"), 0)
+    def __init__(self, now: float) -> None:
+        self.always = {"_timestamp": now, "_runtime": 0}
         self.last: dict[str, Any] = {}
+        self.templates: dict[tuple[str, ...], tuple[Record, list[HistoryItem]]] = {}
 
-    def encode(self, step: int, values: Mapping[str, Any]) -> bytes:
-        """A `HistoryRecord` of the values that were measured."""
-        measured = {key: value for key, value in values.items() if value is not None}
-        measured |= {"step": step, "_step": step}
+    def record(self, step: int, values: Mapping[str, Any]) -> Record:
+        """The record of the values that were measured; it is good until the next one."""
+        measured = {name: value for name, value in values.items() if value is not None}
+        measured |= {STEP.name: step, "_step": step}
         self.last |= measured
-        parts: list[bytes] = []
-        for key, value in measured.items():
-            if type(value) is not float or not math.isfinite(value):
-                parts.append(_nested(self.names[key], value))
-                continue
-            # As `_nested` does it, without a call: there are millions of them, all short.
-            text, head = repr(value).encode(), self.heads[key]
-            parts += (ITEM, _varint(len(head) + 1 + len(text)), head, SHORT[len(text)], text)
-        return b"".join((*parts, self.always, _field(2, _number(1, step))))
+        names = tuple(measured)
+        if names not in self.templates:
+            self.templates[names] = self._template(measured)
+        record, items = self.templates[names]
+        for item, value in zip(items, measured.values(), strict=True):
+            # `json.dumps` takes three times as long, and writes the same.
+            plain = type(value) is float and math.isfinite(value)
+            item.value_json = repr(value) if plain else json.dumps(value)
+        record.history.step.num = step
+        return record
+
+    def _template(self, measured: Mapping[str, Any]) -> tuple[Record, list[HistoryItem]]:
+        """A record with these columns, and the items that hold their values."""
+        from wandb.proto.wandb_internal_pb2 import Record
+
+        record = Record()
+        items = [_fill(record.history.item, name, value) for name, value in measured.items()]
+        for name, value in self.always.items():
+            _fill(record.history.item, name, value)
+        return record, items
 
 
-def _nested(name: bytes, value: Any) -> bytes:
-    """An item of a record, or several of a histogram, whose counts are a list."""
-    if isinstance(value, list):
-        parts = (("_type", "histogram"), ("values", value), ("bins", EDGES))
-        return b"".join(
-            _field(1, name + _text(2, part) + _text(16, json.dumps(content)))
-            for part, content in parts
-        )
-    return _field(1, name + _text(16, json.dumps(value)))
-
-
-def _text(number: int, text: str) -> bytes:
-    return _field(number, text.encode())
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field of bytes: text or a message."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _number(number: int, value: int) -> bytes:
-    """A field that is a whole number."""
-    return _varint(number << 3) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    return SHORT[value] if value < len(SHORT) else _long_varint(value)
-
-
-def _long_varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
-
-
-SHORT = [_long_varint(value) for value in range(2**11)]
-ITEM, VALUE = _varint(1 << 3 | 2), _varint(16 << 3 | 2)
+def _fill(into: Any, name: str, value: Any) -> Any:
+    """Adds a value, and gives the item that holds it; a list is the counts of a histogram."""
+    if not isinstance(value, list):
+        return into.add(nested_key=(name,), value_json=json.dumps(value))
+    into.add(nested_key=(name, "_type"), value_json=json.dumps("histogram"))
+    into.add(nested_key=(name, "bins"), value_json=EDGES)
+    return into.add(nested_key=(name, "values"), value_json=json.dumps(value))
 
 
 def _log(records: Iterable[bytes]) -> bytes:
@@ -188,11 +196,11 @@ def _log(records: Iterable[bytes]) -> bytes:
     for record in records:
         begin = 0
         while True:
-            room = BLOCK - len(log) % BLOCK
-            if room < CHUNK_HEADER:
-                log += bytes(room)
-                room = BLOCK
-            chunk = record[begin : begin + room - CHUNK_HEADER]
+            left = BLOCK - len(log) % BLOCK
+            if left < CHUNK_HEADER:
+                log += bytes(left)
+                left = BLOCK
+            chunk = record[begin : begin + left - CHUNK_HEADER]
             end = begin + len(chunk) == len(record)
             kind = (WHOLE if end else FIRST) if begin == 0 else (LAST if end else MIDDLE)
             crc = zlib.crc32(chunk, zlib.crc32(bytes([kind])))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from initstudy.runtime.files import write_atomically
-from initstudy.store import StoreError
+from initstudy.store import writing
 
 FOLDER = "wandb-pending"
 
@@ -19,9 +19,9 @@ class Mirrored:
     """All that W&B shows of a run, besides its history.
 
     Attributes:
-        run: Its id.
-        name: What people see.
-        config: The full configuration.
+        run: The run's id.
+        name: The name that people see.
+        config: The whole configuration.
         summary: The final values.
     """
 
@@ -39,19 +39,17 @@ def write(directory: Path, pack: str, runs: Sequence[Mirrored]) -> None:
     """
     text = json.dumps([asdict(run) for run in runs], default=str)
     file = directory / FOLDER / f"{pack}.json"
-    try:
+    with writing(file.parent):
         write_atomically(file, lambda partial: partial.write_text(text))
-    except OSError as error:
-        raise StoreError(f"dir={file.parent}: cannot be written: {error.strerror}") from error
 
 
 def packs(directory: Path) -> list[str]:
-    """The packs whose promise is not kept yet."""
+    """The ids of the packs whose promise is not kept yet."""
     return sorted(file.stem for file in (directory / FOLDER).glob("*.json"))
 
 
 def read(directory: Path, pack: str) -> list[Mirrored]:
-    """The runs of a pack that were promised; none where nothing was.
+    """The runs of a pack that were promised, which may be none.
 
     Raises:
         ValueError: The file is damaged.
@@ -66,5 +64,5 @@ def read(directory: Path, pack: str) -> list[Mirrored]:
 
 
 def remove(directory: Path, pack: str) -> None:
-    """The promise is kept, or void."""
+    """Removes a promise, because it is kept or void."""
     (directory / FOLDER / f"{pack}.json").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Where the mirror goes, as the configuration and wandb's own environment variables say."""
+"""Where the mirror goes, by the configuration and wandb's own environment variables."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Settings:
 
     Attributes:
         mode: "offline" into files, "online" to a server, or "off".
-        project, entity: Whose runs they are.
-        granularity: "run" for a W&B run a grid point, and one for the sweep; "study" for the last
-            one alone, which keeps W&B usable with thousands of runs.
+        project: The project on W&B.
+        entity: The user or team that owns it; None for W&B's own default.
+        granularity: "run" for one W&B run per run and one for the study; "study" for the last one
+            alone, which keeps W&B usable with thousands of runs.
     """
 
     mode: str = "offline"
@@ -37,10 +38,10 @@ class Settings:
 
 
 def check(settings: Settings) -> Settings:
-    """The settings after wandb's own environment variables, which win, checked before training.
+    """Applies wandb's environment variables, which take precedence, and checks the settings.
 
     Raises:
-        ValueError: The mode or the granularity is unknown, or it is online and there is no key.
+        ValueError: The mode or the granularity is unknown, or the mode is online without a key.
     """
     mode = os.environ.get("WANDB_MODE")
     if mode is not None and mode not in ENVIRONMENT_MODES:
@@ -66,7 +67,7 @@ def check(settings: Settings) -> Settings:
 
 
 def _has_key() -> bool:
-    """Whether a key is at hand; `wandb.login` would ask the server, which may be slow or away."""
+    """Whether there is a key; `wandb.login` would ask the server, which may be slow or away."""
     import wandb
 
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):

@@ -1,4 +1,4 @@
-"""One more W&B run for the sweep as a whole: its report, claims, charts and store."""
+"""One more W&B run for the study as a whole: its report, findings, charts and store."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from typing import Any
 import polars as pl
 
 JOB = "study"
-# Members that are made the artifact's producers side by side.
+# How many runs are made the artifact's producers at once.
 AT_ONCE = 8
 MOST_ROWS = 10_000
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What a sweep's own W&B run holds.
+    """What a study's own W&B run holds.
 
     Attributes:
-        directory: The sweep's, with its store.
+        directory: The study's directory, with its store.
         page: The report's page.
         headline: The verdict in words.
-        claims: A mapping a claim.
-        charts: Vega-Lite specifications by name.
-        pictures: The same charts as PNG files, for where no server keeps specifications.
+        claims: One mapping per claim.
+        charts: The charts' Vega-Lite specifications, by name.
+        pictures: The same charts as PNG files, for a mirror without a server that keeps
+            specifications.
         runs: The store's runs.
     """
 
@@ -41,7 +42,7 @@ class StudyRecord:
 
 
 def study_id(group: str) -> str:
-    """The id of a sweep's own run: the same at every call, so that it is continued."""
+    """The id of a study's own run, the same at every call, so that the run is continued."""
     return f"study-{hashlib.sha256(group.encode()).hexdigest()[:12]}"
 
 
@@ -51,7 +52,7 @@ def log_study(opened: Any, record: StudyRecord, *, online: bool) -> None:
     Args:
         opened: The W&B run, of job type `JOB`.
         record: What to log.
-        online: Whether a server is there, to keep the charts' specifications and the lineage.
+        online: Whether there is a server, which keeps the charts' specifications and the lineage.
     """
     import wandb
 
@@ -96,7 +97,7 @@ def _charts(opened: Any, record: StudyRecord, *, online: bool) -> Iterator[tuple
 
 
 def _preset(opened: Any, name: str, spec: Mapping[str, Any]) -> str:
-    """Keeps a specification on the server; its data are its own."""
+    """Keeps a specification, with its data, on the server."""
     import wandb
 
     return wandb.Api().create_custom_chart(
@@ -110,7 +111,7 @@ def _preset(opened: Any, name: str, spec: Mapping[str, Any]) -> str:
 
 
 def _make_producers(artifact: Any, opened: Any, members: Sequence[str]) -> None:
-    """The store comes from the member runs: each of them has it as an output."""
+    """Declares the store an output of each run that it comes from."""
     import wandb
 
     api = wandb.Api()

@@ -1,4 +1,4 @@
-"""The thread's side of the mirror: knows wandb."""
+"""The side of the mirror that talks to wandb, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from initstudy import store
-from initstudy.columns import HISTOGRAM_EDGES
+from initstudy.columns import HISTOGRAM_EDGES, RUN, SCHEMA, STEP
 from initstudy.tracking import offline, pending
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings
@@ -26,21 +26,21 @@ log = logging.getLogger(__name__)
 INIT_TIMEOUT = 20.0
 FINISH_TIMEOUT = 20.0
 FINISHING_AT_ONCE = 64
-# Bytes that must be left on the disk after a run was written, to trust that it is whole.
-ROOM = 2**20
-# How the client's log marks what ends an upload.
+# Bytes that must be free on the disk after a run was written, for it to count as complete.
+LEAST_FREE = 2**20
+# How the client's log marks an error that ends an upload.
 FATAL = '"level":"ERROR+4"'
-KEYS = ("run", "step")
+KEYS = (RUN.name, STEP.name)
 
 
 class Worker:
-    """Opens, feeds and closes W&B runs, or writes their files. None of its methods raises.
+    """Opens, feeds and closes W&B runs, or writes their files. `do` and `close` raise nothing.
 
     Args:
         settings: Where the mirror goes.
-        directory: The sweep's.
-        group: Its name.
-        behind: Runs of which rows were not handed over; the tracker adds to it.
+        directory: The study's directory.
+        group: The study's name.
+        behind: The ids of runs of which rows were not handed over; the tracker adds to it.
     """
 
     def __init__(
@@ -54,45 +54,45 @@ class Worker:
         self.reachable = True
         self.runs: dict[str, Any] = {}
         self.trouble: list[str] = []
-        # Runs that were ended, or are about to be, with all their rows.
+        # The runs that have ended, or are about to, with all their rows.
         self.sent: set[str] = set()
-        # Of the project on the server; None before a run was opened there.
+        # The address of the project on the server; None before a run was opened there.
         self.address: str | None = None
         self.finishing = _finishing()
 
     def do(self, method: str, subject: str, *args: Any) -> None:
-        """One call of the tracker's: start, log, discard, finish or study."""
+        """Handles one call of the tracker: start, log, discard, finish or study."""
         try:
             getattr(self, f"_{method}")(subject, *args)
         except Exception as error:
-            # Whatever wandb does, training goes on.
+            # Training goes on, whatever wandb does.
             self._note(f"{method} of {subject}", error)
 
     def close(self) -> None:
-        """Sends what is still promised, ends what is still open, and says what went wrong."""
+        """Sends what is still promised, ends what is still open, and logs what went wrong."""
         self._send_promised()
         for run, opened in self.runs.items():
-            # Open still: its pack did not become complete.
+            # It is still open because its pack did not become complete.
             self.finishing.submit(self._end, run, opened, _nothing)
         self.finishing.shutdown(wait=True)
         if not self.reachable:
             self._into_files()
         if self.trouble:
             more = f" (and {len(self.trouble) - 1} more)" if len(self.trouble) > 1 else ""
-            way = "the same command sends what is missing"
+            remedy = "the same command sends what is missing"
             if not self.reachable:
-                way = f"`wandb sync {self.directory}/wandb/offline-run-*` sends what is missing"
-            log.warning("W&B: %s%s; %s", self.trouble[0], more, way)
+                remedy = f"`wandb sync {self.directory}/wandb/offline-run-*` sends what is missing"
+            log.warning("W&B: %s%s; %s", self.trouble[0], more, remedy)
 
     def _send_promised(self) -> None:
         for pack in pending.packs(self.directory):
             self.do("finish", pack)
 
     def _into_files(self) -> None:
-        """Writes offline runs of what no server took."""
+        """Writes what the server did not take as offline runs."""
         import wandb
 
-        # The client's service holds a run that it could not open, and its id.
+        # The client's service would keep the id of a run that it could not open.
         wandb.teardown()
         self.mode = "offline"
         self.finishing = _finishing()
@@ -108,28 +108,29 @@ class Worker:
             _log_row(self.runs[run], step, row)
 
     def _discard(self, run: str) -> None:
-        # At once: a run that begins anew asks the server how far it has come.
+        # At once, because a run that begins anew asks the server how far it has come.
         if run in self.runs:
             self.runs.pop(run).finish()
 
     def _finish(self, pack: str) -> None:
         """Ends the runs of a pack; what W&B does not have of them comes from the store."""
         promised = pending.read(self.directory, pack)
-        found = store.read_pack(self.directory, pack) if promised else None
-        if found is None:
+        stored = store.read_pack(self.directory, pack) if promised else None
+        if stored is None:
             return
+        _, history = stored
         if self.mode == "offline":
-            self._write_offline(pack, promised, found[1])
+            self._write_offline(pack, promised, history)
             return
         ended = _Countdown(len(promised), lambda: pending.remove(self.directory, pack))
         for mirrored in promised:
             if mirrored.run in self.sent:
                 continue
-            opened = self._complete(mirrored, found[1])
+            opened = self._complete(mirrored, history)
             if opened is not None:
                 opened.summary.update({k: v for k, v in mirrored.summary.items() if v is not None})
                 self.sent.add(mirrored.run)
-                # Finishing waits for the upload; runs wait side by side.
+                # Finishing waits for the upload, so runs finish side by side.
                 self.finishing.submit(self._end, mirrored.run, opened, ended)
 
     def _write_offline(
@@ -137,27 +138,27 @@ class Worker:
     ) -> None:
         rows = history.sort("step", maintain_order=True).partition_by("run", as_dict=True)
         to = offline.Destination(self.settings, self.group, self.directory)
-        # A server that went away has some of them.
+        # A server that went away since has some of them.
         missing = [mirrored for mirrored in promised if mirrored.run not in self.sent]
         for mirrored in missing:
             for earlier in self._broken_off.pop(mirrored.run, ()):
                 shutil.rmtree(earlier, ignore_errors=True)
             offline.write_run(to, mirrored, rows.get((mirrored.run,), history.clear()))
             self.sent.add(mirrored.run)
-        _check_room(self.directory)
+        _check_disk(self.directory)
         if len(missing) == len(promised):
             pending.remove(self.directory, pack)
 
     @cached_property
     def _broken_off(self) -> dict[str, list[Path]]:
-        """Folders of offline runs that an earlier command left, by run."""
-        found: dict[str, list[Path]] = {}
+        """The folders of offline runs that an earlier command left, by the run's id."""
+        folders: dict[str, list[Path]] = {}
         for folder in self.directory.glob("wandb/offline-run-*"):
-            found.setdefault(folder.name.split("-", 3)[-1], []).append(folder)
-        return found
+            folders.setdefault(folder.name.split("-", 3)[-1], []).append(folder)
+        return folders
 
     def _complete(self, mirrored: Mirrored, history: pl.DataFrame) -> Any:
-        """A W&B run that has all its rows; None where no server would take them."""
+        """A W&B run that has all its rows; None if no server takes them."""
         opened = self.runs.pop(mirrored.run, None)
         if opened is not None:
             if mirrored.run not in self.behind:
@@ -167,14 +168,14 @@ class Worker:
             return None
         opened = self._open(mirrored.run, mirrored.config, mirrored.name)
         for row in history.filter(run=mirrored.run).iter_rows(named=True):
-            _log_row(opened, row["step"], {k: v for k, v in row.items() if k not in KEYS})
+            _log_row(opened, row[STEP.name], {k: v for k, v in row.items() if k not in KEYS})
         return opened
 
     def _end(self, run: str, opened: Any, ended: Callable[[], None]) -> None:
         try:
             opened.finish()
             _check_upload(opened)
-            _check_room(self.directory)
+            _check_disk(self.directory)
             ended()
         except Exception as error:
             self._note(f"finish of {run}", error)
@@ -183,7 +184,7 @@ class Worker:
         self.trouble.append(" ".join(f"{what}: {error}".split()))
 
     def _study(self, run: str, record: StudyRecord) -> None:
-        """The sweep's own run, from beginning to end."""
+        """Logs the study's own run, from beginning to end."""
         if not self.reachable and self.mode == "online":
             return
         opened = self._open(run, {"name": self.group}, f"{self.group}: study", JOB)
@@ -194,14 +195,14 @@ class Worker:
 
     def _open(self, run: str, config: Mapping[str, Any], name: str, job: str | None = None) -> Any:
         if self.mode == "offline":
-            # Of an attempt that was broken off: this one is whole.
+            # What an attempt left that was broken off; this one is complete.
             for earlier in self.directory.glob(f"wandb/offline-run-*-{run}"):
                 shutil.rmtree(earlier, ignore_errors=True)
             return self._init(run, config, name, job)
         try:
             return self._init(run, config, name, job)
         except Exception:
-            # To ask again for every run would take hours; the store has what the server lacks.
+            # Asking again for every run would take hours; the store has what the server lacks.
             self.reachable = False
             raise
 
@@ -222,7 +223,7 @@ class Worker:
             resume="allow" if self.mode == "online" else None,
             reinit="create_new",
             settings=wandb.Settings(
-                # Each of these costs time a run, and says the same for all runs of a sweep.
+                # Each of these takes time per run, and says the same for all runs of a study.
                 x_disable_stats=True,
                 x_disable_meta=True,
                 x_disable_machine_info=True,
@@ -239,17 +240,15 @@ class Worker:
         )
         if self.mode == "online" and opened.url:
             self.address = opened.url.rpartition("/runs/")[0]
-        opened.define_metric("*", step_metric="step")
-        for metric, best in (("loss", "min"), ("accuracy", "max")):
-            for split in ("train", "test"):
-                opened.define_metric(
-                    f"{split}/{metric}", step_metric="step", summary=f"last,{best}"
-                )
+        opened.define_metric("*", step_metric=STEP.name)
+        for column in SCHEMA.directed:
+            best = "min" if column.better == "lower" else "max"
+            opened.define_metric(column.name, step_metric=STEP.name, summary=f"last,{best}")
         return opened
 
 
 class _Countdown:
-    """Does something at the last of so many calls, from any thread."""
+    """Does something at the last of a number of calls, which may come from any thread."""
 
     def __init__(self, count: int, at_last: Callable[[], None]) -> None:
         self.left = count
@@ -264,15 +263,15 @@ class _Countdown:
 
 
 def _check_upload(opened: Any) -> None:
-    """Raises where the client gave up on a server: it does not say so but in its log."""
+    """Raises if the client gave up on a server, which it says in its log alone."""
     file = Path(opened.dir).parent / "logs" / "debug-internal.log"
     if FATAL in file.read_text(errors="replace"):
         raise RuntimeError("the server refused some rows")
 
 
-def _check_room(directory: Path) -> None:
-    """Raises where the disk is as good as full: the client does not say what it could not write."""
-    if shutil.disk_usage(directory).free < ROOM:
+def _check_disk(directory: Path) -> None:
+    """Raises if the disk is all but full: the client does not say what it could not write."""
+    if shutil.disk_usage(directory).free < LEAST_FREE:
         raise OSError("the disk is full; what W&B has of it may be cut short")
 
 
@@ -285,12 +284,12 @@ def _nothing() -> None:
 
 
 def _log_row(opened: Any, step: int, row: Mapping[str, Any]) -> None:
-    """Logs a row under its own step, so that one that the server has is not logged again."""
+    """Logs a row under its own step, so that no row is logged again that the server has."""
     import wandb
 
     if step < opened.starting_step:
         return
-    values: dict[str, Any] = {"step": step}
+    values: dict[str, Any] = {STEP.name: step}
     for key, value in row.items():
         if isinstance(value, list):
             counts, edges = np.asarray(value), np.asarray(HISTOGRAM_EDGES)

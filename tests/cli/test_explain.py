@@ -12,7 +12,7 @@ import pytest
 from initstudy import store
 from initstudy.config.command_line import compose_grid
 from initstudy.scheduling.autotune import Autotuner
-from tests.scheduling.forks import SMALL
+from tests.scheduling.workers import SMALL
 from tests.users_own import MINE
 
 GRID = ["-m", "model.width=8,9", "seed=0,1,2", "init.std=0.1,0.3"]

@@ -4,13 +4,13 @@ import textwrap
 
 import pytest
 
-from tests.clusters import GRID, SMALL, head
-from tests.scheduling.forks import HELD
+from tests.clusters import GRID, SMALL, coordinator
+from tests.scheduling.workers import HELD
 
 
 @pytest.fixture
 def held(tmp_path):
-    """A folder from which the models of `forks` can be named."""
+    """A folder from which the models of `HELD` can be named."""
     (tmp_path / "held.py").write_text(textwrap.dedent(HELD))
     return tmp_path
 
@@ -19,6 +19,6 @@ def held(tmp_path):
 def undisturbed(tmp_path_factory):
     """The grid as one process of this machine trains it."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    with head(folder, *GRID, *SMALL, "tracking=offline", "name=grid") as local:
+    with coordinator(folder, *GRID, *SMALL, "tracking=offline", "name=grid") as local:
         assert local.wait() == 0, local.said()
     return folder / "runs/grid"

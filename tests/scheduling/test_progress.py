@@ -60,7 +60,7 @@ def test_elsewhere_it_is_quiet_and_has_no_control_characters(tmp_path):
         for step in range(100):
             told.step("a", step, 1.0)
         assert console.file.getvalue() == ""
-        told.spoken -= 61
+        told.shown -= 61
         told.step("a", 100, 1.0)
     lines = console.file.getvalue()
     assert lines.count("\n") == 1

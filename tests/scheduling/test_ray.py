@@ -9,8 +9,16 @@ import textwrap
 
 import pytest
 
-from initstudy.scheduling.backends import mailbox as jobs
-from tests.clusters import GRID, SMALL, assert_same_results, begun, environment, head, wait_for
+from initstudy.scheduling.backends import mailbox
+from tests.clusters import (
+    GRID,
+    SMALL,
+    assert_same_results,
+    coordinator,
+    environment,
+    started,
+    wait_for,
+)
 
 pytestmark = pytest.mark.skipif(
     not importlib.util.find_spec("ray"), reason='needs pip install -e ".[ray]"'
@@ -63,14 +71,14 @@ def cluster():
     nodes.shut_down()
 
 
-def test_a_head_that_was_killed_trains_what_is_missing(cluster, tmp_path, undisturbed):
+def test_a_coordinator_that_was_killed_trains_what_is_missing(cluster, tmp_path, undisturbed):
     directory = tmp_path / "runs/grid"
     (tmp_path / "hold").touch()
     command = [*GRID, *SMALL, "executor=ray", f"executor.address={cluster.address}", "name=grid"]
-    with head(tmp_path, *command):
-        wait_for(lambda: len(begun(directory)) == 2)
+    with coordinator(tmp_path, *command):
+        wait_for(lambda: len(started(directory)) == 2)
     (tmp_path / "hold").unlink()
-    with head(tmp_path, *command) as study:
+    with coordinator(tmp_path, *command) as study:
         assert study.wait() == 0, study.said()
     assert_same_results(directory, undisturbed)
 
@@ -81,9 +89,9 @@ def test_a_node_that_is_lost_in_the_middle_changes_no_result(cluster, tmp_path, 
     directory = tmp_path / "runs/grid"
     (tmp_path / "hold").touch()
     ray = ["executor=ray", f"executor.address={cluster.address}"]
-    with head(tmp_path, *GRID, *SMALL, *ray, "name=grid") as study:
-        wait_for(lambda: len(begun(directory)) == 2)
-        first = {pack: jobs.read_submission(directory, pack).job for pack in begun(directory)}
+    with coordinator(tmp_path, *GRID, *SMALL, *ray, "name=grid") as study:
+        wait_for(lambda: len(started(directory)) == 2)
+        first = {pack: mailbox.read_submission(directory, pack).job for pack in started(directory)}
         cluster.kill_the_second()
         wait_for(lambda: "its pack is submitted again" in study.said())
         (tmp_path / "hold").unlink()
@@ -98,7 +106,7 @@ def test_an_address_where_no_cluster_answers_is_one_line(tmp_path):
     # "auto" would find a cluster that another process has on this machine.
     address = "127.0.0.1:1"
     command = [*GRID, *SMALL, "executor=ray", f"executor.address='{address}'", "name=grid"]
-    with head(tmp_path, *command) as study:
+    with coordinator(tmp_path, *command) as study:
         assert study.wait() == 2, study.said()
     lines = [line for line in study.said().splitlines() if line.startswith("initstudy: ")]
     assert len(lines) == 1

@@ -12,17 +12,17 @@ import pytest
 from initstudy import store
 from initstudy.cli.status import status
 from initstudy.config import Run
-from initstudy.scheduling.backends import mailbox as jobs
+from initstudy.scheduling.backends import mailbox
 from initstudy.scheduling.backends.slurm import Job
 from tests.clusters import (
     CONTINUING,
     GRID,
     SMALL,
     assert_same_results,
-    begun,
+    coordinator,
     drawn,
-    head,
     partway,
+    started,
     wait_for,
 )
 
@@ -51,12 +51,12 @@ def held(tmp_path):
 
 
 def job_of(directory: Path, pack: str) -> str | None:
-    submission = jobs.read_submission(directory, pack)
+    submission = mailbox.read_submission(directory, pack)
     return submission.job if submission else None
 
 
 def test_a_sweep_on_slurm_equals_the_one_on_this_machine(tmp_path, undisturbed):
-    with head(tmp_path, *GRID, *SMALL, *SLURM, "name=grid") as study:
+    with coordinator(tmp_path, *GRID, *SMALL, *SLURM, "name=grid") as study:
         assert study.wait() == 0, study.said()
     assert "submitted 2 packs to slurm" in study.said()
     assert_same_results(tmp_path / "runs/grid", undisturbed)
@@ -64,7 +64,7 @@ def test_a_sweep_on_slurm_equals_the_one_on_this_machine(tmp_path, undisturbed):
 
 def test_a_run_that_cannot_train_fails_alone(tmp_path):
     grid = ["-m", "model._target_=mine.Held", "init._target_=mine.Choosy", "init.std=0.1,0.2,0.3"]
-    with head(tmp_path, *grid, *SMALL, *SLURM, "name=grid") as study:
+    with coordinator(tmp_path, *grid, *SMALL, *SLURM, "name=grid") as study:
         assert study.wait() == 3
     failed = [line for line in study.said().splitlines() if line.startswith("initstudy: ")]
     assert "std=0.2" in failed[0]
@@ -79,8 +79,8 @@ def test_a_run_that_cannot_train_fails_alone(tmp_path):
 
 def test_a_cancelled_job_is_run_again(held, undisturbed):
     directory = held / "runs/grid"
-    with head(held, *GRID, *SMALL, *SLURM, "name=grid") as study:
-        pack = wait_for(lambda: begun(directory))[0]
+    with coordinator(held, *GRID, *SMALL, *SLURM, "name=grid") as study:
+        pack = wait_for(lambda: started(directory))[0]
         job = job_of(directory, pack)
         subprocess.run(["scancel", job], check=True)
         wait_for(lambda: job_of(directory, pack) not in (None, job))
@@ -96,8 +96,8 @@ def test_a_job_that_runs_out_of_time_is_requeued_and_finishes(held, undisturbed)
     (held / "hold").rename(held / "hold-later")
     one_pack = ["init.std=0.1" if "init.std" in argument else argument for argument in GRID]
     limit = ["executor.time=1", "executor.notice=10"]
-    with head(held, *one_pack, *SMALL, *SLURM, *limit, *CONTINUING, "name=grid") as study:
-        pack = wait_for(lambda: begun(directory))[0]
+    with coordinator(held, *one_pack, *SMALL, *SLURM, *limit, *CONTINUING, "name=grid") as study:
+        pack = wait_for(lambda: started(directory))[0]
         wait_for(lambda: partway(directory))
         before = drawn(directory)
         job = job_of(directory, pack)
@@ -105,7 +105,7 @@ def test_a_job_that_runs_out_of_time_is_requeued_and_finishes(held, undisturbed)
         # SLURM lets a requeued job wait for two minutes; it needs some seconds of them.
         time.sleep(5)
         subprocess.run(["scontrol", "update", f"jobid={job}", "StartTime=now"], check=True)
-        wait_for(lambda: jobs.read_begun(directory, pack).times == 2)
+        wait_for(lambda: mailbox.read_progress(directory, pack).times == 2)
         (held / "hold-later").unlink()
         assert study.wait() == 0, study.said()
     assert job_of(directory, pack) is None
@@ -115,13 +115,13 @@ def test_a_job_that_runs_out_of_time_is_requeued_and_finishes(held, undisturbed)
     assert_same_results(directory, undisturbed, runs=2)
 
 
-def test_a_head_that_was_killed_finds_its_jobs(held, undisturbed):
+def test_a_coordinator_that_was_killed_finds_its_jobs(held, undisturbed):
     directory = held / "runs/grid"
     command = [*GRID, *SMALL, *SLURM, "name=grid"]
-    with head(held, *command) as killed:
-        packs = wait_for(lambda: begun(directory))
+    with coordinator(held, *command) as killed:
+        packs = wait_for(lambda: started(directory))
         wait_for(lambda: all(job_of(directory, pack) for pack in packs))
-    submitted = {task.pack.id: job_of(directory, task.pack.id) for task in jobs.tasks(directory)}
+    submitted = {task.pack: job_of(directory, task.pack) for task in mailbox.tasks(directory)}
     assert len(submitted) == 2
     seen = status(directory)
     assert not seen["running"]
@@ -129,13 +129,15 @@ def test_a_head_that_was_killed_finds_its_jobs(held, undisturbed):
     assert seen["jobs"]["begun"] > 0
     # As if it had been killed before SLURM's answer was written down.
     forgotten = max(submitted)
-    lost = jobs.read_submission(directory, forgotten)
-    jobs.write_submission(directory, forgotten, jobs.Submission("slurm", lost.name, lost.index))
+    lost = mailbox.read_submission(directory, forgotten)
+    mailbox.write_submission(
+        directory, forgotten, mailbox.Submission("slurm", True, lost.name, lost.index)
+    )
     assert not killed.said().count("trained")
-    with head(held, *GRID, *SMALL, "name=grid") as elsewhere:
+    with coordinator(held, *GRID, *SMALL, "name=grid") as elsewhere:
         assert elsewhere.wait() == 2
     assert "packs of this sweep are with slurm" in elsewhere.said()
-    with head(held, *command) as study:
+    with coordinator(held, *command) as study:
         wait_for(lambda: "found 2 packs" in study.said())
         assert {pack: job_of(directory, pack) for pack in submitted} == submitted
         (held / "hold").unlink()
@@ -144,39 +146,41 @@ def test_a_head_that_was_killed_finds_its_jobs(held, undisturbed):
     assert_same_results(directory, undisturbed)
 
 
-def test_jobs_that_finish_while_no_head_watches_reach_wandb_with_the_next(held, undisturbed):
-    """One job with both packs; the next head has no need of SLURM any more."""
+def test_jobs_that_finish_while_no_coordinator_watches_reach_wandb_with_the_next(held, undisturbed):
+    """One job with both packs; the next coordinator has no need of SLURM any more."""
     directory = held / "runs/grid"
     grid = [*GRID, *SMALL, "tracking=offline", "name=grid"]
-    with head(held, *grid, *SLURM, "executor.packs_per_job=2"):
-        pack = wait_for(lambda: begun(directory))[0]
+    with coordinator(held, *grid, *SLURM, "executor.packs_per_job=2"):
+        pack = wait_for(lambda: started(directory))[0]
         wait_for(lambda: job_of(directory, pack))
-    assert len({job_of(directory, task.pack.id) for task in jobs.tasks(directory)}) == 1
+    assert len({job_of(directory, task.pack) for task in mailbox.tasks(directory)}) == 1
     (held / "hold").unlink()
-    wait_for(lambda: len(jobs.heard(directory)[1]) == 2)
+    wait_for(lambda: len(mailbox.list_status(directory).done) == 2)
     assert not list(directory.glob("wandb/*"))
-    with head(held, *grid) as study:
+    with coordinator(held, *grid) as study:
         assert study.wait() == 0, study.said()
     assert "4 of 4 complete" in study.said()
     assert len(list(directory.glob("wandb/offline-run-*"))) == 4
-    assert not list(jobs.tasks(directory))
+    assert not list(mailbox.tasks(directory))
     assert_same_results(directory, undisturbed)
 
 
 def test_a_pack_that_never_fits_into_the_time_limit_is_given_up(tmp_path):
     """What SLURM's signal calls, after as many requeues as are allowed."""
     runs = (Run({"seed": 1}, id="1"),)
-    jobs.write_task(tmp_path, jobs.Task("abc", runs, "cpu", str(tmp_path)))
+    mailbox.write_task(tmp_path, mailbox.Task("abc", runs, "cpu", str(tmp_path)))
     job = Job(str(tmp_path), ("abc",), requeues=2)
     for times in (1, 2, 3):
-        jobs.write_begun(tmp_path, "abc", jobs.Begun(times))
-        assert jobs.read_done(tmp_path, "abc") is None
+        mailbox.write_progress(tmp_path, "abc", mailbox.Progress(times))
+        assert mailbox.read_done(tmp_path, "abc") is None
         job.checkpoint()
-    assert "ran out of time 3 times" in jobs.read_done(tmp_path, "abc").error
+    assert "ran out of time 3 times" in mailbox.read_done(tmp_path, "abc").error
 
 
 def test_what_slurm_refuses_is_one_line(tmp_path):
-    with head(tmp_path, *GRID, *SMALL, *SLURM, "executor.partition=nowhere", "name=grid") as study:
+    with coordinator(
+        tmp_path, *GRID, *SMALL, *SLURM, "executor.partition=nowhere", "name=grid"
+    ) as study:
         assert study.wait() == 2
     lines = [line for line in study.said().splitlines() if line.startswith("initstudy: ")]
     assert len(lines) == 1

@@ -8,12 +8,20 @@ from pathlib import Path
 import polars as pl
 
 from initstudy import store, tracking
+from initstudy.claims.evaluation import Result
+from initstudy.claims.finding import Finding
+from initstudy.claims.statistics import Interval
 from initstudy.tracking import Settings, StudyRecord, Tracker, check
 from initstudy.tracking.study import study_id
 from tests.tracking.test_tracker import inspect
 
 SPEC = {"mark": "bar", "data": {"values": [{"x": 1}]}}
-CLAIM = {"claim": "hurts", "verdict": "PASS", "estimate": -0.5}
+FINDINGS = [
+    Finding.undecided("difference", "one seed alone"),
+    Finding.decided(True, Interval(-0.5, -0.6, -0.4, 3, "by hand"), "difference", "it hurts"),
+    Finding.undecided("difference", "the seeds scatter", seeds_needed=5),
+]
+CLAIMS = [Result("hurts", "MLP", "It hurts.", finding).as_row() for finding in FINDINGS]
 
 
 def record(directory: Path) -> StudyRecord:
@@ -23,7 +31,7 @@ def record(directory: Path) -> StudyRecord:
     page = directory / "index.html"
     page.write_text("<!doctype html><title>report</title>")
     return StudyRecord(
-        directory, page, "2 of 2 claims hold", [CLAIM], {"loss": SPEC}, {}, pl.DataFrame(runs)
+        directory, page, "2 of 2 claims hold", CLAIMS, {"loss": SPEC}, {}, pl.DataFrame(runs)
     )
 
 
@@ -43,7 +51,7 @@ def test_offline_it_holds_the_report_the_claims_and_the_store(tmp_path):
     assert {"store/p.runs.parquet", "store/p.history.parquet", "study.json"} <= kept
     (history,) = (r["history"]["item"] for r in records if r["type"] == "history")
     assert history["report._type"] == "html-file"
-    assert (history["claims.nrows"], history["runs.nrows"]) == (1, 2)
+    assert (history["claims.nrows"], history["runs.nrows"]) == (3, 2)
 
 
 def test_online_its_store_is_an_output_of_every_member(server, tmp_path):

@@ -21,7 +21,7 @@ from initstudy.tasks import data
 from initstudy.training import group as group_module
 from initstudy.training.group import Pack, group_of, prepare
 from initstudy.training.pack import train_pack
-from tests.scheduling.forks import SMALL, small_pack
+from tests.scheduling.workers import SMALL, small_pack
 
 CPU = torch.device("cpu")
 # A model that writes down when it is built, in whichever process.

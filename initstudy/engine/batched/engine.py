@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 
@@ -60,7 +60,7 @@ class Batched(EagerEngine):
     @classmethod
     def build(
         cls, workload: Workload, stack: Stack, optimizer: Optimizer, layers: Sequence[Layer]
-    ) -> Self:
+    ) -> Engine:
         """See `Engine.build`."""
         stages = workload.stages
         assert not isinstance(stages, Refusal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +16,23 @@ from initstudy.runtime.files import cache
 log = logging.getLogger(__name__)
 
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
-# What the others call; they compile it as a part of themselves.
-part = numba.njit(**_OPTIONS)
-# Likewise, where sums may be taken in another order, which lets them run side by side in registers.
-part_with_sums = numba.njit(**_OPTIONS, fastmath={"reassoc"})
+
+
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a function as a part of those that call it."""
+    return _compiled(function)
+
+
+def part_with_sums(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `part`; sums may be taken in any order, so that they run side by side in registers."""
+    return _compiled(function, fastmath={"reassoc"})
 
 
 def kept(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles what Python calls, and keeps the code in the user's cache for the next process.
+    """Compiles a function that Python calls, and keeps the code on disk for the next process.
 
-    Numba would look for changes in the function's own file alone, and not in what it calls.
+    The code lies in a folder named after all sources of this package, since Numba would look for
+    changes in the function's own file alone, and not in the files of what it calls.
     """
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
@@ -35,9 +43,14 @@ def kept(function: Callable[..., Any]) -> Callable[..., Any]:
         log.info("compiling the training step of linear layers, once on this machine")
     config.CACHE_DIR = str(folder)
     try:
-        return numba.njit(**_OPTIONS, cache=True)(function)
+        return _compiled(function, cache=True)
     except RuntimeError as error:
         log.info("compiled code cannot be kept: %s", error)
         return part(function)
     finally:
         config.CACHE_DIR = before
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    # Without decorators: the checks of shapes that tests put around every function do not compile.
+    return numba.njit(**_OPTIONS, **options)(inspect.unwrap(function))

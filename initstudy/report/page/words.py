@@ -182,7 +182,9 @@ def markdown(
     if results:
         lines += [*_claims(results), ""]
     lines += [f"![{spoken(name)}](charts/{name}.png)\n" for name in charts]
-    lines += [f"*{spoken(name)}*: {why}\n" for name, why in absent.items()]
+    for why in dict.fromkeys(absent.values()):
+        names = ", ".join(spoken(name) for name, reason in absent.items() if reason == why)
+        lines += [f"*{names}*: {why}", ""]
     if left:
         lines += [f"On the page only: {', '.join(spoken(name) for name in left)}.", ""]
     values = table(study)

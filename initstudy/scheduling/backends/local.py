@@ -69,8 +69,12 @@ class Local:
     def __str__(self) -> str:
         if self._pool is None:
             return str(self.device)
-        used = [self._pool.devices[i % len(self._pool.devices)] for i in range(self.workers)]
-        return f"{self.workers} processes on {', '.join(sorted(set(used)))}"
+        return f"{self.workers} processes on {', '.join(sorted(set(self.devices)))}"
+
+    @property
+    def devices(self) -> list[str]:
+        """The device of each worker process; none if this process trains."""
+        return [self._pool.device_of(i) for i in range(self.workers)] if self._pool else []
 
     @property
     def workers(self) -> int:

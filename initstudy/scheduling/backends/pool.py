@@ -127,6 +127,10 @@ class Pool:
         self.forks = self.can_fork and threads == 1 and set(devices) == {"cpu"}
         self.workers: list[Worker] = []
 
+    def device_of(self, index: int) -> str:
+        """The device of the worker at an index."""
+        return self.devices[index % len(self.devices)]
+
     def take(self, count: int) -> list[Worker]:
         """So many workers that wait for a request; one that is dead, or in a trial, is replaced."""
         for index in range(count):
@@ -209,8 +213,7 @@ class Pool:
         self.shrink(0)
 
     def _start(self, index: int) -> Worker:
-        device = self.devices[index % len(self.devices)]
-        setting = Setting(device, self.threads, str(Path.cwd()))
+        setting = Setting(self.device_of(index), self.threads, str(Path.cwd()))
         others = [worker.connection for worker in self.workers if not worker.connection.closed]
         return Worker(setting, fork=self.forks, others=others)
 

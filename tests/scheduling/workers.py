@@ -1,4 +1,4 @@
-"""A model whose forks wait where a test wants them, and grids of it."""
+"""A model whose workers wait where a test wants them, and grids of it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from initstudy.config.compose import compose_jobs
 from initstudy.config.paths import CONF
 from initstudy.training.group import Pack, prepare
 
-# `held` and what is in it behave only in a fork of the process that has imported them first.
+# `held` and what is in it behave in the coordinator; in a worker they wait, raise, or end it.
 HELD = """
-    import os, signal, time
+    import multiprocessing, os, signal, time
     from pathlib import Path
     import torch
     from torch import nn
     from initstudy.initializers import Normal
 
-    HEAD = os.getpid()
+    def in_worker():
+        return multiprocessing.parent_process() is not None
 
     class Held(nn.Module):
         calls = 0
@@ -32,7 +33,7 @@ HELD = """
             self.body, self.act, self.head = nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, classes)
         def forward(self, x):
             self.calls += self.training
-            if os.getpid() != HEAD and self.calls > 15:
+            if in_worker() and self.calls > 15:
                 deadline = time.monotonic() + 60
                 while Path("hold").exists():
                     assert time.monotonic() < deadline, "nobody has let it go on"
@@ -42,18 +43,29 @@ HELD = """
 
     class Telling(Held):
         def forward(self, x):
-            if os.getpid() != HEAD and self.calls <= 15:
+            if in_worker() and self.calls <= 15:
                 time.sleep(0.05)
             return super().forward(x)
 
     class Raising(Held):
         def forward(self, x):
-            if os.getpid() != HEAD and self.training:
-                raise ArithmeticError("not in a fork")
+            if in_worker() and self.training:
+                raise ArithmeticError("not in a worker")
+            return super().forward(x)
+
+    class Leaving(Held):
+        def forward(self, x):
+            if in_worker() and self.training:
+                # A child that has the pipe of this process, as one of a data loader would.
+                if os.fork() == 0:
+                    Path("leaving").write_text(str(os.getpid()))
+                    time.sleep(60)
+                    os._exit(0)
+                os._exit(7)
             return super().forward(x)
 
     def deadly(std):
-        if std == 0.2 and os.getpid() != HEAD:
+        if std == 0.2 and in_worker():
             os.kill(os.getpid(), signal.SIGKILL)
         return Normal(std)
 
@@ -79,7 +91,14 @@ SMALL = [
     "planner.timing=off",
 ]
 GRID = ["-m", "model._target_=held.Held", "init.std=0.1,0.3", "seed=0,1", "planner.pack_size=2"]
-FORKS = ["planner.workers=2"]
+# How the coordinator comes to have two workers, and the threads that torch may use. With one thread
+# for each it forks them; with two it starts interpreters.
+WORKERS = {
+    "forked": (["planner.workers=2"], 1),
+    "forked, asked for": (["executor.workers=2"], 2),
+    "spawned": (["executor.workers=2"], 4),
+}
+FORKED, SPAWNED = WORKERS["forked"], WORKERS["spawned"]
 CONTINUING = ["checkpoint.every=0", "save_weights=init"]
 
 
@@ -96,14 +115,17 @@ def small_pack(model: str = "model.width=8", *overrides: str) -> Pack:
     return Pack(group, group.runs)
 
 
-def children(process: subprocess.Popen) -> set[int]:
-    done = subprocess.run(
-        ["ps", "--ppid", str(process.pid), "-o", "pid="],
+def workers_of(process: subprocess.Popen) -> set[int]:
+    """The worker processes that a coordinator has started."""
+    listed = subprocess.run(
+        ["ps", "--ppid", str(process.pid), "-o", "pid=,args="],
         capture_output=True,
         text=True,
         check=False,
     )
-    return {int(pid) for pid in done.stdout.split()}
+    lines = [line.split(maxsplit=1) for line in listed.stdout.splitlines()]
+    # Python tracks with one more process what spawned ones share.
+    return {int(pid) for pid, command in lines if "resource_tracker" not in command}
 
 
 def is_gone(pid: int) -> bool:

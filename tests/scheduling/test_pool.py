@@ -1,8 +1,7 @@
-"""Packs that train side by side, in forks of the command."""
+"""Packs that train side by side, in worker processes of the command."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -12,19 +11,22 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from initstudy.scheduling.backends.forked import RemoteError
-from initstudy.scheduling.backends.forks import Fork, LostError, Pool
-from initstudy.scheduling.execute import execute
 from polars.testing import assert_frame_equal
 
 from initstudy import store
 from initstudy.engine.state import State
-from initstudy.engine.train import Row
+from initstudy.engine.train import Row, Summary
 from initstudy.scheduling.autotune import Autotuner
+from initstudy.scheduling.backends.contract import Blame, Checkpointed, Event, Finished, Lost
+from initstudy.scheduling.backends.local import Local
+from initstudy.scheduling.backends.pipe import Training
+from initstudy.scheduling.backends.pool import Pool, TrialError
+from initstudy.scheduling.recorder import Recorder
+from initstudy.scheduling.scheduler import Scheduler
 from initstudy.training.group import Pack
 from initstudy.training.pack import Resumption, train_pack
-from tests.clusters import assert_same_results, head, results, wait_for
-from tests.scheduling.forks import FORKS, GRID, SMALL, is_gone, small_pack
+from tests.clusters import assert_same_results, coordinator, results, wait_for
+from tests.scheduling.workers import FORKED, GRID, SMALL, is_gone, small_pack
 from tests.users_own import MINE
 
 CPU = torch.device("cpu")
@@ -68,69 +70,150 @@ def test_how_runs_are_spread_changes_results_by_rounding_only(command, size, wor
         assert ours["run"].to_list() == theirs["run"].to_list()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pack():
     return small_pack()
 
 
-@pytest.fixture
-def fork(pack):
-    """Made after the pack, whose group it has from this process."""
-    made = Fork()
-    yield made
-    made.close()
+@pytest.fixture(scope="module")
+def forks(pack):
+    """Made after the pack, whose group forks have from this process."""
+    pool = Pool(threads=1)
+    assert pool.forks
+    yield pool
+    pool.close()
 
 
-def test_a_state_from_a_fork_stays_what_it_was_while_training_goes_on(fork, pack):
+@pytest.fixture(scope="module")
+def spawned():
+    """One for all tests: it takes seconds to start."""
+    pool = Pool(threads=2)
+    assert not pool.forks
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(params=["forks", "spawned"])
+def pool(request):
+    return request.getfixturevalue(request.param)
+
+
+def submit(pool: Pool, pack: Pack, every: float | None = None) -> None:
+    pool.submit(Training(pack.id, pack.group.key, pack.runs, None, every))
+
+
+def events(pool: Pool, pack: Pack) -> list[Event]:
+    """What a pack that was submitted tells, to its end."""
+    told: list[Event] = []
+    while not told or not isinstance(told[-1], Finished | Lost):
+        for pack_id, event in pool.events(1):
+            assert pack_id == pack.id
+            told.append(event)
+    return told
+
+
+def steps(told: list) -> list[tuple[int, int]]:
+    return [(row.member, row.step) for row in told if isinstance(row, Row)]
+
+
+def test_a_worker_tells_what_the_training_yields(pool, pack):
+    alone = list(train_pack(pack, CPU))
+    submit(pool, pack)
+    told = events(pool, pack)
+    assert isinstance(told[-1], Finished)
+    assert [row for row in told if isinstance(row, Row)] == [
+        row for row in alone if isinstance(row, Row)
+    ]
+    summaries = ([event for event in e if isinstance(event, Summary)] for e in (told, alone))
+    for ours, theirs in zip(*summaries, strict=True):
+        # A worker adds on what device it trained.
+        assert ours.values.items() >= theirs.values.items()
+        assert ours.values["device"] == "cpu"
+
+
+def test_a_state_from_a_worker_stays_what_it_was_while_training_goes_on(pool, pack):
     expected = {}
     for item in train_pack(pack, CPU, Resumption(due=lambda: True)):
         if isinstance(item, State):
             expected[item.step] = {name: t.clone() for name, t in item.tensors.items()}
-    received = [i for i in fork.train(pack, Resumption(), every=0) if isinstance(i, State)]
+    submit(pool, pack, every=0)
+    received = [event.state for event in events(pool, pack) if isinstance(event, Checkpointed)]
     assert [state.step for state in received] == list(expected)
     assert len(received) > 5
     for state in received:
         assert state.tensors.keys() == expected[state.step].keys()
         for name, tensor in state.tensors.items():
-            assert torch.equal(tensor, expected[state.step][name]), (state.step, name)
+            # The state of the random numbers is that of another process.
+            if name != "rng":
+                assert torch.equal(tensor, expected[state.step][name]), (state.step, name)
 
 
-def test_a_fork_that_was_left_in_the_middle_answers_the_next_request(fork, pack):
-    whole = [item for item in train_pack(pack, CPU) if isinstance(item, Row)]
-    for _ in fork.train(pack, Resumption(), every=0):
-        break
-    again = [item for item in fork.train(pack, Resumption()) if isinstance(item, Row)]
-    assert [(row.member, row.step) for row in again] == [(row.member, row.step) for row in whole]
+def test_a_worker_whose_pack_is_cancelled_is_replaced_for_the_next(forks, pack):
+    submit(forks, pack, every=0)
+    (first,) = forks.workers
+    pid = first.process.pid
+    forks.cancel(pack.id)
+    assert is_gone(pid)
+    submit(forks, pack)
+    again = events(forks, pack)
+    assert steps(again) == steps(list(train_pack(pack, CPU)))
 
 
-def test_a_fork_that_is_killed_says_how_and_is_replaced(fork, pack):
-    first = fork.process
+def test_a_worker_that_is_killed_says_how_and_is_replaced(pool, pack):
+    submit(pool, pack)
+    first = pool.workers[0].process.pid
     os.kill(first, signal.SIGKILL)
-    with pytest.raises(LostError, match="by signal 9"):
-        list(fork.train(pack, Resumption()))
-    assert list(fork.train(pack, Resumption()))
-    assert fork.process != first
+    assert events(pool, pack)[-1] == Lost("its process ended by signal 9", Blame.WORKER)
     assert is_gone(first)
+    submit(pool, pack)
+    assert isinstance(events(pool, pack)[-1], Finished)
+    assert pool.workers[0].process.pid != first
 
 
-def test_a_trial_that_forks_cannot_do_spoils_no_other(held, monkeypatch):
+def test_a_worker_that_dies_while_it_has_nothing_to_do_loses_nothing(forks, pack):
+    submit(forks, pack)
+    events(forks, pack)
+    first = forks.workers[0].process.pid
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: is_gone(first))
+    submit(forks, pack)
+    assert isinstance(events(forks, pack)[-1], Finished)
+    assert forks.workers[0].process.pid != first
+
+
+def test_a_worker_that_leaves_its_pipe_to_a_child_is_lost_all_the_same(held, monkeypatch):
+    """A model may start processes of its own, which hold open what they have inherited."""
+    monkeypatch.chdir(held)
+    monkeypatch.syspath_prepend(str(held))
+    pack = small_pack("model._target_=held.Leaving")
+    pool = Pool()
+    submit(pool, pack)
+    told = events(pool, pack)
+    assert told[-1] == Lost("its process ended with code 7", Blame.WORKER)
+    pool.close()
+    child = int(Path("leaving").read_text())
+    assert not is_gone(child)
+    os.kill(child, signal.SIGKILL)
+
+
+def test_a_trial_that_workers_cannot_do_spoils_no_other(held, monkeypatch):
     """As for want of memory: no answer to it is taken for one to what is asked next."""
     monkeypatch.syspath_prepend(str(held))
     raising, pack = small_pack("model._target_=held.Raising"), small_pack()
-    # It is the head that has imported the module first.
-    assert os.getpid() == importlib.import_module("held").HEAD
-    with Pool() as pool:
-        with pytest.raises(RemoteError, match="ArithmeticError: not in a fork"):
-            pool.speed(raising, 2)
-        assert pool.speed(pack, 2) > 0
-        rows = [i for i in pool.forks[1].train(pack, Resumption()) if isinstance(i, Row)]
-        assert {row.step for row in rows} >= {0, 6, 12, 24}
-        pids = [fork.process for fork in pool.forks]
-    assert all(is_gone(pid) for pid in pids)
+    pool = Pool()
+    with pytest.raises(TrialError, match="ArithmeticError: not in a worker"):
+        pool.speed(raising, 2)
+    assert pool.speed(pack, 2) > 0
+    submit(pool, pack)
+    assert {step for _, step in steps(events(pool, pack))} >= {0, 6, 12, 24}
+    processes = [worker.process.pid for worker in pool.workers]
+    assert len(processes) == 2
+    pool.close()
+    assert all(is_gone(process) for process in processes)
 
 
 class Listener:
-    """A tracker and a counter that let forks go on as soon as every run has told of a row."""
+    """A tracker and a sink that let workers go on as soon as every run has told of a row."""
 
     def __init__(self, runs: int) -> None:
         self.runs = runs
@@ -146,16 +229,18 @@ class Listener:
 
 
 def test_rows_come_while_packs_still_train(held, monkeypatch):
-    """The forks wait after some steps until somebody has heard of what was before."""
+    """The workers wait after some steps until somebody has heard of what was before."""
     monkeypatch.chdir(held)
     monkeypatch.syspath_prepend(str(held))
     pack = small_pack("model._target_=held.Telling", "log_every=1")
     packs = [Pack(pack.group, pack.runs[:2]), Pack(pack.group, pack.runs[2:])]
     Path("hold").touch()
     listener = Listener(runs=4)
-    with Pool() as pool:
-        failed = execute(packs, Path("runs"), CPU, listener, listener, pool, workers=2)
-    assert failed == {}
+    backend = Local(Path("runs"), CPU)
+    backend.workers = 2
+    recorder = Recorder(Path("runs"), CPU, listener, listener)
+    assert Scheduler(backend, recorder).run(packs) == {}
+    backend.close()
     assert len(listener.heard) == 4
 
 
@@ -163,7 +248,7 @@ def test_wandb_has_rows_while_packs_still_train(held, server):
     (held / "hold").touch()
     online = [a for a in SMALL if a != "tracking=off"] + ["tracking=online", "log_every=1"]
     telling = [a.replace("held.Held", "held.Telling") for a in GRID]
-    with head(held, *telling, *online, *FORKS, "name=grid") as study:
+    with coordinator(held, *telling, *online, *FORKED[0], "name=grid") as study:
         wait_for(lambda: study.process.poll() is not None or len(server.history) == 4)
         wait_for(lambda: all(len(rows) > 0 for rows in server.history.values()))
         assert study.process.poll() is None, study.said()

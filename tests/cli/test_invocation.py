@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from initstudy.cli import command_line
+from initstudy.cli import invocation
 from tests.users_own import MINE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -90,7 +90,7 @@ def test_the_recorded_command_runs_again_as_recorded(shell, given, recorded):
     [
         # Programs that the shell finds by their names.
         ([f"{BIN}/initstudy"], [f"{BIN}/python", f"{BIN}/initstudy"], "initstudy"),
-        ([command_line.__file__], [f"{BIN}/python", "-m", "initstudy"], "python -m initstudy"),
+        ([invocation.__file__], [f"{BIN}/python", "-m", "initstudy"], "python -m initstudy"),
         # A virtual environment that is not activated: the shell finds no such program.
         (
             ["env/bin/initstudy", "a=1"],
@@ -98,18 +98,18 @@ def test_the_recorded_command_runs_again_as_recorded(shell, given, recorded):
             "env/bin/initstudy a=1",
         ),
         (
-            [command_line.__file__, "a=1"],
+            [invocation.__file__, "a=1"],
             ["env/bin/python", "-m", "initstudy", "a=1"],
             "env/bin/python -m initstudy a=1",
         ),
         # Options of the interpreter, and a profiler that starts the module.
         (
-            [command_line.__file__, "a=1"],
+            [invocation.__file__, "a=1"],
             ["python", "-X", "dev", "-m", "initstudy", "a=1"],
             "python -X dev -m initstudy a=1",
         ),
         (
-            [command_line.__file__, "a=1"],
+            [invocation.__file__, "a=1"],
             ["python", "-m", "cProfile", "-m", "initstudy", "a=1"],
             "python -m cProfile -m initstudy a=1",
         ),
@@ -117,15 +117,15 @@ def test_the_recorded_command_runs_again_as_recorded(shell, given, recorded):
         (["-c", "a=[1, 2]"], ["python", "-c", "…", "a=[1, 2]"], "python -m initstudy 'a=[1, 2]'"),
         # Set by a script, which has none of its own arguments.
         (
-            [command_line.__file__, "a=1"],
+            [invocation.__file__, "a=1"],
             ["python", "experiments/std.py"],
             "python -m initstudy a=1",
         ),
-        ([command_line.__file__], ["python", "experiments/std.py"], "python -m initstudy"),
+        ([invocation.__file__], ["python", "experiments/std.py"], "python -m initstudy"),
     ],
 )
 def test_the_start_of_the_process_says_how_to_start_it(monkeypatch, argv, orig_argv, expected):
     monkeypatch.setenv("PATH", str(BIN), prepend=os.pathsep)
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.setattr(sys, "orig_argv", orig_argv)
-    assert command_line.given() == expected
+    assert invocation.given() == expected
