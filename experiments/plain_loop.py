@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from initstudy.config import geomspace
 from initstudy.initializers import Normal, as_policy, initialize
 from initstudy.models import MLP
-from initstudy.tasks.data import Batches, Dataset, load
+from initstudy.tasks import Batches, Data
+from initstudy.tasks.images import load
 
 STDS = [float(std) for std in geomspace(0.001, 4, 14).split(",")]
 SEEDS = (0, 1, 2)
@@ -83,15 +84,15 @@ def probe_row(model: nn.Module, hooks: Hooks) -> dict[str, float]:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
-    logits = model(data.normalize(data.test_x))
+def evaluate(model: nn.Module, data: Data) -> dict[str, float]:
+    logits = model(data.normalize(data.test.x))
     return {
-        "test/loss": F.cross_entropy(logits, data.test_y).item(),
-        "test/accuracy": (logits.argmax(1) == data.test_y).float().mean().item(),
+        "test/loss": F.cross_entropy(logits, data.test.y).item(),
+        "test/accuracy": (logits.argmax(1) == data.test.y).float().mean().item(),
     }
 
 
-def train(std: float, seed: int, data: Dataset, epochs: int, run: wandb.Run) -> dict[str, float]:
+def train(std: float, seed: int, data: Data, epochs: int, run: wandb.Run) -> dict[str, float]:
     model = MLP(data.shape, data.outputs)
     initialize(model, as_policy(Normal(std)), seed=seed)
     hooks = Hooks(model)

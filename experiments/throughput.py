@@ -29,7 +29,7 @@ from rich.table import Table
 
 from benchmark import measure, mnist, page, scaling, whole
 from contenders.tasks import HIGHEST, LOWEST, MOMENTUM, TASKS, steps_at
-from initstudy.tasks.data import load
+from initstudy.tasks.images import load
 
 LIBRARIES = ("torch", "jax", "joblib", "hydra-core", "wandb")
 

@@ -116,7 +116,7 @@ class Metric:
         )
 
 
-TRAIN, TEST = "train", "test"
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
 RUN = Column("run", "the run's id", dtype="text", history=True, summary=True)
 STEP = Column(
     "step", "how many updates were made before the row was written", "steps", "int", history=True
@@ -317,11 +317,27 @@ class Schema:
         objective: The name of the column that the study is about: what its charts, tables and
             claims compare where they name no other.
         splits: The parts of the data that metrics are measured on.
+
+    Example:
+        >>> from initstudy.columns import ACCURACY, LOSS, Schema
+        >>> Schema((LOSS, ACCURACY), splits=("train", "validation", "test")).selection
+        'validation/accuracy'
     """
 
     metrics: tuple[Metric, ...] = (LOSS, ACCURACY)
     objective: str = TEST_ACCURACY.name
     splits: tuple[str, ...] = (TRAIN, TEST)
+
+    @property
+    def selection(self) -> str:
+        """The column by which everything is selected, such as the best step or rate.
+
+        It is the objective on the validation data if there are such, so that nothing is selected by
+        what is reported.
+        """
+        split, _, metric = self.objective.partition("/")
+        validated = VALIDATION in self.splits and split == TEST
+        return f"{VALIDATION}/{metric}" if validated else self.objective
 
     @classmethod
     def described(cls, about: Mapping[str, Any]) -> Schema:
@@ -340,6 +356,29 @@ class Schema:
             given["splits"] = tuple(about["splits"])
         return cls(**given)
 
+    def about(self, objective: str) -> Schema:
+        """The same columns, with another objective.
+
+        Args:
+            objective: The name of a metric, which is that on the test data, or a column such as
+                "train/loss".
+
+        Raises:
+            ValueError: There is no such metric.
+
+        Example:
+            >>> from initstudy.columns import SCHEMA
+            >>> SCHEMA.about("loss").objective
+            'test/loss'
+        """
+        split, _, name = objective.rpartition("/")
+        split = split or TEST
+        names = [metric.name for metric in self.metrics]
+        if name not in names or split not in self.splits:
+            choices = names if name not in names else self.splits
+            raise ValueError(f"objective={objective}: choose one of {', '.join(choices)}")
+        return replace(self, objective=f"{split}/{name}")
+
     def description(self) -> dict[str, Any]:
         """What `described` reads, as plain values."""
         return {**asdict(self), "metrics": [asdict(metric) for metric in self.metrics]}
@@ -352,7 +391,8 @@ class Schema:
     def measured(self) -> tuple[Column, ...]:
         """The columns of the metrics, and the best value of the objective."""
         columns = [metric.column(split) for split in self.splits for metric in self.metrics]
-        return (*columns, *(_best(c) for c in columns if c.name == self.objective))
+        chosen = {self.objective, self.selection}
+        return (*columns, *(_best(c, self.selection) for c in columns if c.name in chosen))
 
     @property
     def directed(self) -> tuple[Column, ...]:
@@ -393,10 +433,12 @@ class Schema:
         return {column.name: column for column in self}
 
 
-def _best(column: Column) -> Column:
-    """The best value of a column over all evaluations."""
-    name, meaning = f"best/{column.name}", f"the best `{column.name}` of any evaluation"
-    return replace(column, name=name, meaning=meaning, history=False)
+def _best(column: Column, selection: str) -> Column:
+    """The value of a column at the evaluation at which another one, or it itself, is best."""
+    meaning = f"the best `{column.name}` of any evaluation"
+    if column.name != selection:
+        meaning = f"`{column.name}` at the evaluation with the best `{selection}`"
+    return replace(column, name=f"best/{column.name}", meaning=meaning, history=False)
 
 
 SCHEMA = Schema()

@@ -168,7 +168,7 @@ def test_a_pack_that_does_not_fit_is_halved_until_it_does(tmp_path):
         import resource, sys
         import altair, polars, scipy.special, torch, torchvision
         import initstudy.__main__, initstudy.cli.run, initstudy.scheduling.study
-        import initstudy.tasks.data, initstudy.scheduling.backends.local
+        import initstudy.tasks.images, initstudy.scheduling.backends.local
         from initstudy.engine import SGD, Batch, Stack, Workload, choose_engine
         torch.set_num_threads(1)
         torch.ones(64, 64) @ torch.ones(64, 64)

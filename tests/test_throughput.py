@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from initstudy.config.paths import CONF
-from initstudy.tasks.data import Batches, load
+from initstudy.tasks import Batches
+from initstudy.tasks.images import load
 
 FOLDER = CONF.parent / "experiments"
 
@@ -132,6 +133,6 @@ def test_mnist_keeps_its_training_set_and_the_first_test_images(tasks, tmp_path,
     less = load(
         "mnist", mnist.with_small_test_set(tmp_path / "data", tmp_path / "less"), download=False
     )
-    assert torch.equal(less.train_x, whole.train_x)
-    assert torch.equal(less.test_x, whole.test_x[:2])
-    assert less.test_y.tolist() == [0, 1]
+    assert torch.equal(less.train.x, whole.train.x)
+    assert torch.equal(less.test.x, whole.test.x[:2])
+    assert less.test.y.tolist() == [0, 1]

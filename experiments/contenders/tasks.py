@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from initstudy.config import geomspace
 from initstudy.initializers import Normal, as_policy, initialize
 from initstudy.models import CNN, LSTM, MLP
-from initstudy.tasks.data import Batches, Data, Dataset, load
+from initstudy.tasks import Batches, Data
+from initstudy.tasks.images import load
 
 LR, MOMENTUM = 0.01, 0.9
 # No run diverges between these, so that every contender does the same work.
@@ -133,7 +134,7 @@ class Problem:
         order: The indices of the examples of each step, `[steps, batch]`, by seed.
     """
 
-    data: Dataset
+    data: Data
     train_x: Tensor
     train_y: Tensor
     test_x: Tensor
@@ -162,24 +163,24 @@ def prepare(work: Work) -> Problem:
     order = {seed: _order(data, seed, work).to(work.device) for seed in work.seeds}
     return Problem(
         data,
-        on_device.normalize(on_device.train_x),
-        on_device.train_y,
-        on_device.normalize(on_device.test_x),
-        on_device.test_y,
+        on_device.normalize(on_device.train.x),
+        on_device.train.y,
+        on_device.normalize(on_device.test.x),
+        on_device.test.y,
         order,
     )
 
 
-def _order(data: Dataset, seed: int, work: Work) -> Tensor:
+def _order(data: Data, seed: int, work: Work) -> Tensor:
     """The indices of the examples of initstudy's batches, read off labels that are indices."""
-    count = len(data.train_y)
+    count = len(data.train)
     numbers = (torch.zeros(count, 1), torch.arange(count))
     numbered = Data(train=numbers, test=numbers)
     batches = Batches(numbered, [seed], work.task.batch)
     return torch.stack([batches(step)[1][0] for step in range(work.steps)])
 
 
-def build(work: Work, data: Dataset, std: float, seed: int) -> nn.Module:
+def build(work: Work, data: Data, std: float, seed: int) -> nn.Module:
     """A run's model with its initial weights."""
     model = work.task.kind(data.shape, data.classes, **work.task.options)
     return initialize(model, as_policy(Normal(std)), seed=seed).to(work.device)

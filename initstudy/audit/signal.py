@@ -86,7 +86,7 @@ def measure_signal(
         targets: Labels `[batch]`.
         loss: From the model's output to a scalar.
     """
-    layers = find_layers(model, *inputs)
+    layers = find_layers(model, tuple(inputs))
     # Frozen parameters count too: their gradients are what the audit is about.
     params = {n: p.detach().requires_grad_() for n, p in model.named_parameters()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}

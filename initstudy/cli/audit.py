@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from initstudy.cli.parser import Parser
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from initstudy.audit import Audit
 
 DESCRIPTION = """\
@@ -70,7 +72,7 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
     from hydra import compose, initialize_config_dir
     from omegaconf import open_dict
 
-    from initstudy.config import make_run, register
+    from initstudy.config import ConfigError, make_run, register
     from initstudy.config.command_line import with_folder
     from initstudy.config.paths import CONF
 
@@ -82,17 +84,33 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
     configured = make_run(cfg, overrides)
     # torch takes a second to import; a wrong word is refused before that.
     from initstudy.audit import audit_model
-    from initstudy.tasks.data import Batches
-    from initstudy.training import factory
-    from initstudy.training.config import TrainingConfig
+    from initstudy.initializers.own import Own
+    from initstudy.tasks import Batches
+    from initstudy.training import factory, tasks
+    from initstudy.training.config import TrainingConfig, order_seeds, split_seed
+    from initstudy.trees import arguments, map_tensors
 
     plain, config = configured.config, TrainingConfig.of(configured.config)
-    data = factory.dataset(config.data)
+    fraction, seed = config.data.get("validation"), split_seed(configured)
+    data = tasks.hold_out(tasks.load(config.data), fraction, seed or 0)
     factory.check_batch_size(config, data)
+    task = tasks.task(config, data)
     device = factory.device(plain["device"])
-    model = factory.model(config.model, data)
-    values, _ = factory.draw(configured, model, data)
+    model = factory.model(config.model, task)
+    values, _ = factory.draw(configured, model, task)
     model.load_state_dict(values, strict=False)
-    x, y = Batches(data, [plain["seed"]], config.batch_size)(0)
-    policy = factory.policy(plain["init"])
-    return audit_model(model.to(device), x[0].to(device), y[0].to(device), policy=policy)
+    batch = Batches(data, order_seeds([configured]), config.batch_size)(0)
+    inputs, targets = (map_tensors(lambda t: t[0].to(device), tree) for tree in batch)
+    positional, keywords = arguments(inputs)
+    if keywords:
+        raise ConfigError("data: the audit takes models with positional inputs only, so far")
+    chosen = factory.policy(plain["init"])
+    policy = None if isinstance(chosen, Own) else chosen
+    model = model.to(device)
+    if task.classifies:
+        return audit_model(model, positional, targets, policy=policy)
+
+    def loss(output: object) -> Tensor:
+        return task.losses(output, targets).mean()
+
+    return audit_model(model, positional, loss=loss, policy=policy)

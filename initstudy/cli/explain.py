@@ -107,7 +107,8 @@ def _title(group: RunGroup, differ: Sequence[str]) -> str:
     model = group.config.model["_target_"].removeprefix("initstudy.models.")
     values = flatten(group.shared)
     own = [f"{key}={values[key]}" for key in differ if key in values and key != "model._target_"]
-    return ", ".join([f"{model} on {group.config.data['name']}", *own])
+    data = group.config.data["_target_"].removeprefix("initstudy.tasks.")
+    return ", ".join([f"{model} on {data}", *own])
 
 
 def _described(group: RunGroup, work: Work) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from initstudy.config.errors import ConfigError
 from initstudy.config.grid import check_grid, check_sweep
 from initstudy.config.run import WITHOUT_EFFECT, Plain, Run, as_columns, flatten, identity, without
 from initstudy.config.schema import Config, geomspace, register
-from initstudy.config.validation import accepted_arguments, as_run, make_run
+from initstudy.config.validation import accepted_arguments, as_run, make_run, named_arguments
 
 __all__ = [
     "WITHOUT_EFFECT",
@@ -21,6 +21,7 @@ __all__ = [
     "geomspace",
     "identity",
     "make_run",
+    "named_arguments",
     "register",
     "without",
 ]

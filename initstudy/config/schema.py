@@ -32,6 +32,13 @@ SECONDS = Form(
 SETUP = Form(are_texts, 'must be a list of shell commands, such as ["module load cuda"]')
 SBATCH = Form(is_mapping, "must be options of sbatch and their values, such as {account: mine}")
 CLAIMS = Form(is_mapping, "must be a mapping, as in conf/sweep")
+METRICS = Form(
+    is_mapping, "must be a mapping, such as {worst: {_target_: mine.worst, better: lower}}"
+)
+OUTPUT = Form(
+    lambda value: value is None or (isinstance(value, int | str) and not isinstance(value, bool)),
+    "must be a key or an index of what the model returns, all, or null",
+)
 NOTES = Form(is_mapping, "must be a mapping, such as {why: a try}")
 PATTERNS = Form(are_mappings, "must be a list of mappings, such as [{model: mlp, init: dirac}]")
 
@@ -44,13 +51,12 @@ class Named:
 
 
 @dataclass
-class Data:
-    """Group `data`."""
+class Seeds:
+    """`seeds`: seeds apart from `seed`, for what is to vary or to stay by itself."""
 
-    name: str = MISSING
-    root: str = "data"
-    download: bool = True
-    subset: Annotated[int | None, Whole(1)] = None
+    init: Annotated[int | None, Whole(0, MAX_SEED)] = None
+    order: Annotated[int | None, Whole(0, MAX_SEED)] = None
+    split: Annotated[int | None, Whole(0, MAX_SEED)] = None
 
 
 @dataclass
@@ -172,7 +178,7 @@ EXECUTORS = Named({"local": Local, "slurm": Slurm, "ray": Ray})
 
 @dataclass
 class Config:
-    """The whole configuration. What `model` and `init` hold is up to their `_target_`s.
+    """The whole configuration. What `model`, `init`, `data` and `loss` hold is up to their targets.
 
     The type of a field is what OmegaConf converts a value to; a rule beside it says which values
     are valid. OmegaConf knows no unions of sections, so that those are `Any` to it.
@@ -180,13 +186,18 @@ class Config:
 
     model: Any = MISSING
     init: Any = MISSING
-    data: Data = MISSING
+    data: Any = MISSING
+    loss: Any = MISSING
+    metrics: Annotated[dict[str, Any], METRICS] = field(default_factory=dict)
+    objective: str | None = None
+    output: Annotated[Any, OUTPUT] = None
     optimizer: Annotated[Any, OPTIMIZERS] = MISSING
     probes: Probes = MISSING
     tracking: Tracking = MISSING
     executor: Annotated[Any, EXECUTORS] = MISSING
     planner: Planner = field(default_factory=Planner)
     seed: Annotated[int, Whole(0, MAX_SEED)] = 0
+    seeds: Seeds = field(default_factory=Seeds)
     epochs: Annotated[int, Whole(1)] = 60
     max_steps: Annotated[int | None, Whole(1)] = None
     batch_size: Annotated[int, Whole(1)] = 32
@@ -210,7 +221,7 @@ class Config:
 def register() -> None:
     """Makes the schema and the resolvers of conf/ known to Hydra; safe to call again."""
     schema = OmegaConf.structured(Config)
-    for key in ("claims", "paper", "notes"):
+    for key in ("claims", "metrics", "paper", "notes"):
         # Hydra forbids new keys everywhere; here they are the user's own.
         OmegaConf.set_struct(schema[key], False)
     ConfigStore.instance().store(name="schema", node=schema)

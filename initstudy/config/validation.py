@@ -15,12 +15,22 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from initstudy.config.errors import ConfigError, unknown_key
-from initstudy.config.rules import FLAG, SINGLE, Rule
+from initstudy.config.rules import FLAG, SINGLE, Number, Rule, Whole
 from initstudy.config.run import Plain, Run, identity
 from initstudy.config.schema import MAY_BE_ABSENT, Config, Named
 
-# What `training.factory` takes out of `init` before it builds the target.
-BESIDE_THE_TARGET = {"init": ("bias", "rest"), "model": ()}
+# What `training` takes out of a section before it builds the target.
+BESIDE_THE_TARGET = {
+    "init": ("bias", "rest"),
+    "model": (),
+    "data": ("subset", "validation"),
+    "loss": (),
+}
+# What stands beside a target, and what it may be.
+BESIDE: dict[str, Rule] = {
+    "data.subset": Whole(1),
+    "data.validation": Number(high=1, above=True, below=True),
+}
 SECTION = "must be a mapping from keys to values"
 GROUPS_THAT_ARE_COLUMNS = ("init", "model")
 
@@ -54,8 +64,13 @@ def as_run(
     """
     config = {key: value for key, value in plain.items() if key != "hydra"}
     _check_section(Config, config)
-    for group in GROUPS_THAT_ARE_COLUMNS:
+    for group in BESIDE_THE_TARGET:
         config[group] = _fit_to_target(group, config[group], overrides)
+    for key, rule in BESIDE.items():
+        group, _, name = key.partition(".")
+        value = config[group].get(name)
+        if value is not None and (fault := rule.fault(value)):
+            raise ConfigError(f"{key}={value}: {fault}")
     if config["optimizer"].get("nesterov") and config["optimizer"].get("momentum") == 0:
         raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum above 0")
     named = {k: str(v) for k, v in (choices or {}).items() if k in GROUPS_THAT_ARE_COLUMNS}
@@ -198,13 +213,15 @@ def _fit_to_target(group: str, section: Any, overrides: Sequence[str]) -> Plain:
         raise ConfigError(f"{group}._target_: missing; name the class or function to build")
     ours = target.startswith("initstudy.")
     accepted = (_arguments_of_ours if ours else accepted_arguments)(group, target)
+    named = {o.lstrip("+").split("=", 1)[0] for o in overrides}
     if accepted is None:
-        return section
+        # Of a target that takes any keyword nobody knows which ones it uses.
+        changed = not ours and f"{group}._target_" in named
+        return {k: v for k, v in section.items() if _stays(group, k, named)} if changed else section
     if group == "init":
         _check_makes_initializer(target, accepted, partial=bool(section.get("_partial_")))
     taken = {*accepted, *BESIDE_THE_TARGET[group]}
     foreign = [key for key in section if not key.startswith("_") and key not in taken]
-    named = {o.lstrip("+").split("=", 1)[0] for o in overrides}
     for key in foreign:
         if ours:
             known = [f"{group}.{name}" for name in accepted]
@@ -213,6 +230,11 @@ def _fit_to_target(group: str, section: Any, overrides: Sequence[str]) -> Plain:
             takes = ", ".join(sorted(accepted)) or "no arguments"
             raise ConfigError(f"{group}.{key}={section[key]}: {target} takes {takes}")
     return {key: value for key, value in section.items() if key not in foreign}
+
+
+def _stays(group: str, key: str, named: set[str]) -> bool:
+    """Whether a key goes with a target that the user has named instead of the file's."""
+    return key.startswith("_") or key in BESIDE_THE_TARGET[group] or f"{group}.{key}" in named
 
 
 def _check_makes_initializer(target: str, accepted: set[str], *, partial: bool) -> None:
@@ -251,6 +273,20 @@ def accepted_arguments(group: str, target: str) -> set[str] | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return {p.name for p in parameters}
+
+
+def named_arguments(group: str, target: str) -> set[str]:
+    """The names that stand in a target's signature; it may take others as well.
+
+    Raises:
+        ConfigError: There is no such target.
+    """
+    from hydra.utils import get_object
+
+    accepted = accepted_arguments(group, target)
+    if accepted is not None:
+        return accepted
+    return set(inspect.signature(get_object(target)).parameters)
 
 
 def _locate(target: str) -> Any:

@@ -26,48 +26,52 @@ from initstudy.engine.stack import Stack, Tensors
 from initstudy.engine.workload import Workload
 from initstudy.probes.forward import as_written, first_tensor
 from initstudy.probes.layers import Layer
+from initstudy.trees import TensorTree, arguments, at, leaves, map_tensors, stacked
+
+# Why a model does not train in one program, if that is why.
+DRAWS = "draws random numbers"
 
 
 class AutogradEngine(EagerEngine):
     """What the engines of this module have in common."""
 
     @abstractmethod
-    def outputs(
-        self, inputs: Shaped[Tensor, "members batch ..."], taps: Tensors
-    ) -> tuple[Float[Tensor, "members batch ..."], Tensors]:
+    def outputs(self, inputs: TensorTree, taps: Tensors) -> tuple[TensorTree, Tensors]:
         """Runs every member on its own batch, in the model's current mode.
 
         Args:
-            inputs: A batch for each member; a batch that all share may be an expanded view.
+            inputs: A batch for each member, tensors `[members, batch, ...]`; a batch that all share
+                may be an expanded view.
             taps: For the names of some modules a tensor with the shape of the module's stacked
                 output, to be added to it. The gradient with respect to a tap of zeros is the
                 gradient with respect to the output.
 
         Returns:
-            The members' outputs, and by name the stacked output of every tapped module after the
-            addition.
+            What the loss takes of the members' outputs, tensors `[members, batch, ...]`, and by
+            name the stacked output of every tapped module after the addition.
         """
 
     def differentiate(self, batch: Batch, layers: Sequence[Layer] = ()) -> Pass:
         """See `EagerEngine.differentiate`."""
         stack = self.stack
-        inputs, targets = (_each(tensor, stack.size) for tensor in batch)
+        inputs, targets = (_each(tree, stack.size) for tree in batch)
+        examples = next(leaves(inputs)).shape[1]
         taps = {
             layer.output: torch.zeros(
-                stack.size, inputs.shape[1], *layer.shape, device=stack.device, requires_grad=True
+                stack.size, examples, *layer.shape, device=stack.device, requires_grad=True
             )
             for layer in layers
         }
         outputs, activations = self.outputs(inputs, taps)
-        loss = self.loss.per_example(outputs, targets).mean(1)
+        loss = self._per_example(outputs, targets).mean(1)
         by = [*stack.params.values(), *taps.values()]
         # A parameter that the model never uses has a gradient of zero.
         gradients = torch.autograd.grad(loss.sum(), by, materialize_grads=True)
         by_params, by_taps = gradients[: len(stack.params)], gradients[len(stack.params) :]
         torch._foreach_copy_(stack.grads, by_params)
-        measured = self.loss.measure(outputs.detach().movedim(1, -1), targets)
+        scores = self._score(map_tensors(torch.detach, outputs), targets)
         return Pass(
-            Losses(loss.detach(), measured.metrics),
+            Losses(loss.detach(), scores.metrics),
             stack.grads,
             {name: activation.detach() for name, activation in activations.items()},
             dict(zip(taps, by_taps, strict=True)),
@@ -75,16 +79,27 @@ class AutogradEngine(EagerEngine):
 
     def measure(self, chunk: Batch) -> Losses:
         """See `EagerEngine.measure`."""
-        outputs, _ = self.outputs(_each(chunk.inputs[None], self.stack.size), {})
-        return self.loss.measure(outputs.movedim(1, -1), chunk.targets[None])
+        size = self.stack.size
+        inputs, targets = (_each(map_tensors(lambda t: t[None], tree), size) for tree in chunk)
+        outputs, _ = self.outputs(inputs, {})
+        return self._score(outputs, targets)
+
+    def _per_example(
+        self, outputs: TensorTree, targets: TensorTree
+    ) -> Float[Tensor, "members batch"]:
+        return self.loss.per_example(outputs, targets)
+
+    def _score(self, outputs: TensorTree, targets: TensorTree) -> Losses:
+        return self.loss.score(outputs, targets)
 
     def _member(
-        self, params: Tensors, buffers: Tensors, inputs: Tensor, taps: Tensors
-    ) -> tuple[Tensor, Tensors]:
-        """One member's outputs, and those of its tapped modules."""
+        self, params: Tensors, buffers: Tensors, inputs: TensorTree, taps: Tensors
+    ) -> tuple[TensorTree, Tensors]:
+        """What the loss takes of one member's outputs, and those of its tapped modules."""
+        positional, keywords = arguments(inputs)
         with tapped(self.stack.model, taps) as activations:
-            outputs = functional_call(self.stack.model, (params, buffers), (inputs,))
-        return outputs, activations
+            output = functional_call(self.stack.model, (params, buffers), positional, keywords)
+        return self.loss.pick(output), activations
 
 
 class Vmap(AutogradEngine):
@@ -108,22 +123,20 @@ class Vmap(AutogradEngine):
         """See `Engine.refusal`; runs two members on the example, forward and back."""
         if workload.members == 1:
             return "a single run gains nothing from it"
-        return not_vectorizable(workload.model, workload.example)
+        return not_vectorizable(workload)
 
-    def outputs(
-        self, inputs: Shaped[Tensor, "members batch ..."], taps: Tensors
-    ) -> tuple[Float[Tensor, "members batch ..."], Tensors]:
+    def outputs(self, inputs: TensorTree, taps: Tensors) -> tuple[TensorTree, Tensors]:
         """See `AutogradEngine.outputs`."""
         stack = self.stack
         modules = stack.model.modules()
         recurrent = any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in modules)
         with as_written(recurrent=recurrent):
             function = self._decomposed if recurrent else self._member
-            return vmap(function)(stack.params, stack.buffers, inputs, taps)
+            return vmap(function)(stack.every_param, stack.buffers, inputs, taps)
 
     def _decomposed(
-        self, params: Tensors, buffers: Tensors, inputs: Tensor, taps: Tensors
-    ) -> tuple[Tensor, Tensors]:
+        self, params: Tensors, buffers: Tensors, inputs: TensorTree, taps: Tensors
+    ) -> tuple[TensorTree, Tensors]:
         """`_member` in the basic operations that have batching rules.
 
         The fused kernels of recurrent layers have none. A gradient transform takes them apart; its
@@ -153,19 +166,32 @@ class OneByOne(AutogradEngine):
         """See `Engine.refusal`; it takes everything."""
         return None
 
-    def outputs(
-        self, inputs: Shaped[Tensor, "members batch ..."], taps: Tensors
-    ) -> tuple[Float[Tensor, "members batch ..."], Tensors]:
+    def outputs(self, inputs: TensorTree, taps: Tensors) -> tuple[TensorTree, Tensors]:
         """See `AutogradEngine.outputs`."""
         stack = self.stack
+        trees = (stack.every_param, stack.buffers, inputs, taps)
         with as_written():
-            members = [
-                self._member(_at(stack.params, i), _at(stack.buffers, i), inputs[i], _at(taps, i))
-                for i in range(stack.size)
-            ]
-        outputs = torch.stack([outputs for outputs, _ in members])
-        names = members[0][1]
-        return outputs, {name: torch.stack([seen[name] for _, seen in members]) for name in names}
+            members = [self._member(*(at(tree, i) for tree in trees)) for i in range(stack.size)]
+        return stacked([outputs for outputs, _ in members]), stacked([taps for _, taps in members])
+
+    def _per_example(
+        self, outputs: TensorTree, targets: TensorTree
+    ) -> Float[Tensor, "members batch"]:
+        alone = range(self.stack.size)
+        return torch.cat(
+            [super(OneByOne, self)._per_example(*_only(i, outputs, targets)) for i in alone]
+        )
+
+    def _score(self, outputs: TensorTree, targets: TensorTree) -> Losses:
+        scores = [
+            super(OneByOne, self)._score(*_only(i, outputs, targets))
+            for i in range(self.stack.size)
+        ]
+        metrics = [score.metrics for score in scores]
+        return Losses(
+            torch.cat([score.loss for score in scores]),
+            {name: torch.cat([each[name] for each in metrics]) for name in metrics[0]},
+        )
 
     def state(self) -> Tensors:
         """See `Engine.state`; holds the state of the random generators too."""
@@ -215,29 +241,36 @@ def tapped(model: nn.Module, taps: Mapping[str, Tensor]) -> Iterator[Tensors]:
             handle.remove()
 
 
-def not_vectorizable(model: nn.Module, example: Shaped[Tensor, "batch ..."]) -> str | None:
-    """Why `vmap` cannot run a model, in one line, or None if it can.
+def not_vectorizable(workload: Workload) -> str | None:
+    """Why `vmap` cannot run a model and its loss, in one line, or None if it can.
 
     A model that draws random numbers, such as with dropout, counts as one that cannot: a member's
     numbers would depend on the other members.
     """
+    model = workload.model
     params = {name: param.detach() for name, param in model.named_parameters()}
-    stack = Stack(model, [params] * 2, device=example.device)
-    engine = Vmap(stack, SGD(list(stack.params.values()), lr=0.0))
-    inputs = torch.stack([example, example])
+    device = next(leaves(workload.example)).device
+    stack = Stack(model, [params] * 2, device=device)
+    engine = Vmap(stack, SGD(list(stack.params.values()), lr=0.0), loss=workload.loss)
+    inputs = map_tensors(lambda tensor: torch.stack([tensor, tensor]), workload.example)
     training = model.training
     try:
         with _entered(model) as entered:
             outputs, _ = engine.outputs(inputs, {})
-            torch.autograd.grad(outputs.sum(), list(stack.params.values()), allow_unused=True)
+            total = sum(tensor.sum() for tensor in leaves(outputs))
+            torch.autograd.grad(total, list(stack.params.values()), allow_unused=True)
             model.eval()
             with torch.no_grad():
-                engine.outputs(inputs, {})
+                outputs, _ = engine.outputs(inputs, {})
+        if workload.targets is not None:
+            targets = map_tensors(lambda t: torch.stack([t, t]), workload.targets)
+            with torch.no_grad():
+                engine.loss.score(outputs, targets)
     except Exception as error:
         # Under `vmap` a user's model may raise anything; one by one it may still train.
-        message = str(error).strip().splitlines()[0]
-        title = describe("", entered[-1]) if entered else "the model"
-        return f"{title} draws random numbers" if "random" in message else f"{title}: {message}"
+        message = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        title = describe("", entered[-1]) if entered else "the model or its loss"
+        return f"{title} {DRAWS}" if "random" in message else f"{title}: {message}"
     finally:
         model.train(training)
     return None
@@ -263,12 +296,18 @@ def _entered(model: nn.Module) -> Iterator[list[nn.Module]]:
             handle.remove()
 
 
-def _at(tensors: Mapping[str, Tensor], index: int) -> Tensors:
-    return {name: tensor[index] for name, tensor in tensors.items()}
+def _only(index: int, *trees: TensorTree) -> list[TensorTree]:
+    """One member of each, along an axis of length 1."""
+    return [map_tensors(lambda tensor: tensor[index : index + 1], tree) for tree in trees]
 
 
-def _each(groups: Shaped[Tensor, "groups batch ..."], members: int) -> Tensor:
+def _each(groups: TensorTree, members: int) -> TensorTree:
     """The batch of each member, from that of each group of neighbours."""
-    if len(groups) == 1:
-        return groups.expand(members, *groups.shape[1:])
-    return groups.repeat_interleave(members // len(groups), 0) if len(groups) < members else groups
+
+    def each(tensor: Shaped[Tensor, "groups batch ..."]) -> Tensor:
+        if len(tensor) == 1:
+            return tensor.expand(members, *tensor.shape[1:])
+        times = members // len(tensor)
+        return tensor.repeat_interleave(times, 0) if len(tensor) < members else tensor
+
+    return map_tensors(each, groups)

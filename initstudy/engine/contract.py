@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from initstudy.engine.health import Health
@@ -20,6 +19,7 @@ from initstudy.engine.optimizers import Optimizer
 from initstudy.engine.stack import Stack, Tensors
 from initstudy.engine.workload import Workload
 from initstudy.probes.layers import Layer
+from initstudy.trees import TensorTree
 
 
 class Batch(NamedTuple):
@@ -30,12 +30,18 @@ class Batch(NamedTuple):
     of groups is left out.
 
     Attributes:
-        inputs: What the model takes, of any dtype.
-        targets: What the loss takes, of any dtype.
+        inputs: What the model takes: tensors `[*groups, batch, ...]` of any dtype.
+        targets: What the loss takes, in the same form.
     """
 
-    inputs: Shaped[Tensor, "*groups batch ..."]
-    targets: Shaped[Tensor, "*groups batch ..."]
+    inputs: TensorTree
+    targets: TensorTree
+
+    def single(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of which each is one tensor, as batched kernels take them."""
+        assert isinstance(self.inputs, Tensor)
+        assert isinstance(self.targets, Tensor)
+        return self.inputs, self.targets
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ class Capabilities:
             any module, and any `forward`.
         random: Whether it takes models that draw random numbers as they train.
         optimizers: The optimizers that it takes, by name; None for all.
-        losses: The losses that it takes, by name; None for all.
+        losses: The losses that it takes, by name; None for all. Engines with batched kernels take
+            those that are a `KernelLoss`.
         probes: The presets that it measures in the same pass as the step. It measures every other
             preset through the next engine's pass.
         devices: The types of device on which it runs.
@@ -85,7 +92,6 @@ class Engine(Protocol):
         stack: The members' parameters and buffers.
         optimizer: It holds the same parameters.
         layers: Where probes measure.
-        loss: What the members minimize.
         health: Which members are alive.
     """
 
@@ -93,8 +99,11 @@ class Engine(Protocol):
     stack: Stack
     optimizer: Optimizer
     layers: Sequence[Layer]
-    loss: Loss
     health: Health
+
+    @property
+    def loss(self) -> Loss:
+        """What the members minimize."""
 
     @classmethod
     def refusal(cls, workload: Workload) -> str | None:

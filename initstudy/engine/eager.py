@@ -107,7 +107,7 @@ class EagerEngine(ABC):
 
     def probe_step(self, batch: Batch, preset: str, *, updating: bool) -> tuple[Losses, Tensors]:
         """See `Engine.probe_step`."""
-        params = {name: param.detach() for name, param in self.stack.params.items()}
+        params = {name: param.detach() for name, param in self.stack.every_param.items()}
         buffers = self._copy_of_buffers()
         passed = self.differentiate(batch, self.layers)
         measurements = measure(
@@ -115,7 +115,7 @@ class EagerEngine(ABC):
             passed.outputs,
             passed.output_grads,
             params,
-            dict(zip(params, passed.grads, strict=True)),
+            dict(zip(self.stack.params, passed.grads, strict=True)),
             full=preset == "full",
         )
         if not updating:

@@ -88,13 +88,13 @@ class Replayed:
             return self.losses
         if self.replay is None:
             self.replay = self._captured(batch)
-        for fixed, tensor in zip(self.batch, batch, strict=True):
+        for fixed, tensor in zip(self.batch.single(), batch.single(), strict=True):
             fixed.copy_(tensor)
         self.replay()
         return _map(torch.clone, self.losses)
 
     def _captured(self, batch: Batch) -> Callable[[], None]:
-        self.batch = Batch(*(torch.empty_like(tensor) for tensor in batch))
+        self.batch = Batch(*(torch.empty_like(tensor) for tensor in batch.single()))
         self.losses = _map(torch.empty_like, self.losses)
         try:
             return self.recorder.capture(self._on_fixed_tensors)

@@ -1,16 +1,21 @@
 """Losses: what the members minimize, and the metrics that are reported beside it.
 
-A loss gives one number per example; a member's loss is their mean over its batch. Engines need it
-in two forms. Autograd differentiates `per_example`. Batched kernels pass `differentiate` what their
-last layer has made, with the classes before the batch: sums over classes then run along a CPU's
-registers, where sums over ten neighbouring numbers would take several times as long.
+A loss gives one number per example; a member's loss is their mean over its batch. Autograd
+differentiates the `per_example` of any `Loss`. Batched kernels need a `KernelLoss`: they pass
+`differentiate` what their last layer has made, with the classes before the batch. Sums over classes
+then run along a CPU's registers, where sums over ten neighbouring numbers would take several times
+as long.
+
+Many metrics are no means over examples, such as R² and the perplexity. What engines return of a
+metric are therefore means from which `Loss.values` makes it, once they are averaged over the
+batches of a row or the chunks of an evaluation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -18,37 +23,30 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from initstudy.columns import ACCURACY, LOSS, Metric
+from initstudy.trees import TensorTree, count, map_tensors
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The loss and the metrics of every member, on the device.
+    """The loss of every member, and what its metrics are made of, on the device.
 
     Attributes:
         loss: Each member's mean loss over its batch.
-        metrics: Each member's metrics over the same batch, by name.
+        metrics: The means over the same batch of which `Loss.values` makes each metric, by the
+            metric's name: one number per member, or several.
     """
 
     loss: Float[Tensor, " members"]
-    metrics: Mapping[str, Float[Tensor, " members"]]
+    metrics: Mapping[str, Float[Tensor, members * values]]
 
-    def columns(self, split: str) -> dict[str, Tensor]:
-        """The values by column: `train/loss`, `train/accuracy` and so on.
-
-        Args:
-            split: The part of the data on which they were computed, "train" or "test".
-        """
-        values = {LOSS.name: self.loss, **self.metrics}
-        return {f"{split}/{name}": value for name, value in values.items()}
+    def means(self) -> dict[str, Tensor]:
+        """Everything that is averaged over batches and chunks, by name."""
+        return {LOSS.name: self.loss, **self.metrics}
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """A loss and its metrics.
-
-    Targets are those of each member, or of each of as many groups of neighbouring members as divide
-    the members evenly.
-    """
+    """A loss and its metrics."""
 
     @property
     def name(self) -> str:
@@ -58,12 +56,32 @@ class Loss(Protocol):
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics that `Losses` hold beside it."""
 
-    def per_example(
-        self,
-        outputs: Float[Tensor, "members batch *output"],
-        targets: Shaped[Tensor, "groups batch *target"],
-    ) -> Float[Tensor, "members batch"]:
-        """The loss of each example, through which autograd differentiates; a target per member."""
+    def pick(self, output: Any) -> Any:
+        """The part of what one member's model returns that the loss takes as its outputs."""
+
+    def per_example(self, outputs: Any, targets: Any) -> Float[Tensor, "members batch"]:
+        """The loss of each example, through which autograd differentiates.
+
+        Args:
+            outputs: What was picked of the members' outputs, stacked: a tensor
+                `[members, batch, ...]`, or a tuple or dict of such.
+            targets: The targets of each member, in the same form.
+        """
+
+    def score(self, outputs: Any, targets: Any) -> Losses:
+        """The loss and the metrics of each member, from the same arguments."""
+
+    def values(self, means: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " members"]]:
+        """The loss and the metrics by name, from means as `Losses.means` gives them."""
+
+
+@runtime_checkable
+class KernelLoss(Loss, Protocol):
+    """A loss that batched kernels take, with a gradient written by hand.
+
+    Targets are those of each member, or of each of as many groups of neighbouring members as divide
+    the members evenly.
+    """
 
     def measure(
         self,
@@ -80,6 +98,10 @@ class Loss(Protocol):
         """As `measure`, and the gradient of each member's loss with respect to its outputs."""
 
 
+def _itself(output: Any) -> Any:
+    return output
+
+
 @dataclass(frozen=True)
 class CrossEntropy:
     """The cross-entropy between the softmax of the outputs and one class per example.
@@ -90,10 +112,20 @@ class CrossEntropy:
 
     Targets are classes from 0 on, `[groups, batch]`: those of each member, or of each of as many
     groups of neighbouring members as divide the members evenly.
+
+    Attributes:
+        name: Its name in the configuration.
+        metrics: The metrics that are computed beside it.
+        part: Picks the logits from what a model returns.
     """
 
     name: str = "cross_entropy"
     metrics: tuple[Metric, ...] = (ACCURACY,)
+    part: Callable[[Any], Tensor] = _itself
+
+    def pick(self, output: Any) -> Tensor:
+        """See `Loss.pick`."""
+        return self.part(output)
 
     def per_example(
         self, outputs: Float[Tensor, "members batch classes"], targets: Int[Tensor, "members batch"]
@@ -102,16 +134,26 @@ class CrossEntropy:
         losses = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
         return losses.view(targets.shape)
 
+    def score(
+        self, outputs: Float[Tensor, "members batch classes"], targets: Int[Tensor, "members batch"]
+    ) -> Losses:
+        """See `Loss.score`."""
+        return self.measure(outputs.movedim(1, -1), targets)
+
+    def values(self, means: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " members"]]:
+        """See `Loss.values`; both are means over examples."""
+        return dict(means)
+
     def measure(
         self, outputs: Float[Tensor, "members classes batch"], targets: Int[Tensor, "groups batch"]
     ) -> Losses:
-        """See `Loss.measure`."""
+        """See `KernelLoss.measure`."""
         return _means(_softmax(outputs, targets), outputs)
 
     def differentiate(
         self, outputs: Float[Tensor, "members classes batch"], targets: Int[Tensor, "groups batch"]
     ) -> tuple[Losses, Float[Tensor, "members classes batch"]]:
-        """See `Loss.differentiate`."""
+        """See `KernelLoss.differentiate`."""
         batch = outputs.shape[2]
         softmax = _softmax(outputs, targets)
         # (softmax - one-hot target) / batch
@@ -121,6 +163,79 @@ class CrossEntropy:
 
 
 CROSS_ENTROPY = CrossEntropy()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric, and how it is computed.
+
+    Attributes:
+        metric: The metric.
+        means: A function of one member's outputs and targets `[batch, ...]` that gives the means
+            `[several]` over the batch from which the metric is made.
+        value: Makes the metric `[members]` from such means `[members, several]`.
+    """
+
+    metric: Metric
+    means: Callable[[Any, Any], Tensor]
+    value: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class PerExample:
+    """Any loss, as a function of one member's outputs and targets; see `Loss`.
+
+    Attributes:
+        name: Its name in messages.
+        function: Gives one number per example `[batch]`.
+        measured: The metrics beside it.
+        part: Picks the outputs from what a model returns.
+    """
+
+    name: str
+    function: Callable[[Any, Any], Float[Tensor, " batch"]]
+    measured: tuple[Measured, ...] = ()
+    part: Callable[[Any], Any] = _itself
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """See `Loss.metrics`."""
+        return tuple(measured.metric for measured in self.measured)
+
+    def pick(self, output: Any) -> Any:
+        """See `Loss.pick`."""
+        return self.part(output)
+
+    def per_example(
+        self, outputs: TensorTree, targets: TensorTree
+    ) -> Float[Tensor, "members batch"]:
+        """See `Loss.per_example`."""
+        return _by_member(self.function, outputs, targets)
+
+    def score(self, outputs: TensorTree, targets: TensorTree) -> Losses:
+        """See `Loss.score`."""
+        loss = self.per_example(outputs, targets).mean(1)
+        means = {m.metric.name: _by_member(m.means, outputs, targets) for m in self.measured}
+        return Losses(loss, means)
+
+    def values(self, means: Mapping[str, Tensor]) -> dict[str, Float[Tensor, " members"]]:
+        """See `Loss.values`."""
+        made = {m.metric.name: m.value(means[m.metric.name]) for m in self.measured}
+        return {LOSS.name: means[LOSS.name], **made}
+
+
+def _by_member(
+    function: Callable[[Any, Any], Tensor], outputs: TensorTree, targets: TensorTree
+) -> Tensor:
+    """The function of each member's outputs and targets, stacked.
+
+    Of a single member it is called as it is: a function that `vmap` does not take still serves
+    where members train one by one.
+    """
+    if count(outputs) > 1:
+        return torch.vmap(function)(outputs, targets)
+    alone = [map_tensors(lambda tensor: tensor[0], tree) for tree in (outputs, targets)]
+    return function(*alone)[None]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ class Stack:
         size: How many members there are.
         params, buffers: The stacked tensors `[members, ...]` by name. Engines update them in place.
             The parameters lie side by side in one buffer (see `contiguous`).
-        tensors: Parameters and buffers, as tensors of which autograd knows nothing.
+        frozen: Stacked parameters that do not train, since the model says `requires_grad=False`.
+        tensors: All of them, as tensors of which autograd knows nothing.
         grads: Where gradients with respect to the parameters go, in the order of `params`; side by
             side as well.
     """
@@ -41,8 +42,13 @@ class Stack:
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.size = len(members)
+        trained = {name for name, param in model.named_parameters() if param.requires_grad}
+        values = {
+            name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]
+        }
+        self.frozen = {name: value for name, value in values.items() if name not in trained}
         self._hold(
-            {name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]},
+            {name: value for name, value in values.items() if name in trained},
             {name: torch.stack([buffer] * self.size) for name, buffer in model.named_buffers()},
         )
 
@@ -51,6 +57,7 @@ class Stack:
         chosen = copy.copy(self)
         index = torch.tensor(members, dtype=torch.long, device=self.device)
         chosen.size = len(members)
+        chosen.frozen = {name: value[index] for name, value in self.frozen.items()}
         chosen._hold(
             {name: param.detach()[index] for name, param in self.params.items()},
             {name: buffer[index] for name, buffer in self.buffers.items()},
@@ -59,8 +66,13 @@ class Stack:
 
     def member(self, member: int) -> Tensors:
         """Copies of one member's parameters and buffers, by name."""
-        both = self.params | self.buffers
-        return {name: tensor[member].detach().clone() for name, tensor in both.items()}
+        every = self.every_param | self.buffers
+        return {name: tensor[member].detach().clone() for name, tensor in every.items()}
+
+    @property
+    def every_param(self) -> Tensors:
+        """The parameters that train and those that do not."""
+        return self.params | self.frozen
 
     def _hold(self, params: Tensors, buffers: Tensors) -> None:
         """Takes over these tensors, the parameters as copies that lie side by side."""
@@ -70,5 +82,6 @@ class Stack:
             view.copy_(value)
         self.params = {n: p.requires_grad_() for n, p in zip(params, views, strict=True)}
         self.buffers = buffers
-        self.tensors = {name: view.detach() for name, view in self.params.items()} | buffers
+        trained = {name: view.detach() for name, view in self.params.items()}
+        self.tensors = trained | self.frozen | buffers
         self.grads = side_by_side(values)

@@ -30,12 +30,21 @@ class Summaries:
         for column in self.schema.measured:
             if column.name in row:
                 summary[column.name] = row[column.name]
-        objective = self.schema.objective
-        if objective in row:
-            best = f"best/{objective}"
-            better = min if self.schema.better(objective) == "lower" else max
-            summary[best] = better(summary.get(best, row[objective]), row[objective])  # type: ignore[type-var]
+        if self.schema.selection in row:
+            self._select(summary, row)
         summary |= {DIVERGED_STEP.name: None, DIVERGED_LAYER.name: None}
+
+    def _select(self, summary: dict[str, Value], row: Mapping[str, Value]) -> None:
+        """Takes over the objective if the column that selects is better than ever before."""
+        selection = self.schema.selection
+        better = min if self.schema.better(selection) == "lower" else max
+        best = f"best/{selection}"
+        value = row[selection]
+        chosen = better(summary.get(best, value), value)  # type: ignore[type-var]
+        improves = best not in summary or chosen != summary[best]
+        if improves and self.schema.objective in row:
+            summary[f"best/{self.schema.objective}"] = row[self.schema.objective]
+        summary[best] = chosen
 
     def diverged(self, member: int, step: int, values: Mapping[str, Value]) -> None:
         """Notes that a member diverged.

@@ -3,7 +3,7 @@
 A step of training:
 
     for step in schedule:
-        evaluate, if due        the scores of every member on the test data
+        evaluate, if due        the scores of every member on validation and test data
         probe or step           one batch for every member; the losses stay on the device
         row, if due             one transfer to the host; a row for every member
         divergence              members whose loss was not finite get their last row and end
@@ -17,24 +17,24 @@ evaluations and its neighbours never see what came of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from initstudy.columns import TEST, TRAIN, TRAIN_LOSS
+from initstudy.columns import SCHEMA, TEST, TRAIN, TRAIN_LOSS, VALIDATION, Schema
 from initstudy.engine.averages import Averages
 from initstudy.engine.contract import Batch, Engine
 from initstudy.engine.divergence import examine
-from initstudy.engine.evaluation import evaluate
+from initstudy.engine.evaluation import columns, evaluate
 from initstudy.engine.schedule import Schedule
 from initstudy.engine.stack import Tensors
 from initstudy.engine.state import State
 from initstudy.engine.summaries import Summaries, Value
+from initstudy.trees import TensorTree
 
-Batches = Callable[[int, list[int]], tuple[Tensor, Tensor]]
-Chunks = Callable[[], Iterator[tuple[Tensor, Tensor]]]
+Batches = Callable[[int, list[int]], tuple[TensorTree, TensorTree]]
+Chunks = Callable[[], Iterator[tuple[TensorTree, TensorTree]]]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ def train(
     test: Chunks,
     schedule: Schedule,
     *,
+    validation: Chunks | None = None,
+    schema: Schema = SCHEMA,
     start: State | None = None,
     due: Callable[[], bool] = lambda: False,
 ) -> Iterator[Row | Summary | State]:
@@ -88,33 +90,50 @@ def train(
             groups of neighbours as divide them evenly.
         test: Iterates over the test data in chunks, inputs `[n, ...]` and targets `[n, ...]`.
         schedule: How long to train, and how often to look.
+        validation: Iterates over the validation data likewise; None if there are none.
+        schema: The columns of the rows, and which one is the objective.
         start: The state of an earlier training of the same members, to go on from.
         due: Asked after every step whether to yield the state as well.
 
     Raises:
         ValueError: `start` does not fit, at the first row.
     """
-    training = Training(engine, batches, test, schedule)
+    parts = {TEST: test} if validation is None else {VALIDATION: validation, TEST: test}
+    training = Training(engine, batches, parts, schedule, schema)
     return training.rows(start, due)
 
 
 class Training:
-    """A pack in training; the arguments are those of `train`.
+    """A pack in training.
+
+    Args:
+        engine: The members.
+        batches: See `train`.
+        parts: What iterates over the data to evaluate on, by the names of the parts.
+        schedule: How long to train, and how often to look.
+        schema: The columns of the rows.
 
     Attributes:
         engine: The members that still train.
         members: Their numbers in the pack as it began, in the engine's order.
     """
 
-    def __init__(self, engine: Engine, batches: Batches, test: Chunks, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        batches: Batches,
+        parts: Mapping[str, Chunks],
+        schedule: Schedule,
+        schema: Schema = SCHEMA,
+    ) -> None:
         self.engine = engine
         self.batches = batches
-        self.test = test
+        self.parts = parts
         self.schedule = schedule
         self.members = list(range(engine.stack.size))
         self.ended: set[int] = set()
-        self.averages = Averages()
-        self.summaries = Summaries(engine.stack.size)
+        self.averages = Averages(engine.loss)
+        self.summaries = Summaries(engine.stack.size, schema)
         self.weights: dict[int, Tensors] = {}
 
     def rows(self, start: State | None, due: Callable[[], bool]) -> Iterator[Row | Summary | State]:
@@ -183,7 +202,8 @@ class Training:
         last = schedule.last(step)
         values = self.averages.take() if schedule.row_due(step) and step > 0 else {}
         if schedule.eval_due(step):
-            values |= evaluate(self.engine, self.test(), TEST)
+            for name, chunks in self.parts.items():
+                values |= evaluate(self.engine, chunks(), name)
         measurements: Tensors = {}
         if schedule.probes.due(step, last):
             preset = schedule.probes.preset
@@ -195,7 +215,7 @@ class Training:
         if not last:
             self.averages.add(losses)
         if step == 0:
-            values |= losses.columns(TRAIN)
+            values |= columns(self.engine.loss, losses.means(), TRAIN)
         return values | measurements
 
     def _rows_of(self, step: int, values: Tensors) -> Iterator[Row]:
@@ -222,7 +242,8 @@ class Training:
         member = self.members[index]
         batch = Batch(*self.batches(step, [member]))
         self.summaries.update(member, row)
-        self.summaries.diverged(member, step, examine(self.engine, index, batch, self.test()))
+        parts = {name: chunks() for name, chunks in self.parts.items()}
+        self.summaries.diverged(member, step, examine(self.engine, index, batch, parts))
         self.ended.add(member)
         self._keep_weights(index)
 

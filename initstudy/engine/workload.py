@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from initstudy.engine.batched.chain import stages
@@ -14,6 +13,7 @@ from initstudy.engine.batched.stage import Stage
 from initstudy.engine.losses import CROSS_ENTROPY, Loss
 from initstudy.engine.optimizers import SGD, Optimizer
 from initstudy.engine.refusal import Refusal
+from initstudy.trees import TensorTree
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Workload:
 
     Attributes:
         model: The architecture. Only its structure and its parameters' dtypes are read.
-        example: At least two examples that it takes.
+        example: The inputs of at least two examples.
+        targets: Their targets; None if only the model is asked about.
         members: How many runs train together.
         device: Where they train.
         optimizer: The class of their optimizer.
@@ -30,11 +31,12 @@ class Workload:
     """
 
     model: nn.Module
-    example: Shaped[Tensor, "batch ..."]
+    example: TensorTree
     members: int = 2
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     optimizer: type[Optimizer] = SGD
     loss: Loss = CROSS_ENTROPY
+    targets: TensorTree | None = None
 
     def of(self, members: int) -> Workload:
         """The same workload for another number of members; the model is not traced again."""
@@ -46,4 +48,6 @@ class Workload:
     @cached_property
     def stages(self) -> list[Stage] | Refusal:
         """The model as a chain of batched kernels, or why it is none."""
+        if not isinstance(self.example, Tensor):
+            return Refusal("the model takes several inputs")
         return stages(self.model, self.example)

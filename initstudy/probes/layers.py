@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from initstudy.probes.forward import as_written, first_tensor
+from initstudy.trees import TensorTree, arguments, call, count
 
 Limits = tuple[float, float]
 _INF = float("inf")
@@ -65,19 +65,29 @@ class Layer:
     units: int = -1
 
 
-def find_layers(model: nn.Module, *inputs: Float[Tensor, "batch ..."]) -> list[Layer]:
+def find_layers(model: nn.Module, inputs: TensorTree) -> list[Layer]:
     """The layers of a model in the order in which they run on a batch.
 
     Activations must be modules to be seen (`nn.ReLU`, not `F.relu`); a layer followed by a
-    function is read before it. A module whose output has not the batch's size along its first axis
-    (positions that all examples share) has no activation to read, and is left out.
+    function is read before it. A module whose output does not have the batch's size along its first
+    axis (positions that all examples share) has no activation to read, and is left out. A weight
+    that several layers share has one name, its first.
+
+    Args:
+        model: The model.
+        inputs: A batch that it takes: a tensor `[batch, ...]`, or a tuple or dict of tensors.
     """
     calls = _calls(model, inputs)
     called = {name for name, _, _ in calls}
-    calls = [call for call in calls if call[2][:1] == inputs[0].shape[:1]]
+    first_names = {id(param): name for name, param in model.named_parameters()}
+    names = {
+        name: first_names[id(param)]
+        for name, param in model.named_parameters(remove_duplicate=False)
+    }
+    calls = [each for each in calls if each[2][:1] == (count(inputs),)]
     layers: list[Layer] = []
     for name, module, shape in calls:
-        weights = tuple(_matrices(name, module, called))
+        weights = tuple(dict.fromkeys(names[key] for key in _matrices(name, module, called)))
         if weights and all(layer.name != name for layer in layers):
             units = 2 if isinstance(module, nn.modules.conv._ConvNd) else -1
             layers.append(Layer(name, weights, name, shape[1:], None, units))
@@ -91,7 +101,7 @@ def find_layers(model: nn.Module, *inputs: Float[Tensor, "batch ..."]) -> list[L
 def first_nonfinite(
     model: nn.Module,
     tensors: Mapping[str, Tensor],
-    x: Float[Tensor, "batch ..."],
+    inputs: TensorTree,
     layers: list[Layer],
 ) -> str:
     """The first layer, in running order, with a weight or an activation that is not finite.
@@ -99,7 +109,7 @@ def first_nonfinite(
     Args:
         model: The architecture.
         tensors: One member's parameters and buffers, by name.
-        x: The batch on which it diverged.
+        inputs: The batch on which it diverged.
         layers: The model's layers.
 
     Returns:
@@ -120,7 +130,7 @@ def first_nonfinite(
     ]
     try:
         with as_written():
-            torch.func.functional_call(model, dict(tensors), (x,))
+            torch.func.functional_call(model, dict(tensors), *arguments(inputs))
     finally:
         for handle in handles:
             handle.remove()
@@ -153,9 +163,7 @@ def _own_matrices(module: nn.Module) -> Iterator[str]:
 
 
 @torch.no_grad()
-def _calls(
-    model: nn.Module, inputs: tuple[Tensor, ...]
-) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
+def _calls(model: nn.Module, inputs: TensorTree) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
     """Every module's first call: name, module, shape of its output."""
     calls: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
 
@@ -172,7 +180,7 @@ def _calls(
     try:
         # In evaluation mode a batch leaves no trace in running statistics.
         with as_written():
-            model.eval()(*inputs)
+            call(model.eval(), inputs)
     finally:
         model.train(training)
         for handle in handles:

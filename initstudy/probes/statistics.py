@@ -54,26 +54,22 @@ def measure(
         outputs: The layers' activations `[members, batch, ...]`, by module name.
         output_grads: Gradients of each member's mean loss by them.
         params: The stacked parameters by name.
-        param_grads: Gradients of each member's mean loss by them.
+        param_grads: Gradients of each member's mean loss by them; those of frozen parameters are
+            absent.
         full: Whether to add histograms and the largest singular values.
     """
     rows: Tensors = {}
     for layer in layers:
         activation, gradient = outputs[layer.output], output_grads[layer.output]
         weight = flat(params, layer.weights)
-        weight_grad = flat(param_grads, layer.weights)
         rows |= _prefixed(
             f"activation/{layer.name}",
             activation_statistics(activation, layer.limits, layer.units),
         )
-        by_output, by_weight = rms(gradient), rms(weight_grad)
+        trained = [name for name in layer.weights if name in param_grads]
         rows |= _prefixed(
             f"gradient/{layer.name}",
-            {
-                "rms": by_output,
-                "weight_rms": by_weight,
-                "nonfinite": nonfinite(gradient, by_output) + nonfinite(weight_grad, by_weight),
-            },
+            gradient_statistics(gradient, flat(param_grads, trained) if trained else None),
         )
         rows[f"weight/{layer.name}/rms"] = rms(weight)
         if full:
@@ -111,6 +107,27 @@ def activation_statistics(
     if limits is not None:
         rows["saturated"] = saturated(values, limits)
     return rows
+
+
+def gradient_statistics(
+    by_output: Float[Tensor, "members batch ..."],
+    by_weight: Float[Tensor, "members entries"] | None,
+) -> Tensors:
+    """The statistics of one layer's gradients, one number per member each.
+
+    Args:
+        by_output: The gradients with respect to its activations.
+        by_weight: Those with respect to its weights; None if all of them are frozen.
+    """
+    size = rms(by_output)
+    if by_weight is None:
+        return {"rms": size, "nonfinite": nonfinite(by_output, size)}
+    weight_size = rms(by_weight)
+    return {
+        "rms": size,
+        "weight_rms": weight_size,
+        "nonfinite": nonfinite(by_output, size) + nonfinite(by_weight, weight_size),
+    }
 
 
 def update_ratios(

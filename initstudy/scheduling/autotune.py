@@ -26,8 +26,8 @@ from initstudy.config import Plain
 from initstudy.runtime import memory
 from initstudy.runtime.files import cache, write_atomically
 from initstudy.scheduling.packing import split, suited
-from initstudy.tasks.data import batches_apart
-from initstudy.training.config import seeds
+from initstudy.tasks.batches import batches_apart
+from initstudy.training.config import order_seeds
 from initstudy.training.group import Pack, RunGroup, Size
 from initstudy.training.pack import speed, warm_up
 
@@ -211,7 +211,7 @@ class Autotuner:
             if not self.trying:
                 return 0.0
             # The pack that takes longest decides when all are done: the one with the most batches.
-            part = max(split(group.runs, size), key=lambda part: batches_apart(seeds(part)))
+            part = max(split(group.runs, size), key=lambda part: batches_apart(order_seeds(part)))
             pack = Pack(group, tuple(part))
             try:
                 if workers == 1:

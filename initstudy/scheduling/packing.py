@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 
 from initstudy.config import Run
-from initstudy.training.config import seeds
+from initstudy.training.config import order_seeds
 from initstudy.training.group import Pack, RunGroup, Size
 
 # Numbers of stacked parameters, and of stacked activations for one batch, beyond which a pack no
@@ -94,7 +94,7 @@ def split(runs: Sequence[Run], limit: int) -> list[list[Run]]:
     count = -(-len(runs) // limit)
     size = -(-len(runs) // count)
     by_seed: dict[int, list[Run]] = {}
-    for run, seed in zip(runs, seeds(runs), strict=True):
+    for run, seed in zip(runs, order_seeds(runs), strict=True):
         by_seed.setdefault(seed, []).append(run)
     runs_per_seed = {len(same) for same in by_seed.values()}
     if len(runs_per_seed) == 1 and size % len(by_seed) == 0:

@@ -6,16 +6,16 @@ and metrics together.
 """
 
 from initstudy.tasks.batches import Batches
-from initstudy.tasks.characters import characters
 from initstudy.tasks.data import Data, as_data
-from initstudy.tasks.image_fit import image_fit
 from initstudy.tasks.images import cifar10, digits, fashion_mnist, image_folder, mnist
 from initstudy.tasks.losses import LOSSES, Loss, binary, cross_entropy, mse
 from initstudy.tasks.metrics import Metric, psnr
+from initstudy.tasks.photograph import image_fit
 from initstudy.tasks.sequences import adding, copy, parity
-from initstudy.tasks.shapeset import shapeset
+from initstudy.tasks.shapes import shapeset
 from initstudy.tasks.tables import csv, npz, regression
 from initstudy.tasks.task import Task, make_task
+from initstudy.tasks.text import characters
 
 __all__ = [
     "LOSSES",

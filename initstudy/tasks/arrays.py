@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from initstudy.runtime.memory import available
-from initstudy.tasks.trees import Tensors, count, leaves, map_tensors
+from initstudy.trees import TensorTree, count, leaves, map_tensors
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,30 @@ class Part:
         targets: What the loss compares the outputs with, or None if that is the inputs themselves.
     """
 
-    inputs: Tensors
-    targets: Tensors | None
+    inputs: TensorTree
+    targets: TensorTree | None
 
     def __len__(self) -> int:
         """The number of examples."""
         return count(self.inputs)
+
+    @property
+    def x(self) -> Tensor:
+        """The inputs, if they are one tensor.
+
+        Raises:
+            ValueError: The model takes several.
+        """
+        return _single(self.inputs, "inputs")
+
+    @property
+    def y(self) -> Tensor:
+        """The targets, if they are one tensor.
+
+        Raises:
+            ValueError: There are several, or none.
+        """
+        return _single(self.targets, "targets")
 
     def tensors(self) -> Iterator[Tensor]:
         """The tensors of inputs and targets, in their order."""
@@ -54,6 +72,12 @@ class Part:
         """The part with a function applied to every tensor, in the order of `tensors`."""
         inputs = map_tensors(function, self.inputs)
         return Part(inputs, None if self.targets is None else map_tensors(function, self.targets))
+
+
+def _single(tensors: TensorTree | None, what: str) -> Tensor:
+    if not isinstance(tensors, Tensor):
+        raise ValueError(f"data: the {what} are {type(tensors).__name__}, not one tensor")
+    return tensors
 
 
 def as_part(examples: Any, name: str) -> Part:
@@ -132,7 +156,7 @@ def _row(row: Any, name: str) -> Part:
     return Part(_tensors(inputs, name), None if target is None else _tensors(target, name))
 
 
-def _tensors(values: Any, name: str) -> Tensors:
+def _tensors(values: Any, name: str) -> TensorTree:
     """Arrays, numbers and images as tensors, whatever stands around them."""
     if isinstance(values, Mapping):
         return {str(key): _tensor(value, name) for key, value in values.items()}

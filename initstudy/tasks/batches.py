@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from initstudy.tasks.trees import leaves, map_tensors
+from initstudy.trees import leaves, map_tensors
 
 if TYPE_CHECKING:
     from initstudy.tasks.data import Data

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from initstudy.tasks.arrays import Part, as_part
-from initstudy.tasks.batches import Batches as Batches
-from initstudy.tasks.batches import batches_apart as batches_apart
 from initstudy.tasks.batches import generator
-from initstudy.tasks.batches import groups_of as _groups  # noqa: F401
 from initstudy.tasks.metrics import Metric
-from initstudy.tasks.trees import Tensors, leaves, map_tensors
+from initstudy.trees import TensorTree, leaves, map_tensors
 
 PARTS = ("train", "test", "validation")
 # Below this a channel counts as constant.
@@ -203,7 +199,7 @@ class Data:
             ValueError: There are not as many.
         """
         if not 0 < examples <= len(self.train):
-            what = "images" if self._are_images else "examples"
+            what = "images" if self.are_images else "examples"
             raise ValueError(
                 f"data.subset={examples}: {self.name} has {len(self.train)} training {what}"
             )
@@ -238,7 +234,7 @@ class Data:
         split = {name: self.train.at(indices) for name, indices in rows.items()}
         return self._with(self.parts | split)
 
-    def chunks(self, part: str, size: int) -> Iterator[tuple[Tensors, Tensors]]:
+    def chunks(self, part: str, size: int) -> Iterator[tuple[TensorTree, TensorTree]]:
         """A part in chunks of at most `size` examples: inputs as the model takes them, targets."""
         examples = self.parts[part]
         for start in range(0, len(examples), size):
@@ -246,18 +242,6 @@ class Data:
             chunk = examples.at(rows)
             inputs = self.normalize(chunk.inputs)
             yield inputs, inputs if chunk.targets is None else chunk.targets
-
-    # What the training still asks for under the names of image classification.
-    train_x: Any = property(lambda self: self.train.inputs)
-    train_y: Any = property(lambda self: self.train.targets)
-    test_x: Any = property(lambda self: self.test.inputs)
-    test_y: Any = property(lambda self: self.test.targets)
-    mean: Any = property(lambda self: self.moments.mean)
-    std: Any = property(lambda self: self.moments.std)
-
-    def test_chunks(self, size: int) -> Iterator[tuple[Any, Any]]:
-        """The test part in chunks; see `chunks`."""
-        return self.chunks("test", size)
 
     def _with(self, parts: Mapping[str, Part]) -> Data:
         return Data(
@@ -269,7 +253,8 @@ class Data:
         )
 
     @property
-    def _are_images(self) -> bool:
+    def are_images(self) -> bool:
+        """Whether the inputs are images of bytes `[n, channels, height, width]`."""
         inputs = self.train.inputs
         return isinstance(inputs, Tensor) and inputs.dtype == torch.uint8 and inputs.dim() == 4
 
@@ -302,30 +287,6 @@ def as_data(value: Any, name: str = "the data") -> Data:
     )
 
 
-def load(
-    name: str, root: str | Path = "data", download: bool = True, subset: int | None = None
-) -> Data:
-    """One of the image datasets by name, on the CPU.
-
-    Args:
-        name: "digits", "mnist", "fashion_mnist" or "cifar10".
-        root: torchvision's folder of datasets.
-        download: Whether to fetch what is not there.
-        subset: How many training examples to keep; None for all.
-
-    Raises:
-        ValueError: In one line, for an unknown name, a missing or damaged dataset, or a subset
-            that the dataset cannot give.
-    """
-    from initstudy.tasks.images import IMAGES
-
-    if name not in IMAGES:
-        raise ValueError(f"data.name={name}: unknown; choose one of {', '.join(IMAGES)}")
-    data = IMAGES[name]() if name == "digits" else IMAGES[name](root, download)
-    return data if subset is None else data.first(subset)
-
-
-Dataset = Data
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 
@@ -361,7 +322,7 @@ def _fit_together(train: Part, part: Part, name: str) -> None:
             )
 
 
-def _form(tensors: Tensors | None) -> str:
+def _form(tensors: TensorTree | None) -> str:
     if tensors is None:
         return "absent"
     if isinstance(tensors, Mapping):

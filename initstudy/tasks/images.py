@@ -84,6 +84,27 @@ IMAGES: dict[str, Callable[..., Data]] = {
 }
 
 
+def load(
+    name: str, root: str | Path = "data", download: bool = True, subset: int | None = None
+) -> Data:
+    """One of these sets of images by its name, on the CPU.
+
+    Args:
+        name: "digits", "mnist", "fashion_mnist" or "cifar10".
+        root: torchvision's folder of datasets.
+        download: Whether to fetch what is not there.
+        subset: How many training examples to keep; None for all.
+
+    Raises:
+        ValueError: In one line, for an unknown name, a missing or damaged dataset, or a subset
+            that the dataset cannot give.
+    """
+    if name not in IMAGES:
+        raise ValueError(f"data={name}: unknown; choose one of {', '.join(IMAGES)}")
+    data = digits() if name == "digits" else IMAGES[name](root, download)
+    return data if subset is None else data.first(subset)
+
+
 def bundled(*path: str) -> Path:
     """A file that comes with scikit-learn.
 

@@ -94,6 +94,17 @@ def binary(
     return losses.flatten(1).mean(1)
 
 
+def by_targets(output: Any, target: Any) -> Tensor:
+    """The cross-entropy if targets are whole numbers, and the squared error otherwise.
+
+    Args:
+        output: See `cross_entropy` and `mse`.
+        target: See `cross_entropy` and `mse`.
+    """
+    whole = isinstance(target, Tensor) and not target.is_floating_point()
+    return cross_entropy(output, target) if whole else mse(output, target)
+
+
 LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "mse": mse, "binary": binary}
 
 

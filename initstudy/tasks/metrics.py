@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from initstudy import columns
 from initstudy.tasks.losses import IGNORED, Loss, alike, binary, cross_entropy, mse, predictions
 
-Better = Literal["higher", "lower"]
-BETTER: tuple[Better, ...] = ("higher", "lower")
+BETTER: tuple[columns.Better, ...] = ("higher", "lower")
 
 
 def _itself(means: Float[Tensor, "*shape 1"]) -> Float[Tensor, "*shape"]:
@@ -31,24 +31,27 @@ class Metric:
     """A number that says how well a model does.
 
     Attributes:
-        name: Its name; the columns are `train/NAME`, `test/NAME` and so on.
-        meaning: What the value says, as a phrase.
-        better: Which direction is an improvement.
+        about: Its name, meaning, unit and direction; the columns are `train/NAME`, `test/NAME` and
+            so on.
         statistics: A function `(output, target)` that gives one number per example, `[batch]`, or
             several, `[batch, k]`. A single number is taken as the batch's mean.
-        unit: The unit; "1" for a number without one.
-        fraction: Whether all values lie between 0 and 1.
         value: Makes the metric `[...]` from the means `[..., k]` of those numbers over all
             examples.
     """
 
-    name: str
-    meaning: str
-    better: Better
+    about: columns.Metric
     statistics: Callable[[Any, Any], Tensor]
-    unit: str = "1"
-    fraction: bool = False
     value: Callable[[Float[Tensor, "*shape k"]], Float[Tensor, "*shape"]] = _itself
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.about.name
+
+    @property
+    def better(self) -> columns.Better:
+        """Which direction is an improvement."""
+        return self.about.better
 
     def means(self, output: Any, target: Any) -> Float[Tensor, " k"]:
         """The means over one batch of what the metric is made from, in float64.
@@ -109,51 +112,33 @@ def _determination(means: Tensor) -> Tensor:
     return explained.mean(-1)
 
 
-ACCURACY = Metric(
-    "accuracy",
-    "fraction of examples that are classified correctly",
-    "higher",
-    correct,
-    "fraction",
-    fraction=True,
-)
+ACCURACY = Metric(columns.ACCURACY, correct)
 TOKEN_ACCURACY = Metric(
-    "accuracy",
-    "fraction of tokens that are predicted correctly",
-    "higher",
-    correct,
-    "fraction",
-    fraction=True,
+    replace(columns.ACCURACY, meaning="fraction of tokens that are predicted correctly"), correct
 )
 BINARY_ACCURACY = Metric(
-    "accuracy",
-    "fraction of labels that are predicted correctly",
-    "higher",
+    replace(columns.ACCURACY, meaning="fraction of labels that are predicted correctly"),
     _binary_correct,
-    "fraction",
-    fraction=True,
 )
 R2 = Metric(
-    "r2",
-    "coefficient of determination: the fraction of the targets' variance that is explained",
-    "higher",
+    columns.Metric(
+        "r2",
+        "coefficient of determination: the fraction of the targets' variance that is explained",
+        "1",
+        "higher",
+    ),
     _moments_of_error,
-    value=_determination,
+    _determination,
 )
 BITS_PER_TOKEN = Metric(
-    "bits_per_token",
-    "mean cross-entropy per token",
-    "lower",
+    columns.Metric("bits_per_token", "mean cross-entropy per token", "bits", "lower"),
     cross_entropy,
-    "bits",
-    value=lambda means: means[..., 0] / math.log(2),
+    lambda means: means[..., 0] / math.log(2),
 )
 PERPLEXITY = Metric(
-    "perplexity",
-    "exponential of the mean cross-entropy per token",
-    "lower",
+    columns.Metric("perplexity", "exponential of the mean cross-entropy per token", "1", "lower"),
     cross_entropy,
-    value=lambda means: means[..., 0].exp(),
+    lambda means: means[..., 0].exp(),
 )
 
 
@@ -168,12 +153,9 @@ def psnr(peak: float = 1.0) -> Metric:
         20.0
     """
     return Metric(
-        "psnr",
-        "peak signal-to-noise ratio of the image",
-        "higher",
+        columns.Metric("psnr", "peak signal-to-noise ratio of the image", "dB", "higher"),
         mse,
-        "dB",
-        value=lambda means: 10 * (peak**2 / means[..., 0]).log10(),
+        lambda means: 10 * (peak**2 / means[..., 0]).log10(),
     )
 
 
@@ -220,5 +202,7 @@ def own_metric(name: str, function: Any, options: Mapping[str, Any]) -> Metric:
     if better not in BETTER:
         said = "missing" if better is None else f"is {better}"
         raise ValueError(f"metrics.{name}.better: {said}; choose one of higher, lower")
-    meaning = str(options.get("meaning") or name)
-    return Metric(name, meaning, better, function, str(options.get("unit", "1")))
+    meaning, unit = (
+        str(options.get(key) or usual) for key, usual in (("meaning", name), ("unit", "1"))
+    )
+    return Metric(columns.Metric(name, meaning, unit, better), function)

@@ -127,14 +127,9 @@ def regression(test: float = 0.2, seed: int = 0) -> Data:
     x = np.loadtxt(bundled("data", "diabetes_data_raw.csv.gz"))
     y = np.loadtxt(bundled("data", "diabetes_target.csv.gz"))
     train, tested = _split((x, y), test, seed)
-    std, mean = torch.std_mean(_tensor(train), correction=0)
-    parts = [Part(part.inputs, (_tensor(part) - mean) / std) for part in (train, tested)]
+    std, mean = torch.std_mean(train.y, correction=0)
+    parts = [Part(part.inputs, (part.y - mean) / std) for part in (train, tested)]
     return Data(*parts, normalize=True, name="diabetes")
-
-
-def _tensor(part: Part) -> Tensor:
-    assert isinstance(part.targets, Tensor)
-    return part.targets
 
 
 def _archive(path: Path) -> dict[str, np.ndarray]:

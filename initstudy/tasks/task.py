@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from initstudy.columns import LOSS, TEST
 from initstudy.tasks.data import Data
 from initstudy.tasks.losses import Loss, cross_entropy, mse
 from initstudy.tasks.metrics import Metric, default_metrics
-from initstudy.tasks.trees import count
+from initstudy.trees import count
 
 # Passes a model's whole output on, to a loss of one's own that takes several of its parts.
 ALL = "all"
@@ -28,6 +29,7 @@ class Task:
         loss: One number per example, of which training minimizes the mean.
         metrics: What is reported beside the loss.
         objective: The name of what studies are about: that of a metric, or "loss".
+        split: The part of the data on which it is compared: "test", "validation" or "train".
         output: Which part of a model's output the loss takes: a key or an index, "all" for all of
             it, or None for the only tensor, the first one, or the one called "logits".
     """
@@ -37,6 +39,17 @@ class Task:
     metrics: tuple[Metric, ...]
     objective: str
     output: Key = None
+    split: str = TEST
+
+    @property
+    def column(self) -> str:
+        """The column that studies are about, such as "test/accuracy"."""
+        return f"{self.split}/{self.objective}"
+
+    @property
+    def classifies(self) -> bool:
+        """Whether there is one class per example, of which the loss is the cross-entropy."""
+        return self.loss is cross_entropy and not self.data.has_tokens
 
     @property
     def better(self) -> str:
@@ -51,12 +64,13 @@ class Task:
             ValueError: The output has no such part, or does not fit the targets.
         """
         losses = self.loss(pick(output, self.output), target)
-        if not isinstance(losses, Tensor) or losses.dim() != 1:
-            found = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        if not isinstance(losses, Tensor) or losses.dim() == 0:
+            found = "a single number" if isinstance(losses, Tensor) else type(losses).__name__
             raise ValueError(
-                f"the loss gives {found}; it must give one number per example, (batch,)"
+                f"the loss gives {found}; it must give one number per example, as torch's losses "
+                "do with reduction=none"
             )
-        return losses
+        return losses.flatten(1).mean(1) if losses.dim() > 1 else losses
 
     def statistics(self, output: Any, target: Any) -> dict[str, Tensor]:
         """What each metric is made from: means `[k]` over a batch, by the metric's name."""
@@ -102,8 +116,8 @@ def make_task(
         data: The examples.
         loss: The loss; None for the cross-entropy of classes and the squared error of numbers.
         metrics: Metrics of one's own, beside those of the data and of the loss.
-        objective: The name of a metric, or "loss"; None for the first metric, or the loss if there
-            is none.
+        objective: The name of a metric, or "loss", on the test data, or with another part in front
+            as in "train/loss"; None for the first metric, or the loss if there is none.
         output: Which part of a model's output the loss takes.
 
     Raises:
@@ -130,10 +144,19 @@ def make_task(
         # The usual metrics compare one tensor with the targets.
         usual = data.metrics
     named = {metric.name: metric for metric in usual} | own
-    names = [*named, "loss"]
-    if objective is not None and objective not in names:
-        raise ValueError(f"objective={objective}: choose one of {', '.join(names)}")
-    return Task(data, chosen, tuple(named.values()), objective or names[0], output)
+    names = [*named, LOSS.name]
+    split, name = _split_and_name(objective or names[0])
+    parts = [*data.parts]
+    if name not in names or split not in parts:
+        choices = f"{', '.join(names)}" if name not in names else f"{', '.join(parts)}"
+        raise ValueError(f"objective={objective}: choose one of {choices}")
+    return Task(data, chosen, tuple(named.values()), name, output, split)
+
+
+def _split_and_name(objective: str) -> tuple[str, str]:
+    """The part of the data and the metric of an objective, "accuracy" or "train/accuracy"."""
+    split, _, name = objective.rpartition("/")
+    return split or TEST, name
 
 
 def pick(output: Any, key: Key) -> Any:

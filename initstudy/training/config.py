@@ -14,6 +14,8 @@ from initstudy.probes.statistics import Probes
 # What stands under "optimizer." reaches the optimizer as one value per member.
 MEMBER_KEYS = (
     "seed",
+    "seeds.init",
+    "seeds.order",
     "init",
     "optimizer.lr",
     "optimizer.weight_decay",
@@ -54,7 +56,11 @@ class TrainingConfig:
 
     Attributes:
         model: The model's `_target_` and its arguments.
-        data: The arguments of `initstudy.tasks.data.load`.
+        data: The data's `_target_` and its arguments, and the part of them to train on.
+        loss: The loss's `_target_` and its arguments.
+        metrics: The metrics of one's own: for each name a `_target_`, its arguments and direction.
+        objective: The metric that studies are about; None for the task's usual one.
+        output: Which part of the model's output the loss takes; None for the only one.
         optimizer: The optimizer, without what each run sets for itself.
         probes: What is measured in the layers, and how often.
         batch_size: Examples per batch.
@@ -68,6 +74,10 @@ class TrainingConfig:
 
     model: Plain
     data: Plain
+    loss: Plain
+    metrics: Plain
+    objective: str | None
+    output: str | int | None
     optimizer: OptimizerConfig
     probes: Probes
     batch_size: int
@@ -84,6 +94,10 @@ class TrainingConfig:
         return cls(
             model=config["model"],
             data=config["data"],
+            loss=config["loss"],
+            metrics=config["metrics"],
+            objective=config["objective"],
+            output=config["output"],
             optimizer=OptimizerConfig.of(config["optimizer"]),
             probes=Probes(config["probes"]["preset"], config["probes"]["every"]),
             batch_size=config["batch_size"],
@@ -113,9 +127,30 @@ class TrainingConfig:
         return Schedule(steps, self.log_every, self.eval_every, self.probes, keep)
 
 
-def seeds(runs: Sequence[Run]) -> list[int]:
-    """The seed of each run: it decides its initial parameters and the order of its data."""
-    return [run.config["seed"] for run in runs]
+def init_seed(run: Run) -> int:
+    """The seed of a run's initial parameters: `seeds.init`, or else `seed`."""
+    return _seed(run, "init")
+
+
+def order_seeds(runs: Sequence[Run]) -> list[int]:
+    """The seed of each run's order of the data: `seeds.order`, or else `seed`.
+
+    It also seeds what a model draws as it trains, such as dropout.
+    """
+    return [_seed(run, "order") for run in runs]
+
+
+def split_seed(run: Run) -> int | None:
+    """The seed that decides what is held out for validation: `seeds.split`, or else `seed`.
+
+    None if nothing is held out.
+    """
+    return None if run.config["data"].get("validation") is None else _seed(run, "split")
+
+
+def _seed(run: Run, purpose: str) -> int:
+    own = run.config["seeds"][purpose]
+    return run.config["seed"] if own is None else own
 
 
 def member_options(runs: Sequence[Run], optimizer: OptimizerConfig) -> dict[str, list[float]]:

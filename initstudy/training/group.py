@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -20,15 +21,22 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
+from initstudy.columns import Schema
 from initstudy.config import WITHOUT_EFFECT, ConfigError, Plain, Run, flatten, without
+from initstudy.engine.autograd import DRAWS, not_vectorizable
 from initstudy.engine.choose import Choice, choose_engine
+from initstudy.engine.losses import Loss
 from initstudy.engine.optimizers import OPTIMIZERS
 from initstudy.engine.schedule import Schedule
 from initstudy.engine.workload import Workload
 from initstudy.probes.layers import Layer, find_layers
-from initstudy.tasks.data import Dataset
-from initstudy.training import factory
-from initstudy.training.config import MEMBER_KEYS, TrainingConfig
+from initstudy.tasks import Data, Task
+from initstudy.training import factory, tasks
+from initstudy.training.config import MEMBER_KEYS, TrainingConfig, split_seed
+
+log = logging.getLogger(__name__)
+# Parameters that a message names before it counts the rest.
+NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,10 @@ class RunGroup:
         key: Twelve hexadecimal digits; the same for the same shared configuration.
         runs: The runs, those that are finished among them.
         config: The configuration that they share.
-        data: The data, on the CPU. Groups with the same data hold the same object.
+        task: What they learn, with the data on the CPU. Groups with the same data hold the same
+            object.
+        loss: The task's loss and metrics, as engines take them.
+        schema: The columns of their rows.
         model: The structure that they share. It is never trained, and of its values only the
             buffers are kept; see `new_model`.
         layers: The model's layers, in the order in which they run.
@@ -67,7 +78,9 @@ class RunGroup:
     key: str
     runs: tuple[Run, ...]
     config: TrainingConfig
-    data: Dataset
+    task: Task
+    loss: Loss
+    schema: Schema
     model: nn.Module
     layers: tuple[Layer, ...]
     engine: Choice
@@ -82,6 +95,11 @@ class RunGroup:
     def shared(self) -> Plain:
         """The plain configuration that the runs share, less what cannot change a result."""
         return shared(self.runs[0])
+
+    @property
+    def data(self) -> Data:
+        """The data of the task."""
+        return self.task.data
 
     def new_model(self) -> nn.Module:
         """A copy of the model for one training, which nothing of another training reaches."""
@@ -152,17 +170,15 @@ def prepare(
     alike: dict[str, list[Run]] = {}
     for run in runs:
         alike.setdefault(signature(run), []).append(run)
-    loaded: dict[str, Dataset] = {}
+    loaded: dict[str, Data] = {}
     groups = []
     for text, members in alike.items():
         if all(run.id in finished for run in members):
             continue
         config = TrainingConfig.of(members[0].config)
-        source = json.dumps(config.data, sort_keys=True)
-        if source not in loaded:
-            loaded[source] = factory.dataset(config.data)
+        data = _data_of(members[0], config, loaded)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
-        groups.append(_make(key, members, config, loaded[source], device))
+        groups.append(_make(key, members, config, data, device))
     _MADE.update({group.key: group for group in groups})
     return groups
 
@@ -173,8 +189,12 @@ def signature(run: Run) -> str:
 
 
 def shared(run: Run) -> Plain:
-    """The part of a run's configuration that all runs of its group have."""
-    return without(run.config, (*MEMBER_KEYS, *WITHOUT_EFFECT))
+    """The part of a run's configuration that all runs of its group have.
+
+    Runs for which different examples are held out do not train together.
+    """
+    held_out = {"split": split_seed(run)} if split_seed(run) is not None else {}
+    return without(run.config, (*MEMBER_KEYS, "seeds", *WITHOUT_EFFECT)) | held_out
 
 
 def check_draws(group: RunGroup, finished: Collection[str] = ()) -> None:
@@ -215,28 +235,46 @@ def check_draws(group: RunGroup, finished: Collection[str] = ()) -> None:
             raise ConfigError(f"init._target_={section.get('_target_')}: {reason}") from error
 
 
+def _data_of(run: Run, config: TrainingConfig, loaded: dict[str, Data]) -> Data:
+    """The data of a run; those that were loaded or divided before are the same object."""
+    source = json.dumps(config.data, sort_keys=True)
+    divided = f"{source} {split_seed(run)}"
+    if source not in loaded:
+        loaded[source] = tasks.load(config.data)
+    if divided not in loaded:
+        fraction, seed = config.data.get("validation"), split_seed(run)
+        loaded[divided] = tasks.hold_out(loaded[source], fraction, seed or 0)
+    return loaded[divided]
+
+
 def _make(
-    key: str, runs: Sequence[Run], config: TrainingConfig, data: Dataset, device: torch.device
+    key: str, runs: Sequence[Run], config: TrainingConfig, data: Data, device: torch.device
 ) -> RunGroup:
     factory.check_batch_size(config, data)
-    model = factory.model(config.model, data)
+    task = tasks.task(config, data)
+    model = factory.model(config.model, task)
     factory.learning_rates(config.optimizer, model)
-    example = factory.example(data)
+    example, targets = tasks.example(task)
+    loss = tasks.engine_loss(task)
+    optimizer = OPTIMIZERS[config.optimizer.name]
+    workload = Workload(model, example, len(runs), device, optimizer, loss, targets)
+    _freeze_unreached(task, workload)
     layers = find_layers(model, example)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     activations = config.batch_size * sum(math.prod(layer.shape) for layer in layers)
-    optimizer = OPTIMIZERS[config.optimizer.name]
-    engine = choose_engine(Workload(model, example, len(runs), device, optimizer))
+    engine = choose_engine(workload)
     _let_go_of_values(model)
     return RunGroup(
         key=key,
         runs=tuple(runs),
         config=config,
-        data=data,
+        task=task,
+        loss=loss,
+        schema=tasks.schema_of(task),
         model=model,
         layers=tuple(layers),
         engine=engine,
-        schedule=config.schedule(len(data.train_y)),
+        schedule=config.schedule(len(data.train)),
         size=Size(parameters, activations),
     )
 
@@ -251,3 +289,23 @@ def _let_go_of_values(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.data = parameter.data[:1].clone().expand_as(parameter)
+
+
+def _freeze_unreached(task: Task, workload: Workload) -> None:
+    """Freezes the parameters that the loss does not depend on, as torch's optimizers skip them.
+
+    Weight decay would otherwise move them. If the model's way depends on its inputs, other
+    examples may reach them: then they are only named.
+    """
+    model = workload.model
+    names = tasks.unreached(task, model)
+    if not names:
+        return
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    log.warning("the loss does not depend on %s%s", ", ".join(names[:NAMED]), rest)
+    for name in names:
+        model.get_parameter(name).requires_grad_(False)
+    why = not_vectorizable(workload)
+    if why is not None and DRAWS not in why:
+        for name in names:
+            model.get_parameter(name).requires_grad_(True)

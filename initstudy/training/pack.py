@@ -15,16 +15,18 @@ from torch import Tensor, nn
 
 from initstudy.config import Plain
 from initstudy.engine.contract import Batch, Engine
+from initstudy.engine.losses import CROSS_ENTROPY
 from initstudy.engine.optimizers import OPTIMIZERS, Optimizer
 from initstudy.engine.stack import Stack, Tensors
 from initstudy.engine.state import State
 from initstudy.engine.summaries import Value
 from initstudy.engine.train import Row, Summary, train
-from initstudy.tasks.data import Batches
+from initstudy.tasks import Batches
 from initstudy.theory.predict import NotCoveredError, predict, second_moment
 from initstudy.training import factory
-from initstudy.training.config import member_options, seeds
+from initstudy.training.config import member_options, order_seeds
 from initstudy.training.group import Pack, RunGroup
+from initstudy.trees import TensorTree, at, map_tensors
 
 log = logging.getLogger(__name__)
 Foreseen = tuple[dict[str, Value], dict[str, Value]]
@@ -96,7 +98,7 @@ def _one_by_one(
     for index, run in list(enumerate(pack.runs))[first:]:
         begin = replace(resumption, state=state if index == first else None)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(run.config["seed"])
+            torch.manual_seed(order_seeds([run])[0])
             for row in _train(Pack(pack.group, (run,)), device, begin):
                 if isinstance(row, State):
                     yield replace(row, facts={**row.facts, "place": index})
@@ -117,7 +119,7 @@ def warm_up(group: RunGroup) -> bool:
     engine, batches = _trial(Pack(group, group.runs[:1]), torch.device("cpu"))
     inputs, targets = batches(0)
     # Class 0, which every model has: that a model has too few classes is for its training to tell.
-    engine.step(Batch(inputs, torch.zeros_like(targets)))
+    engine.step(Batch(inputs, map_tensors(torch.zeros_like, targets)))
     return True
 
 
@@ -146,7 +148,7 @@ def _trial(pack: Pack, device: torch.device) -> tuple[Engine, Batches]:
     values = {name: p.detach().clone() for name, p in model.named_parameters()}
     stack = Stack(model, [values] * len(pack.runs), device=device)
     choice = group.engine.of(len(pack.runs))
-    batches = Batches(group.data.to(device), seeds(pack.runs), group.config.batch_size)
+    batches = Batches(group.data.to(device), order_seeds(pack.runs), group.config.batch_size)
     return choice.build(stack, _optimizer(pack, stack, lr=TRIAL_RATE)), batches
 
 
@@ -160,20 +162,23 @@ def _train(
     members = [values for values, _ in drawn]
     stack = Stack(model, members, device=device)
     data = group.data.to(device)
-    batches = Batches(data, seeds(pack.runs), config.batch_size)
+    batches = Batches(data, order_seeds(pack.runs), config.batch_size)
     widest = sum(math.prod(layer.shape) for layer in group.layers) or 1
     chunk = max(1, EVALUATION_BUDGET[device.type] // (widest * stack.size))
     choice = group.engine.of(stack.size)
     rows = train(
         choice.build(stack, _optimizer(pack, stack), group.layers),
         batches,
-        lambda: data.test_chunks(chunk),
+        lambda: data.chunks("test", chunk),
         group.schedule,
+        validation=None if data.validation is None else lambda: data.chunks("validation", chunk),
+        schema=group.schema,
         start=resumption.state,
         due=resumption.due,
     )
     foreseen = [
-        _foresee(model, values, batches(0, [member])[0][0]) for member, values in enumerate(members)
+        _foresee(group, model, values, at(batches(0, [member])[0], 0))
+        for member, values in enumerate(members)
     ]
     if config.probes.preset == "off":
         foreseen = [({}, at_last) for _, at_last in foreseen]
@@ -200,16 +205,22 @@ def _annotated(
             yield row
 
 
-def _foresee(architecture: nn.Module, values: Tensors, x: Tensor) -> Foreseen:
+def _foresee(
+    group: RunGroup, architecture: nn.Module, values: Tensors, inputs: TensorTree
+) -> Foreseen:
     """What theory foresees of a run: columns of its first row, and of its summary."""
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        return {}, {}
     try:
-        found = predict(architecture, values, second_moment(x), len(x))
+        found = predict(architecture, values, second_moment(inputs), len(inputs))
     except NotCoveredError:
         return {}, {}
     first: dict[str, Value] = {}
     for name in found.activations:
         first[f"activation/{name}/theory"] = found.activations[name]
-        first[f"gradient/{name}/theory"] = found.gradients[name]
+        # The theory of gradients begins with that of the cross-entropy of one class per example.
+        if group.loss.name == CROSS_ENTROPY.name:
+            first[f"gradient/{name}/theory"] = found.gradients[name]
     last: dict[str, Value] = {
         "theory/activation": found.activation,
         "theory/critical_std": found.critical_std,

@@ -20,7 +20,8 @@ from initstudy import store
 from initstudy.config.paths import CONF
 from initstudy.initializers import Normal, as_policy, initialize
 from initstudy.models import MLP
-from initstudy.tasks.data import Batches, load
+from initstudy.tasks import Batches
+from initstudy.tasks.images import load
 from tests.users_own import MINE
 
 SMALL = ["max_steps=3", "data.subset=200", "model.width=8", "tracking=off", "eval_every=3"]

@@ -8,6 +8,7 @@ from torch import nn
 
 from initstudy.engine.autograd import Vmap, not_vectorizable
 from initstudy.engine.optimizers import SGD
+from initstudy.engine.workload import Workload
 from initstudy.models import GRU, LSTM, RNN, ResNet, Transformer
 from initstudy.probes.layers import find_layers
 from tests.engine.test_train import assert_as_plain_loop, engine_of, problem, run
@@ -37,7 +38,7 @@ def test_stacked_members_train_like_a_plain_loop(name):
         torch.manual_seed(seed)
         members.append({n: p.detach().clone() for n, p in make().named_parameters()})
     batches = problem(len(members))
-    assert not_vectorizable(make(), batches(0)[0][0]) is None
+    assert not_vectorizable(Workload(make(), batches(0)[0][0])) is None
     # Small steps: with ten times larger ones a BatchNorm of so few examples amplifies rounding.
     ours, theirs = (lambda p: SGD(p, lr=0.02)), (lambda p: torch.optim.SGD(p, 0.02))
     rows, summaries, stack = run(make, members, batches, optimizer=ours, probes="full")
@@ -105,7 +106,7 @@ def test_what_is_no_matrix_or_has_no_batch_is_no_layer():
 
 def test_a_model_of_several_inputs_has_layers_too():
     model = nn.Bilinear(3, 4, 5)
-    assert [layer.name for layer in find_layers(model, torch.randn(2, 3), torch.randn(2, 4))] == [
+    assert [layer.name for layer in find_layers(model, (torch.randn(2, 3), torch.randn(2, 4)))] == [
         ""
     ]
 

@@ -267,8 +267,8 @@ class Sorts(nn.Module):
 
 def test_what_cannot_be_stacked_says_why():
     x = torch.randn(2, 1, 6, 6)
-    assert not_vectorizable(mlp(), x) is None
-    assert not_vectorizable(cnn(), x) is None
-    assert "data-dependent control flow" in (not_vectorizable(Sorts(), x) or "")
+    assert not_vectorizable(Workload(mlp(), x)) is None
+    assert not_vectorizable(Workload(cnn(), x)) is None
+    assert "data-dependent control flow" in (not_vectorizable(Workload(Sorts(), x)) or "")
     dropout = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.Dropout())
-    assert "random" in (not_vectorizable(dropout, x) or "")
+    assert "random" in (not_vectorizable(Workload(dropout, x)) or "")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from initstudy.config import Run
 from initstudy.scheduling.packing import split
-from initstudy.tasks.data import _groups
+from initstudy.tasks.batches import groups_of
 
 
 def grid(seeds, points):
@@ -46,7 +46,7 @@ def test_a_pack_of_as_many_runs_of_each_seed_draws_each_batch_once(seeds, points
     parts = split(grid(seeds, points), each * len(seeds))
     size = len(parts[0])
     for part in parts:
-        groups = _groups([run.config["seed"] for run in part])
+        groups = groups_of([run.config["seed"] for run in part])
         if size % len(seeds) == 0:
             assert len(groups) == len(seeds)
         else:

@@ -13,7 +13,8 @@ import initstudy
 from initstudy import store
 from initstudy.initializers import Normal, as_policy, draw
 from initstudy.models import CNN, MLP
-from initstudy.tasks.data import Batches, load
+from initstudy.tasks import Batches
+from initstudy.tasks.images import load
 
 SMALL = ["max_steps=5", "data.subset=200", "tracking=off", "eval_every=5", "probes=off"]
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from initstudy.tasks.data import Batches, load
+from initstudy.tasks import Batches
+from initstudy.tasks.images import load
 
 REAL_MNIST = [
     root
@@ -38,20 +39,20 @@ def fake_mnist(root: Path, train=40, test=10, seed=0, name="MNIST") -> Path:
 def test_digits_are_the_bundled_images_split_once_and_stratified():
     data = load("digits")
     images, targets = load_digits(return_X_y=True)
-    everything = torch.cat([data.train_x, data.test_x]).flatten(1).numpy()
+    everything = torch.cat([data.train.x, data.test.x]).flatten(1).numpy()
     assert everything.dtype == np.uint8
     ours = sorted(map(tuple, everything.tolist()))
     assert ours == sorted(map(tuple, images.astype(int).tolist()))
-    assert len(data.test_y) == 359
-    share = np.bincount(data.train_y) / np.bincount(targets)
+    assert len(data.test.y) == 359
+    share = np.bincount(data.train.y) / np.bincount(targets)
     assert share == pytest.approx(np.full(10, 0.8), abs=0.01)
     again = load("digits")
-    assert torch.equal(again.train_x, data.train_x)
+    assert torch.equal(again.train.x, data.train.x)
 
 
 def test_normalized_images_have_mean_zero_and_variance_one():
     x = load("digits")
-    normal = x.normalize(x.train_x)
+    normal = x.normalize(x.train.x)
     assert normal.mean().item() == pytest.approx(0, abs=1e-5)
     assert normal.std(correction=0).item() == pytest.approx(1, abs=1e-5)
 
@@ -67,13 +68,13 @@ def test_every_epoch_shows_each_image_at_most_once_in_an_order_of_the_seed_alone
         assert torch.equal(ys[2], y[0])
         assert not torch.equal(xs[0], x[0])
     # An image and its label stay together, and none comes twice in an epoch.
-    raw = data.normalize(data.train_x).flatten(1)
+    raw = data.normalize(data.train.x).flatten(1)
     for epoch in (0, 1):
         shown = [alone(step) for step in range(3 * epoch, 3 * epoch + 3)]
         x = torch.cat([x[0] for x, _ in shown]).flatten(1)
         y = torch.cat([y[0] for _, y in shown])
         rows = torch.cdist(x, raw).argmin(1)
-        assert torch.equal(data.train_y[rows], y)
+        assert torch.equal(data.train.y[rows], y)
         assert len(set(rows.tolist())) == 180
     # Steps can be asked for in any order.
     assert torch.equal(alone(0)[0], Batches(data, [7], 60)(0)[0])
@@ -82,17 +83,17 @@ def test_every_epoch_shows_each_image_at_most_once_in_an_order_of_the_seed_alone
 @pytest.mark.skipif(not REAL_MNIST, reason="the real MNIST is not on this machine")
 def test_real_mnist_has_its_published_numbers():
     data = load("mnist", REAL_MNIST[0], download=False)
-    assert (len(data.train_y), len(data.test_y), data.shape) == (60_000, 10_000, (1, 28, 28))
+    assert (len(data.train.y), len(data.test.y), data.shape) == (60_000, 10_000, (1, 28, 28))
     # Mean and deviation as everybody quotes them, 0.1307 and 0.3081 of 255.
-    assert data.mean.item() / 255 == pytest.approx(0.1307, abs=5e-5)
-    assert data.std.item() / 255 == pytest.approx(0.3081, abs=5e-5)
+    assert data.moments.mean.item() / 255 == pytest.approx(0.1307, abs=5e-5)
+    assert data.moments.std.item() / 255 == pytest.approx(0.3081, abs=5e-5)
 
 
 def test_torchvisions_files_are_read_as_they_are(tmp_path):
     data = load("mnist", fake_mnist(tmp_path), download=False)
-    assert data.train_x.shape == (40, 1, 28, 28)
+    assert data.train.x.shape == (40, 1, 28, 28)
     expected = np.random.default_rng(0).integers(0, 256, (40, 28, 28)).astype(np.uint8)
-    assert np.array_equal(data.train_x[:, 0].numpy(), expected)
+    assert np.array_equal(data.train.x[:, 0].numpy(), expected)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "garble", "labels", "directory"])
@@ -115,7 +116,7 @@ def test_a_damaged_dataset_is_one_line_that_says_what_to_do(tmp_path, damage):
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        ({"name": "mnits"}, "data.name=mnits: unknown; choose one of digits"),
+        ({"name": "mnits"}, "data=mnits: unknown; choose one of digits"),
         ({"name": "digits", "subset": 5000}, "data.subset=5000: digits has 1438"),
     ],
 )

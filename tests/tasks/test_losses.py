@@ -224,7 +224,7 @@ def test_the_loss_takes_the_part_of_the_output_that_is_named():
             lambda: make_task(labelled(torch.randn(6)), loss=lambda o, t: (o - t).mean()).check(
                 torch.zeros(2), torch.zeros(2)
             ),
-            r"the loss gives \(\); it must give one number per example",
+            "the loss gives a single number; it must give one number per example",
         ),
     ],
 )

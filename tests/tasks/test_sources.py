@@ -24,7 +24,7 @@ from initstudy.tasks import (
     regression,
     shapeset,
 )
-from initstudy.tasks.shapeset import CLASS_NAMES
+from initstudy.tasks.shapes import CLASS_NAMES
 
 
 def test_the_adding_problem_asks_for_the_two_marked_values():
@@ -80,7 +80,7 @@ def test_shapes_are_drawn_on_black_in_nine_equal_classes():
 
 
 def test_neither_of_two_shapes_hides_more_than_half_of_the_other():
-    from initstudy.tasks.shapeset import SUPERSAMPLING
+    from initstudy.tasks.shapes import SUPERSAMPLING
 
     data = shapeset(train=600, test=10)
     x, y = data.train.inputs[:, 0], data.train.targets

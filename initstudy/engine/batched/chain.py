@@ -125,6 +125,8 @@ def _stages(model: nn.Module, example: Tensor) -> list[Stage]:
         with torch.no_grad():
             # A copy, so that a batch of zeros leaves no trace in running statistics.
             shape = tuple(copy.deepcopy(module)(example.new_zeros(2, *shape)).shape[1:])
+    if frozen := [name for name, param in model.named_parameters() if not param.requires_grad]:
+        raise RefusedError(f"{frozen[0]} is frozen")
     trained = [name for stage in chain for name in stage.parameters]
     if not trained:
         raise RefusedError("it has no parameters")

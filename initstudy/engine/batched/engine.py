@@ -13,7 +13,7 @@ from initstudy.engine.batched.kernels import KERNELS
 from initstudy.engine.batched.stage import Stage
 from initstudy.engine.contract import Batch, Capabilities, Engine
 from initstudy.engine.eager import EagerEngine, Pass
-from initstudy.engine.losses import Loss, Losses
+from initstudy.engine.losses import KernelLoss, Losses
 from initstudy.engine.optimizers import Optimizer
 from initstudy.engine.refusal import Refusal
 from initstudy.engine.stack import Stack, Tensors
@@ -44,12 +44,14 @@ class Batched(EagerEngine):
         together=True,
     )
 
+    loss: KernelLoss
+
     def __init__(
         self,
         stack: Stack,
         optimizer: Optimizer,
         layers: Sequence[Layer],
-        loss: Loss,
+        loss: KernelLoss,
         stages: Sequence[Stage],
     ) -> None:
         super().__init__(stack, optimizer, layers, loss)
@@ -62,6 +64,7 @@ class Batched(EagerEngine):
         """See `Engine.build`."""
         stages = workload.stages
         assert not isinstance(stages, Refusal)
+        assert isinstance(workload.loss, KernelLoss)
         # Copies: a stage keeps what its backward pass needs, which would outlive the members.
         return cls(stack, optimizer, layers, workload.loss, copy.deepcopy(stages))
 
@@ -81,16 +84,18 @@ class Batched(EagerEngine):
         with torch.no_grad():
             outputs: Tensors = dict.fromkeys([layer.output for layer in layers], torch.empty(0))
             output_grads = dict(outputs)
-            last = self.chain.forward(batch.inputs, stack.tensors, outputs)
-            losses, gradient = self.loss.differentiate(last, batch.targets)
+            inputs, targets = batch.single()
+            last = self.chain.forward(inputs, stack.tensors, outputs)
+            losses, gradient = self.loss.differentiate(last, targets)
             grads = dict(zip(stack.params, stack.grads, strict=True))
             self.chain.backward(gradient, stack.tensors, grads, output_grads)
         return Pass(losses, stack.grads, outputs, output_grads)
 
     def measure(self, chunk: Batch) -> Losses:
         """See `EagerEngine.measure`."""
-        outputs = self.chain.forward(chunk.inputs[None], self.stack.tensors)
-        return self.loss.measure(outputs, chunk.targets[None])
+        inputs, targets = chunk.single()
+        outputs = self.chain.forward(inputs[None], self.stack.tensors)
+        return self.loss.measure(outputs, targets[None])
 
     def keep(self, members: Sequence[int]) -> None:
         """See `Engine.keep`."""

@@ -24,7 +24,7 @@ from initstudy.engine.compiled.layout import (
     scratch_for,
 )
 from initstudy.engine.contract import Batch, Capabilities
-from initstudy.engine.losses import Loss, Losses
+from initstudy.engine.losses import KernelLoss, Losses
 from initstudy.engine.optimizers import SGD, Adam, AdamW, Optimizer
 from initstudy.engine.refusal import Refusal, RefusedError
 from initstudy.engine.stack import Stack, Tensors
@@ -72,7 +72,7 @@ class Compiled(Batched):
         stack: Stack,
         optimizer: Optimizer,
         layers: Sequence[Layer],
-        loss: Loss,
+        loss: KernelLoss,
         stages: Sequence[Stage],
     ) -> None:
         super().__init__(stack, optimizer, layers, loss, stages)
@@ -126,16 +126,16 @@ class Compiled(Batched):
         Raises:
             IndexError: A target is not one of the model's classes.
         """
-        inputs = chunk.inputs.flatten(1).contiguous().numpy()
-        targets = chunk.targets.contiguous().numpy()
+        inputs, targets = chunk.single()
+        examples, classes = inputs.flatten(1).contiguous().numpy(), targets.contiguous().numpy()
 
         def work(begin: int, end: int, scratch: Scratch, results: Results) -> None:
             params = self._members.params
             self._kernels.evaluate(
-                inputs, targets, begin, end, self._arrays, params, scratch, results
+                examples, classes, begin, end, self._arrays, params, scratch, results
             )
 
-        return self._on_all_threads(work, len(inputs), _NOTHING)
+        return self._on_all_threads(work, len(examples), _NOTHING)
 
     def keep(self, members: Sequence[int]) -> None:
         """See `Engine.keep`."""
@@ -177,14 +177,14 @@ class Compiled(Batched):
         *,
         updating: bool,
     ) -> Losses:
-        inputs = batch.inputs.flatten(2).contiguous().numpy()
-        targets = batch.targets.contiguous().numpy()
+        inputs, targets = batch.single()
+        examples, classes = inputs.flatten(2).contiguous().numpy(), targets.contiguous().numpy()
         number = int(self.health.updates)
 
         def work(begin: int, end: int, scratch: Scratch, results: Results) -> None:
             self._kernels.step(
-                inputs,
-                targets,
+                examples,
+                classes,
                 begin,
                 end,
                 number,
@@ -196,7 +196,7 @@ class Compiled(Batched):
                 updating,
             )
 
-        losses = self._on_all_threads(work, inputs.shape[1], measurements)
+        losses = self._on_all_threads(work, examples.shape[1], measurements)
         if updating:
             self.health.updates.add_(1)
         return losses

@@ -124,9 +124,10 @@ def paragraph(study: Study) -> str:
     diverged = int(runs["diverged"].sum())
     failed = len(study.about.get("failed", {}))
     missing = f"{failed} more could not be trained. " if failed else ""
+    data = str(first.get("data._target_")).removeprefix("initstudy.tasks.")
     return (
         f"{len(runs)} runs: {what}, {seeds} seed{'s' if seeds > 1 else ''}, "
-        f"model {'; '.join(study.facets)}, on {first.get('data.name')}; "
+        f"model {'; '.join(study.facets)}, on {data}; "
         f"{first.get('optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}, batches "
         f"of {_each(runs, 'batch_size')}, {steps:,} steps; {diverged or 'none'} diverged. "
         f"{missing}Trained on {study.about.get('device', 'an unknown device')} ({versions})."

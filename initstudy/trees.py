@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 # What a model takes or a loss compares. A tuple is passed on as positional arguments, a dict as
 # keyword arguments.
-Tensors = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+TensorTree = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 
 
 def map_tensors(function: Callable[..., Any], tensors: Any, *others: Any) -> Any:
@@ -22,6 +23,7 @@ def map_tensors(function: Callable[..., Any], tensors: Any, *others: Any) -> Any
 
     Example:
         >>> import torch
+        >>> from initstudy.trees import map_tensors
         >>> map_tensors(len, (torch.zeros(3), torch.zeros(5)))
         (3, 5)
     """
@@ -49,19 +51,30 @@ def leaves(tensors: Any) -> Iterator[Any]:
         yield tensors
 
 
-def count(tensors: Tensors) -> int:
+def at(tensors: TensorTree, index: int | slice) -> Any:
+    """What stands at an index of every tensor's first axis."""
+    return map_tensors(lambda tensor: tensor[index], tensors)
+
+
+def stacked(trees: Sequence[Any]) -> Any:
+    """Structures of one form as one whose tensors have them along a new first axis."""
+    first, *others = trees
+    return map_tensors(lambda *tensors: torch.stack(tensors), first, *others)
+
+
+def count(tensors: TensorTree) -> int:
     """How many examples there are: the length of the first axis."""
     return len(next(leaves(tensors)))
 
 
-def arguments(inputs: Tensors) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+def arguments(inputs: TensorTree) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
     """A model's inputs as positional and keyword arguments."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
     return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
-def call(model: nn.Module, inputs: Tensors) -> Any:
+def call(model: nn.Module, inputs: TensorTree) -> Any:
     """The output of a model on inputs of any form."""
     positional, keywords = arguments(inputs)
     return model(*positional, **keywords)
