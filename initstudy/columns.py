@@ -361,6 +361,29 @@ class Schema:
             given["splits"] = tuple(about["splits"])
         return cls(**given)
 
+    def about(self, objective: str) -> Schema:
+        """The same columns, with another objective.
+
+        Args:
+            objective: The name of a metric, which is that on the test data, or a column such as
+                "train/loss".
+
+        Raises:
+            ValueError: There is no such metric.
+
+        Example:
+            >>> from initstudy.columns import SCHEMA
+            >>> SCHEMA.about("loss").objective
+            'test/loss'
+        """
+        split, _, name = objective.rpartition("/")
+        split = split or TEST
+        names = [metric.name for metric in self.metrics]
+        if name not in names or split not in self.splits:
+            choices = names if name not in names else self.splits
+            raise ValueError(f"objective={objective}: choose one of {', '.join(choices)}")
+        return replace(self, objective=f"{split}/{name}")
+
     def description(self) -> dict[str, Any]:
         """What `described` reads, as plain values."""
         return {**asdict(self), "metrics": [asdict(metric) for metric in self.metrics]}

@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "the public functions",
         ("api", "claims", "audit", "theory", "store", "initializers", "models", "tasks"),
     ),
+    "callbacks": ("statistics of layers within other libraries' trainers", ("api",)),
     "api": (
         "studies from Python, and for a loop of the user's own",
         (
@@ -67,6 +68,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
             "claims",
             "store",
             "tasks",
+            "columns",
             "config",
             "runtime",
         ),

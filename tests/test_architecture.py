@@ -39,8 +39,12 @@ def test_the_documented_floor_plan_is_this_one():
 
 
 def test_functions_fit_on_a_screen():
+    """The docstring apart: what a public function has to say of its arguments may be long."""
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = (node.end_lineno or 0) - node.lineno + 1
+                first = node.body[0]
+                documented = ast.get_docstring(node) is not None
+                docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
+                lines = (node.end_lineno or 0) - node.lineno + 1 - docstring
                 assert lines <= LONGEST_FUNCTION, f"{file}: {node.name} has {lines} lines"

@@ -18,6 +18,7 @@ OF_THE_SWEEP = (
     "across",
     "tune",
     "criterion",
+    "objective",
     "paper",
     "claims",
     "notes",

@@ -245,8 +245,10 @@ class Recorder:
 def describe(pack: Pack) -> dict[str, Plain]:
     """The configuration of each run, with all else that a report from W&B alone needs."""
     layers = [layer.name for layer in pack.group.layers]
+    schema = pack.group.schema.description()
     return {
-        run.id: {**run.config, "choices": dict(run.choices), "layers": layers} for run in pack.runs
+        run.id: {**run.config, "choices": dict(run.choices), "layers": layers, "schema": schema}
+        for run in pack.runs
     }
 
 

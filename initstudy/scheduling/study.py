@@ -186,6 +186,7 @@ def _write_study(
         **{key: config[key] for key in ("by", "across", "tune", "criterion")},
         "paper": OmegaConf.to_container(config.paper, resolve=True),
         "claims": claims,
+        **work.schema.description(),
         "layers": layers,
         "runs": runs,
         "planner": work.tuner.record(),

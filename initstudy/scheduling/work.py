@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from initstudy import store
+from initstudy.columns import Schema
 from initstudy.config import Run
 from initstudy.scheduling.autotune import Autotuner
 from initstudy.scheduling.backends.choose import UnderWay
@@ -14,6 +15,7 @@ from initstudy.scheduling.backends.contract import Backend
 from initstudy.scheduling.packing import ids_when_halved, pack_runs, packs_of, unfinished
 from initstudy.training import checkpoints
 from initstudy.training.group import Pack, RunGroup, check_draws, prepare
+from initstudy.training.tasks import joined
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Work:
         under_way: The packs of that.
         packs: The packs that are still to be handed over, those with a checkpoint first.
         tuner: What has chosen their sizes, and how many of them train side by side.
+        schema: The columns of all runs, and which of them is the objective.
     """
 
     todo: list[Run]
@@ -35,6 +38,7 @@ class Work:
     under_way: list[Pack]
     packs: list[Pack]
     tuner: Autotuner
+    schema: Schema
 
     @property
     def all_packs(self) -> list[Pack]:
@@ -70,6 +74,9 @@ def left_to_do(
     known = {run.id for run in runs}
     grid = [*runs, *(run for run in held.values() if run.id not in known)]
     groups = prepare(grid, backend.device, finished - held.keys())
+    described = store.read_study(directory)
+    before = Schema.described(described) if finished and described else None
+    schema = joined([group.schema for group in groups], before, shared["objective"])
     for group in groups:
         check_draws(group, finished | held.keys())
     under_way = packs_of(groups, [[run.id for run in task.runs] for task in earlier.tasks])
@@ -82,7 +89,7 @@ def left_to_do(
         like = checkpoints.fingerprint(shared["save_weights"], backend.device)
         resumed = checkpoints.find(directory, missing, finished, like, taken)
     done = finished | held.keys() | {run for pack in resumed for run in pack}
-    recorded = store.read_study(directory).get("planner", {})
+    recorded = described.get("planner", {})
     tuner = Autotuner(
         shared["planner"],
         backend.device,
@@ -93,4 +100,4 @@ def left_to_do(
     )
     tuner.plan(group for group in groups if unfinished(group.runs, done))
     packs = [*packs_of(groups, resumed), *pack_runs(groups, tuner.pack_size, done)]
-    return Work(todo, groups, earlier, under_way, packs, tuner)
+    return Work(todo, groups, earlier, under_way, packs, tuner, schema)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -175,25 +175,33 @@ def schema_of(task: Task) -> Schema:
     return Schema(metrics, task.column, splits)
 
 
-def joined(schemas: Mapping[str, Schema]) -> Schema:
-    """One schema for all groups of a study.
+def joined(groups: Sequence[Schema], earlier: Schema | None, objective: str | None) -> Schema:
+    """One schema for all runs of a study.
 
     Args:
-        schemas: The schema of each group, by what messages call the group.
+        groups: The schemas of the groups that are to train.
+        earlier: The schema of what the study trained before; None if that is nothing.
+        objective: The objective that the configuration names; None for the usual one.
 
     Raises:
-        ConfigError: They have different objectives.
+        ConfigError: The groups have different objectives, or the study has none of that name.
     """
-    objectives = {schema.objective: name for name, schema in schemas.items()}
-    if len(objectives) > 1:
-        said = " and ".join(f"{objective} ({name})" for objective, name in objectives.items())
+    schemas = [*groups] if earlier is None else [earlier, *groups]
+    metrics = {metric.name: metric for schema in schemas for metric in schema.metrics}
+    splits = [s for s in (TRAIN, VALIDATION, TEST) if any(s in x.splits for x in schemas)]
+    usual = list(dict.fromkeys(schema.objective for schema in groups or schemas))
+    every = Schema(tuple(metrics.values()), usual[0], tuple(splits))
+    if objective is not None:
+        try:
+            return every.about(objective)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    if len(usual) > 1:
         raise ConfigError(
-            f"objective: the runs have different ones, {said}; name one that all of them have, "
-            "such as objective=loss, or study them one by one"
+            f"objective: the runs have different ones, {' and '.join(usual)}; name one that all of "
+            "them have, such as objective=loss, or study them apart"
         )
-    metrics = {metric.name: metric for schema in schemas.values() for metric in schema.metrics}
-    splits = [s for s in (TRAIN, VALIDATION, TEST) if any(s in x.splits for x in schemas.values())]
-    return Schema(tuple(metrics.values()), next(iter(objectives)), tuple(splits))
+    return every
 
 
 def _function(group: str, section: Mapping[str, Any]) -> Callable[[Any, Any], Tensor]:

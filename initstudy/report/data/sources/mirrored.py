@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from initstudy.columns import DIVERGED_STEP, LOSS, RUN, SCHEMA, STEP
+from initstudy.columns import DIVERGED_STEP, LOSS, RUN, SCHEMA, STEP, Schema
 from initstudy.config import as_columns
 from initstudy.report.data.sources.trust import own_claims
 from initstudy.store import Store
@@ -30,10 +30,9 @@ OF_THE_STUDY = (
     "criterion",
     "paper",
     "claims",
-    "metrics",
-    "objective",
-    "splits",
 )
+# What is logged beside the configuration.
+BESIDE = ("choices", "layers", "schema", "_wandb")
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Mirrored:
     Attributes:
         id: The run's id.
         group: The study's name.
-        config: The configuration as it was logged: nested, with the `choices` of groups and the
-            model's `layers`.
+        config: The configuration as it was logged: nested, with the `choices` of groups, the
+            model's `layers` and the `schema` of what is measured.
         summary: The final values.
         history: One mapping per step; values that are not finite may be text.
     """
@@ -83,6 +82,7 @@ def as_store(runs: Iterable[Mirrored], command: str) -> Store:
         "versions": {"torch": rows[0]["torch"]} if "torch" in rows[0] else {},
         "remote": True,
         **{key: first.config.get(key) for key in OF_THE_STUDY},
+        **(first.config.get("schema") or {}),
     }
     claims = first.config.get("claims") or {}
     study["claims"] = own_claims(claims)
@@ -97,7 +97,7 @@ def _row(run: Mirrored) -> dict[str, Any]:
 
     A summary of W&B holds the last value of everything that was logged, also of the history.
     """
-    config = {k: v for k, v in run.config.items() if k not in ("choices", "layers", "_wandb")}
+    config = {k: v for k, v in run.config.items() if k not in BESIDE}
     summary = {
         key: _number(value)
         for key, value in run.summary.items()
@@ -105,7 +105,8 @@ def _row(run: Mirrored) -> dict[str, Any]:
     }
     if summary.get(DIVERGED_STEP.name) is not None:
         # A summary cannot hold NaN: wandb makes it null in files, and leaves it out on a server.
-        losses = [LOSS.column(split).name for split in SCHEMA.splits]
+        schema = Schema.described(run.config.get("schema") or {})
+        losses = [LOSS.column(split).name for split in schema.splits]
         summary |= {name: math.nan for name in losses if summary.get(name) is None}
     return {RUN.name: run.id, **run.config.get("choices", {}), **as_columns(config), **summary}
 
