@@ -401,6 +401,19 @@ def _best(column: Column) -> Column:
 
 SCHEMA = Schema()
 
+READING = """\
+from glob import glob
+
+import duckdb, pandas, polars, pyarrow.dataset
+
+polars.read_parquet("runs/std_grid/store/*.runs.parquet")
+pandas.read_parquet(glob("runs/std_grid/store/*.runs.parquet"))
+pyarrow.dataset.dataset(glob("runs/std_grid/store/*.runs.parquet")).to_table()
+duckdb.sql("select * from 'runs/std_grid/store/*.runs.parquet'")
+# Studies, or models, whose columns differ:
+duckdb.sql("select * from read_parquet('runs/*/store/*.parquet', union_by_name=true)")
+"""
+
 
 def label(name: str) -> str:
     """A column's name as a title has it.
@@ -442,6 +455,13 @@ def page(schema: Schema = SCHEMA) -> str:
         "The summary also holds the configuration, one column per key, such as `init.std`. Numbers",
         "among the arguments of models and initializers are floats there, so that `init.std=1` and",
         "`init.std=0.5` share a column; an argument that is null is left out.",
+        "",
+        "```python",
+        *READING.splitlines(),
+        "```",
+        "",
+        "`initstudy.store.load` reads both tables of a study, whatever its columns, with what the",
+        "files leave out: each run's seconds, and arguments that are whole numbers as integers.",
         "",
         "## Metrics",
         "",

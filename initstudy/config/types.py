@@ -34,7 +34,7 @@ def _types_of(schema: type, prefix: str) -> dict[str, type]:
     for field in fields(schema):
         key, hint = f"{prefix}{field.name}", hints[field.name]
         for choice in CHOICES.get(key, (hint,)):
-            if is_dataclass(choice):
+            if isinstance(choice, type) and is_dataclass(choice):
                 for name, kind in _types_of(choice, f"{key}.").items():
                     found[name] = kind if found.get(name, kind) is kind else float
             elif choice is not Any:

@@ -76,16 +76,6 @@ def as_parquet(table: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def typed(table: pl.DataFrame) -> pl.DataFrame:
-    """A table from elsewhere, such as W&B, with its declared columns in their types."""
-    casts = {
-        name: kind
-        for name in table.columns
-        if (kind := _declared(name)) is not None and table[name].dtype != kind
-    }
-    return table.cast(casts, strict=False)
-
-
 def without_empty(table: pl.DataFrame) -> pl.DataFrame:
     """A table without the columns that are null throughout, but with metrics and divergence."""
     return table.select(c for c in table.columns if c in ALWAYS or not _is_empty(table[c]))
