@@ -55,10 +55,10 @@ class Column:
         unit: The unit, such as "nats", "steps" or "fraction"; empty if there is none.
         dtype: "float" (64 bits), "int" (64 bits), "text", or "counts" (a list of integers, one per
             bin between `HISTOGRAM_EDGES`). A column has this type in every file.
-        better: Which direction is an improvement, or None where neither is.
+        better: Which direction is an improvement, or None if neither is.
         history: Whether the history has the column.
         summary: Whether the summary has it.
-        preset: The smallest preset of the probes that measures it, or None where it is no probe.
+        preset: The smallest preset of the probes that measures it, or None if it is no probe.
     """
 
     name: str
@@ -428,7 +428,7 @@ def label(name: str) -> str:
 
 
 def layer_of(name: str) -> str | None:
-    """The layer that a column belongs to, or None where it belongs to the whole run.
+    """The layer that a column belongs to, or None if it belongs to the whole run.
 
     Example:
         >>> layer_of("activation/encoder.0.linear/rms")

@@ -108,7 +108,7 @@ def _series(name: str, values: list[Any], kind: pl.DataType) -> pl.Series:
 
 
 def _declared(name: str) -> pl.DataType | None:
-    """The type that a column has by its name; None where the name does not tell."""
+    """The type that a column has by its name; None if the name does not tell."""
     column = SCHEMA.find(name)
     if column is not None:
         return MEASURED[column.dtype]
@@ -119,7 +119,7 @@ def _declared(name: str) -> pl.DataType | None:
 
 
 def _kind_of(values: Iterable[Any]) -> pl.DataType | None:
-    """The type of an undeclared column; None where all its values are null.
+    """The type of an undeclared column; None if all its values are null.
 
     Numbers are floats, whether or not those of this pack are whole.
     """
