@@ -55,10 +55,10 @@ class Column:
         unit: The unit, such as "nats", "steps" or "fraction"; empty if there is none.
         dtype: "float" (64 bits), "int" (64 bits), "text", or "counts" (a list of integers, one per
             bin between `HISTOGRAM_EDGES`). A column has this type in every file.
-        better: Which direction is an improvement, or None where neither is.
+        better: Which direction is an improvement, or None if neither is.
         history: Whether the history has the column.
         summary: Whether the summary has it.
-        preset: The smallest preset of the probes that measures it, or None where it is no probe.
+        preset: The smallest preset of the probes that measures it, or None if it is no probe.
     """
 
     name: str
@@ -448,6 +448,19 @@ def _best(column: Column, selection: str) -> Column:
 
 SCHEMA = Schema()
 
+READING = """\
+from glob import glob
+
+import duckdb, pandas, polars, pyarrow.dataset
+
+polars.read_parquet("runs/std_grid/store/*.runs.parquet")
+pandas.read_parquet(glob("runs/std_grid/store/*.runs.parquet"))
+pyarrow.dataset.dataset(glob("runs/std_grid/store/*.runs.parquet")).to_table()
+duckdb.sql("select * from 'runs/std_grid/store/*.runs.parquet'")
+# Studies, or models, whose columns differ:
+duckdb.sql("select * from read_parquet('runs/*/store/*.parquet', union_by_name=true)")
+"""
+
 
 def label(name: str) -> str:
     """A column's name as a title has it.
@@ -462,7 +475,7 @@ def label(name: str) -> str:
 
 
 def layer_of(name: str) -> str | None:
-    """The layer that a column belongs to, or None where it belongs to the whole run.
+    """The layer that a column belongs to, or None if it belongs to the whole run.
 
     Example:
         >>> layer_of("activation/encoder.0.linear/rms")
@@ -489,6 +502,13 @@ def page(schema: Schema = SCHEMA) -> str:
         "The summary also holds the configuration, one column per key, such as `init.std`. Numbers",
         "among the arguments of models and initializers are floats there, so that `init.std=1` and",
         "`init.std=0.5` share a column; an argument that is null is left out.",
+        "",
+        "```python",
+        *READING.splitlines(),
+        "```",
+        "",
+        "`initstudy.store.load` reads both tables of a study, whatever its columns, with what the",
+        "files leave out: each run's seconds, and arguments that are whole numbers as integers.",
         "",
         "## Metrics",
         "",

@@ -152,7 +152,7 @@ def test_a_second_sweep_into_one_directory_is_refused_and_a_crash_leaves_no_lock
         assert process.stdout.readline() == "held\n"
         code, _, err = command("-m", "seed=0,1", *SMALL, "name=grid")
         assert code == 2
-        assert "another sweep is writing there" in err
+        assert "another process is writing there" in err
         process.kill()
         process.wait()
     assert command("-m", "seed=0,1", *SMALL, "name=grid")[0] == 0

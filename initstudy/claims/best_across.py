@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ class BestAcross:
             return Finding.undecided(unit, lacking)
         pick = min if study.is_lower_better(self.metric) else max
 
-        def best_of(row: dict[float, Seeds], seed: int) -> float:
+        def best_of(row: Mapping[float, Seeds], seed: int) -> float:
             return pick(row, key=lambda across: row[across][seed])
 
         best = {by: [best_of(row, seed) for seed in seeds] for by, row in sorted(values.items())}

@@ -43,10 +43,11 @@ class TopSaturatesFirst:
         if lacking:
             return Finding.undecided(unit, lacking)
         *below, top = columns
-        others = largest.select(pl.max_horizontal(below)).to_series()
-        interval = mean_interval((largest[top] - others).to_list())
+        at_top = largest[top].to_numpy()
+        others = largest.select(pl.max_horizontal(below)).to_series().to_numpy()
+        interval = mean_interval((at_top - others).tolist())
         detail = (
-            f"largest saturated fraction: last hidden layer {largest[top].mean():.1%}, "
-            f"below it {others.mean():.1%}"
+            f"largest saturated fraction: last hidden layer {float(at_top.mean()):.1%}, "
+            f"below it {float(others.mean()):.1%}"
         )
         return Finding.decided(interval.above_zero, interval, unit, detail)

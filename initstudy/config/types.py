@@ -29,17 +29,17 @@ def declared_types() -> dict[str, type]:
 
 
 def _types_of(schema: type, prefix: str) -> dict[str, type]:
-    found: dict[str, type] = {}
+    types: dict[str, type] = {}
     hints = get_type_hints(schema)
     for field in fields(schema):
         key, hint = f"{prefix}{field.name}", hints[field.name]
         for choice in CHOICES.get(key, (hint,)):
-            if is_dataclass(choice):
+            if isinstance(choice, type) and is_dataclass(choice):
                 for name, kind in _types_of(choice, f"{key}.").items():
-                    found[name] = kind if found.get(name, kind) is kind else float
+                    types[name] = kind if types.get(name, kind) is kind else float
             elif choice is not Any:
-                found[key] = _scalar(choice)
-    return found
+                types[key] = _scalar(choice)
+    return types
 
 
 def _scalar(hint: Any) -> type:

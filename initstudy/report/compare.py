@@ -52,7 +52,7 @@ def pairs(studies: Mapping[str, Study]) -> list[Pair]:
         StoreError: They study different keys or objectives, or have nothing in common.
     """
     (first_name, first), *others = studies.items()
-    found = []
+    compared = []
     for name, other in others:
         if other.by != first.by:
             raise StoreError(
@@ -64,25 +64,25 @@ def pairs(studies: Mapping[str, Study]) -> list[Pair]:
                 f"{first_name} measures {first.objective}, {name} {other.objective}: "
                 "only studies of the same objective can be compared"
             )
-        found += _pairs(first, name, other)
-    if not found:
+        compared += _pairs(first, name, other)
+    if not compared:
         raise StoreError(f"{', '.join(studies)}: no model, value and seed in common")
-    return found
+    return compared
 
 
-def page(studies: Mapping[str, Study], found: Sequence[Pair]) -> html.Page:
+def page(studies: Mapping[str, Study], compared: Sequence[Pair]) -> html.Page:
     """The page of studies side by side.
 
     Args:
         studies: The studies by name, the first one first.
-        found: Their pairs, as `pairs` gives them.
+        compared: Their pairs, as `pairs` gives them.
     """
     names = list(studies)
     first = studies[names[0]]
     measure = style.Measure.of(first)
     specs: dict[str, style.Spec] = {}
-    for number, facet in enumerate(dict.fromkeys(pair.facet for pair in found)):
-        here = [pair for pair in found if pair.facet == facet]
+    for number, facet in enumerate(dict.fromkeys(pair.facet for pair in compared)):
+        here = [pair for pair in compared if pair.facet == facet]
         specs[f"{measure.field}_{number}"] = _side_by_side(first, facet, names[0], here)
         specs[f"difference_{number}"] = _differences(first, facet, names[0], here)
     results = [
@@ -90,14 +90,17 @@ def page(studies: Mapping[str, Study], found: Sequence[Pair]) -> html.Page:
         for name, study in studies.items()
         for result in claims.evaluate(study)
     ]
-    values = {"title": f"Differences of {measure.label}", **asdict(table(names[0], first, found))}
+    values = {
+        "title": f"Differences of {measure.label}",
+        **asdict(table(names[0], first, compared)),
+    }
     return html.Page(
         title=" and ".join(names),
-        headline=headline(names[0], first, found),
+        headline=headline(names[0], first, compared),
         paragraphs=[f"{name}. {words.paragraph(study)}" for name, study in studies.items()],
         command="",
         claims=[html.claim_row(result) for result in results],
-        charts=html.places(specs, {}),
+        charts=html.all_charts(specs, {}),
         specs=specs,
         tables=[values],
         label=first.label,
@@ -105,19 +108,19 @@ def page(studies: Mapping[str, Study], found: Sequence[Pair]) -> html.Page:
     )
 
 
-def headline(name: str, study: Study, found: Sequence[Pair]) -> str:
+def headline(name: str, study: Study, compared: Sequence[Pair]) -> str:
     """In words: at how many values the others are better, and at how many worse."""
     lower = study.is_lower_better(study.objective)
     said = []
-    for other in dict.fromkeys(pair.name for pair in found):
-        here = [pair.difference for pair in found if pair.name == other]
+    for other in dict.fromkeys(pair.name for pair in compared):
+        here = [pair.difference for pair in compared if pair.name == other]
         above, below = sum(d.above_zero for d in here), sum(d.below_zero for d in here)
         better, worse = (below, above) if lower else (above, below)
         said.append(f"{other} is better at {better} and worse at {worse} of {len(here)}")
     return f"Against {name}, {'; '.join(said)} values of {study.label}"
 
 
-def table(name: str, study: Study, found: Sequence[Pair]) -> words.Table:
+def table(name: str, study: Study, compared: Sequence[Pair]) -> words.Table:
     """One row per value and study: both means, the difference and its interval."""
     columns = (study.label, "model", name, "other", "its", "difference", "95% interval")
     rows = tuple(
@@ -130,14 +133,14 @@ def table(name: str, study: Study, found: Sequence[Pair]) -> words.Table:
             f"{pair.difference.estimate:+.3f}",
             words.span(pair.difference.low, pair.difference.high) or "one seed",
         )
-        for pair in found
+        for pair in compared
     )
     return words.Table(columns, rows)
 
 
 def _pairs(first: Study, name: str, other: Study) -> list[Pair]:
     alone = len(first.facets) == len(other.facets) == 1
-    found = []
+    compared = []
     for facet in first.facets:
         theirs = other.facets[0] if alone else facet
         if theirs not in other.facets:
@@ -149,8 +152,8 @@ def _pairs(first: Study, name: str, other: Study) -> list[Pair]:
             if seeds:
                 a, b = [ours[by][s] for s in seeds], [their[by][s] for s in seeds]
                 differences = mean_interval([y - x for x, y in zip(a, b, strict=True)])
-                found.append(Pair(label, by, name, fmean(a), fmean(b), differences))
-    return found
+                compared.append(Pair(label, by, name, fmean(a), fmean(b), differences))
+    return compared
 
 
 def _values(study: Study, facet: str) -> Values:
@@ -162,12 +165,12 @@ def _values(study: Study, facet: str) -> Values:
     return values
 
 
-def _side_by_side(study: Study, facet: str, name: str, found: Sequence[Pair]) -> style.Spec:
+def _side_by_side(study: Study, facet: str, name: str, compared: Sequence[Pair]) -> style.Spec:
     measure = style.Measure.of(study)
-    names = [name, *dict.fromkeys(pair.name for pair in found)]
+    names = [name, *dict.fromkeys(pair.name for pair in compared)]
     field = measure.field
-    rows: style.Rows = [{"by": p.by, "study": p.name, field: p.other} for p in found]
-    once = {pair.by: pair.first for pair in found}
+    rows: style.Rows = [{"by": p.by, "study": p.name, field: p.other} for p in compared]
+    once = {pair.by: pair.first for pair in compared}
     rows += [{"by": by, "study": name, field: value} for by, value in once.items()]
     base = style.chart(rows).encode(
         x=style.x_by(study),
@@ -182,7 +185,7 @@ def _side_by_side(study: Study, facet: str, name: str, found: Sequence[Pair]) ->
     return style.titled(facet, drawn, title, "Means over the seeds in common.")
 
 
-def _differences(study: Study, facet: str, name: str, found: Sequence[Pair]) -> style.Spec:
+def _differences(study: Study, facet: str, name: str, compared: Sequence[Pair]) -> style.Spec:
     rows: style.Rows = [
         {
             "by": p.by,
@@ -191,9 +194,9 @@ def _differences(study: Study, facet: str, name: str, found: Sequence[Pair]) -> 
             "low": _or(p.difference.low, p.difference.estimate),
             "high": _or(p.difference.high, p.difference.estimate),
         }
-        for p in found
+        for p in compared
     ]
-    names = list(dict.fromkeys(pair.name for pair in found))
+    names = list(dict.fromkeys(pair.name for pair in compared))
     y = alt.Y("low:Q", title=f"difference to {name}", axis=alt.Axis(format="+.2~f"))
     base = style.chart(rows).encode(x=style.x_by(study), color=_colour([name, *names]))
     base = base.encode(opacity=style.emphasis())
@@ -208,7 +211,7 @@ def _differences(study: Study, facet: str, name: str, found: Sequence[Pair]) -> 
     )
     zero = style.chart([{"zero": 0.0}]).mark_rule(color=style.GREY)
     zero = zero.encode(y=alt.Y("zero:Q", title=""))
-    how = ", ".join(sorted({pair.difference.method for pair in found}))
+    how = ", ".join(sorted({pair.difference.method for pair in compared}))
     return style.titled(
         facet,
         style.layered([zero, bars, dots], 1.5),

@@ -124,13 +124,13 @@ def compare_studies(
         study = prepare(read(source))
         name = str(study.about.get("name") or source)
         studies[str(source) if name in studies else name] = study
-    found = compare.pairs(studies)
-    page = compare.page(studies, found)
+    compared = compare.pairs(studies)
+    page = compare.page(studies, compared)
     names = list(studies)
     joined = "_".join("".join(c if c.isalnum() else "_" for c in name) for name in names)
     folder = Path(out) if out else Path("compare") / joined
     index = words.write_text(folder / "index.html", html.render(page, html.scripts()))
-    return index, compare.table(names[0], studies[names[0]], found)
+    return index, compare.table(names[0], studies[names[0]], compared)
 
 
 def _draw(

@@ -14,14 +14,14 @@ from initstudy.store.errors import writing
 
 
 class Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
-    """OmegaConf's YAML, written by libyaml where it is there: OmegaConf itself does without."""
+    """OmegaConf's YAML, written by libyaml if it is installed, which OmegaConf does not use."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """True: what runs share is written out in each."""
+        """True, so that what runs share is written out in each."""
         return True
 
 
-# Quotes text that would be read as a number or a truth value.
+# Quotes text that would be read as a number or a boolean.
 Dumper.add_representer(str, OmegaConfDumper.str_representer)
 
 

@@ -1,4 +1,4 @@
-"""One process at a time in a sweep's directory, held by the operating system."""
+"""One process at a time in a study's directory, by a lock of the operating system."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from initstudy.runtime.files import remove_leftovers
-from initstudy.store import StoreError
+from initstudy.store.errors import StoreError, writing
 
 
 @contextmanager
 def lock(path: str | Path) -> Iterator[None]:
-    """Holds a sweep's directory, which may not exist yet, for this process alone.
+    """Locks a study's directory, which may not exist yet, for this process.
 
-    The operating system holds the lock, so that a process that dies leaves none behind.
+    The operating system holds the lock, so that a process that dies leaves no lock behind.
 
     Raises:
         StoreError: Another process holds it, or the directory cannot be written.
@@ -23,15 +23,16 @@ def lock(path: str | Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     file = Path(path) / ".lock"
-    try:
+    with writing(path):
         file.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(file).acquire(timeout=0)
-    except Timeout as error:
-        raise StoreError(
-            f"dir={path}: another sweep is writing there; wait for it, or choose another name="
-        ) from error
-    except OSError as error:
-        raise StoreError(f"dir={path}: cannot be written: {error.strerror}") from error
+        try:
+            held = FileLock(file).acquire(timeout=0)
+        except Timeout as error:
+            # A Timeout is an OSError as well.
+            raise StoreError(
+                f"dir={path}: another process is writing there; wait for it, or choose another "
+                "name="
+            ) from error
     with held:
         folders = (Path(path), *(Path(path) / name for name in ("store", "jobs", "wandb-pending")))
         remove_leftovers(itertools.chain(folders, (Path(path) / "runs").glob("*")))
@@ -39,7 +40,7 @@ def lock(path: str | Path) -> Iterator[None]:
 
 
 def is_locked(path: str | Path) -> bool:
-    """Whether a process holds a sweep's directory."""
+    """Whether a process holds the lock of a study's directory."""
     from filelock import FileLock, Timeout
 
     file = Path(path) / ".lock"

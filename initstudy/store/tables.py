@@ -76,16 +76,6 @@ def as_parquet(table: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def typed(table: pl.DataFrame) -> pl.DataFrame:
-    """A table from elsewhere, such as W&B, with its declared columns in their types."""
-    casts = {
-        name: kind
-        for name in table.columns
-        if (kind := _declared(name)) is not None and table[name].dtype != kind
-    }
-    return table.cast(casts, strict=False)
-
-
 def without_empty(table: pl.DataFrame) -> pl.DataFrame:
     """A table without the columns that are null throughout, but with metrics and divergence."""
     return table.select(c for c in table.columns if c in ALWAYS or not _is_empty(table[c]))
@@ -118,7 +108,7 @@ def _series(name: str, values: list[Any], kind: pl.DataType) -> pl.Series:
 
 
 def _declared(name: str) -> pl.DataType | None:
-    """The type that a column has by its name; None where the name does not tell."""
+    """The type that a column has by its name; None if the name does not tell."""
     column = SCHEMA.find(name)
     if column is not None:
         return MEASURED[column.dtype]
@@ -129,7 +119,7 @@ def _declared(name: str) -> pl.DataType | None:
 
 
 def _kind_of(values: Iterable[Any]) -> pl.DataType | None:
-    """The type of an undeclared column; None where all its values are null.
+    """The type of an undeclared column; None if all its values are null.
 
     Numbers are floats, whether or not those of this pack are whole.
     """

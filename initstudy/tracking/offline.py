@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -25,8 +25,8 @@ from initstudy.columns import HISTOGRAM_EDGES, RUN, SCHEMA, STEP
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings
 
-if TYPE_CHECKING:
-    from wandb.proto.wandb_internal_pb2 import HistoryItem, Record
+# Messages of wandb.proto.wandb_internal_pb2, which has no types.
+Message = Any
 
 FILE_HEADER = b":W&B\xe1\xbe\x00"
 BLOCK, CHUNK_HEADER = 2**15, 7
@@ -74,17 +74,16 @@ def write_run(to: Destination, run: Mirrored, history: pl.DataFrame) -> Path:
     return folder
 
 
-def _numbered(records: Iterable[Record]) -> Iterator[bytes]:
+def _numbered(records: Iterable[Message]) -> Iterator[bytes]:
     for number, record in enumerate(records, start=1):
         record.num = number
         yield record.SerializeToString()
 
 
-def _records(to: Destination, run: Mirrored, history: pl.DataFrame, now: float) -> Iterator[Record]:
-    # Here, because the package takes a third of a second, which a study with tracking=off saves.
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    header = Record()
+def _records(
+    to: Destination, run: Mirrored, history: pl.DataFrame, now: float
+) -> Iterator[Message]:
+    header = _record()
     header.header.version_info.producer = version("wandb")
     header.header.version_info.min_consumer = MIN_READER
     yield header
@@ -93,20 +92,26 @@ def _records(to: Destination, run: Mirrored, history: pl.DataFrame, now: float) 
     rows = _Rows(now)
     for values in history.drop(RUN.name).iter_rows(named=True):
         yield rows.record(values.pop(STEP.name), values)
-    ends = Record()
+    ends = _record()
     last = {**rows.last, **{k: v for k, v in run.summary.items() if v is not None}}
     for name, value in last.items():
         _fill(ends.summary.update, name, value)
     yield ends
-    done = Record()
+    done = _record()
     done.exit.SetInParent()
     yield done
 
 
-def _run(to: Destination, run: Mirrored, now: float) -> Record:
-    from wandb.proto.wandb_internal_pb2 import Record
+def _record() -> Message:
+    """An empty record."""
+    # Imported here, because the package takes a third of a second, which tracking=off saves.
+    from wandb.proto import wandb_internal_pb2
 
-    record = Record()
+    return wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+
+
+def _run(to: Destination, run: Mirrored, now: float) -> Message:
+    record = _record()
     about = record.run
     about.run_id, about.project = run.run, to.settings.project
     about.run_group, about.display_name = to.group, run.name
@@ -118,13 +123,11 @@ def _run(to: Destination, run: Mirrored, now: float) -> Record:
     return record
 
 
-def _metrics() -> Iterator[Record]:
+def _metrics() -> Iterator[Message]:
     """All metrics go over steps; of those with a direction the summary keeps the best value."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
     directed = {column.name: column.better for column in SCHEMA.directed}
     for name, better in {"*": None, **directed}.items():
-        record = Record()
+        record = _record()
         metric = record.metric
         metric.step_metric = STEP.name
         metric.options.step_sync = metric.options.defined = True
@@ -152,9 +155,9 @@ class _Rows:
     def __init__(self, now: float) -> None:
         self.always = {"_timestamp": now, "_runtime": 0}
         self.last: dict[str, Any] = {}
-        self.templates: dict[tuple[str, ...], tuple[Record, list[HistoryItem]]] = {}
+        self.templates: dict[tuple[str, ...], tuple[Message, list[Message]]] = {}
 
-    def record(self, step: int, values: Mapping[str, Any]) -> Record:
+    def record(self, step: int, values: Mapping[str, Any]) -> Message:
         """The record of the values that were measured; it is good until the next one."""
         measured = {name: value for name, value in values.items() if value is not None}
         measured |= {STEP.name: step, "_step": step}
@@ -170,18 +173,16 @@ class _Rows:
         record.history.step.num = step
         return record
 
-    def _template(self, measured: Mapping[str, Any]) -> tuple[Record, list[HistoryItem]]:
+    def _template(self, measured: Mapping[str, Any]) -> tuple[Message, list[Message]]:
         """A record with these columns, and the items that hold their values."""
-        from wandb.proto.wandb_internal_pb2 import Record
-
-        record = Record()
+        record = _record()
         items = [_fill(record.history.item, name, value) for name, value in measured.items()]
         for name, value in self.always.items():
             _fill(record.history.item, name, value)
         return record, items
 
 
-def _fill(into: Any, name: str, value: Any) -> Any:
+def _fill(into: Message, name: str, value: Any) -> Message:
     """Adds a value, and gives the item that holds it; a list is the counts of a histogram."""
     if not isinstance(value, list):
         return into.add(nested_key=(name,), value_json=json.dumps(value))

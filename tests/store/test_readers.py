@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import struct
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import polars as pl
 import pytest
 
 from initstudy import store
+from initstudy.columns import READING
 
+ROOT = Path(__file__).parent.parent.parent
 NAN = 0x7FF8000000000000
 
 
@@ -108,6 +111,34 @@ def test_duckdb_reads_the_files_as_one_table(study):
             from '{study}/store/*.history.parquet'"""
     )
     assert counts.fetchall() == [(9, 18)]
+
+
+def test_all_files_of_a_store_have_one_type_per_column(study):
+    """Summaries and histories together: no reader finds a column that has two types."""
+    import duckdb
+    import pyarrow as pa
+    from pyarrow import dataset, parquet
+
+    every = sorted((study / "store").glob("*.parquet"))
+    together = pl.concat([pl.read_parquet(file) for file in every], how="diagonal")
+    assert len(together) == 6 + 12
+    schema = pa.unify_schemas([parquet.read_schema(file) for file in every])
+    assert dataset.dataset(every, schema=schema).to_table().num_rows == len(together)
+    found = duckdb.sql(
+        f"select count(*) from read_parquet('{study}/store/*.parquet', union_by_name=true)"
+    )
+    assert found.fetchall() == [(len(together),)]
+
+
+def test_the_documented_ways_to_read_a_study_do(study, tmp_path, monkeypatch):
+    shutil.copytree(study, tmp_path / "runs/std_grid")
+    monkeypatch.chdir(tmp_path)
+    assert READING in (ROOT / "docs/columns.md").read_text()
+    lines = [line for line in READING.splitlines() if "(" in line]
+    found: dict[str, object] = {}
+    exec("\n".join(line for line in READING.splitlines() if "import" in line), found)
+    lengths = [len(table) for line in lines if (table := eval(line, found)) is not None]
+    assert lengths == [6, 6, 6, 6, 18]
 
 
 def test_a_column_has_one_type_in_every_file_of_a_trained_study(command):

@@ -82,7 +82,7 @@ def _panel(rows: style.Rows, steps: list[int], octaves: list[int], shown: str | 
     # Vega has no labels by index: a lookup in the list of steps.
     named = f"{steps}[datum.value]"
     y = alt.Y(
-        "place:Q",
+        "ridge:Q",
         title="step",
         scale=alt.Scale(domain=[-0.1, len(steps) - 1 + RIDGE_HEIGHT], nice=False),
         axis=alt.Axis(values=list(range(len(steps))), labelExpr=named, grid=False),
@@ -98,7 +98,7 @@ def _panel(rows: style.Rows, steps: list[int], octaves: list[int], shown: str | 
         color=alt.Color("step:O", scale=alt.Scale(scheme=SCHEME), legend=None),
         detail="step:N",
         # Lower ridges stand in front.
-        order=alt.Order("place:Q", sort="descending"),
+        order=alt.Order("ridge:Q", sort="descending"),
         tooltip=["layer:N", "step:Q", "by:N"],
     )
 
@@ -121,7 +121,7 @@ def _ridge(index: int, step: int, layer: str, by: object, fractions: np.ndarray)
     heights = index + RIDGE_HEIGHT * fractions / fractions.max()
     return [
         {
-            "place": index,
+            "ridge": index,
             "step": step,
             "layer": layer,
             "by": by,

@@ -103,7 +103,7 @@ def page_of(
         paragraphs=[words.paragraph(study)],
         command=study.about.get("command", ""),
         claims=[claim_row(r) for r in results],
-        charts=places(specs, absent),
+        charts=all_charts(specs, absent),
         specs=specs,
         tables=[{"title": "Values", **asdict(words.table(study))}],
         label=study.label,
@@ -124,7 +124,7 @@ def choices(study: Study) -> list[dict[str, str]]:
     return [{"text": str(text(value)), "shown": words.short(value)} for value in values]
 
 
-def places(specs: Mapping[str, style.Spec], absent: Mapping[str, str]) -> list[Chart]:
+def all_charts(specs: Mapping[str, style.Spec], absent: Mapping[str, str]) -> list[Chart]:
     """Every chart, first those that are drawn."""
     drawn = [
         Chart(name, spec["title"]["text"], " ".join(spec["title"]["subtitle"]), wide=_is_wide(spec))

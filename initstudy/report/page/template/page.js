@@ -12,13 +12,13 @@ const PAGE = 50;
 const dark = () => document.documentElement.dataset.theme === "dark";
 const rowsOf = (part) => typeof part.values === "string" ? JSON.parse(part.values) : part.values ?? [];
 
-function datasets(spec, found = new Set()) {
+function datasets(spec, sets = new Set()) {
   if (spec && typeof spec === "object") {
-    for (const values of Object.values(spec.datasets ?? {})) found.add(values);
-    if (spec.data?.values !== undefined) found.add(spec.data.values);
-    for (const value of Object.values(spec)) datasets(value, found);
+    for (const values of Object.values(spec.datasets ?? {})) sets.add(values);
+    if (spec.data?.values !== undefined) sets.add(spec.data.values);
+    for (const value of Object.values(spec)) datasets(value, sets);
   }
-  return [...found].map((values) => rowsOf({ values }));
+  return [...sets].map((values) => rowsOf({ values }));
 }
 
 function recoloured(part) {
@@ -62,12 +62,12 @@ function fitted(spec, width) {
   return full;
 }
 
-function legends(part, found = []) {
+function legends(part, all = []) {
   if (part && typeof part === "object") {
-    if (part.legend && typeof part.legend === "object" && part.field) found.push(part.legend);
-    for (const value of Object.values(part)) legends(value, found);
+    if (part.legend && typeof part.legend === "object" && part.field) all.push(part.legend);
+    for (const value of Object.values(part)) legends(value, all);
   }
-  return found;
+  return all;
 }
 
 async function draw(id) {
