@@ -42,7 +42,6 @@ def shell(tmp_path):
 @pytest.mark.parametrize(
     ("script", "module"),
     [
-        ("initstudy --cfg job", "python -m initstudy --cfg job"),
         ("initstudy run model=cnn --cfg job", "python -m initstudy model=cnn --cfg job"),
         ("initstudy explain sed=1", "python -m initstudy.explain sed=1"),
         ("initstudy --explain sed=1", "initstudy explain sed=1"),
