@@ -150,7 +150,7 @@ def _speed(group: RunGroup, runs: int, tuner: Autotuner) -> Iterator[tuple[str, 
 
 
 def _in_all(work: Work) -> Iterator[str]:
-    """The whole training, in one line."""
+    """The whole training, in two lines."""
     waiting = {group.key: 0 for group in work.groups}
     for pack in work.packs:
         waiting[pack.group.key] += len(pack.runs)
@@ -159,11 +159,9 @@ def _in_all(work: Work) -> Iterator[str]:
         for group in work.groups
         if waiting[group.key]
     ]
-    workers = work.tuner.workers
-    side_by_side = f", {workers} at a time" if workers > 1 else ""
-    packs = _count(len(work.all_packs), "pack")
-    runs = _count(len(work.todo), "run")
-    yield f"in all: {runs} in {packs}{side_by_side}, {duration(sum(seconds))}"
+    runs, packs = _count(len(work.todo), "run"), _count(len(work.all_packs), "pack")
+    yield f"in all: {runs} in {packs} on {work.backend}"
+    yield f"        {duration(sum(seconds))} at the speed of this machine"
 
 
 def _rows(labelled: Iterable[tuple[str, str]]) -> Iterator[str]:

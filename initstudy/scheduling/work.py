@@ -21,6 +21,7 @@ class Work:
     """What is left of a study.
 
     Attributes:
+        backend: Where it is trained; it knows how many packs are to train side by side.
         todo: The runs that are not finished.
         groups: The groups of those runs.
         earlier: What an earlier command has submitted.
@@ -29,6 +30,7 @@ class Work:
         tuner: What has chosen their sizes, and how many of them train side by side.
     """
 
+    backend: Backend
     todo: list[Run]
     groups: list[RunGroup]
     earlier: UnderWay
@@ -93,4 +95,6 @@ def left_to_do(
     )
     tuner.plan(group for group in groups if unfinished(group.runs, done))
     packs = [*packs_of(groups, resumed), *pack_runs(groups, tuner.pack_size, done)]
-    return Work(todo, groups, earlier, under_way, packs, tuner)
+    if backend.trials is not None:
+        backend.workers = tuner.workers
+    return Work(backend, todo, groups, earlier, under_way, packs, tuner)

@@ -15,7 +15,7 @@ from initstudy.scheduling.autotune import Autotuner
 from tests.scheduling.workers import SMALL
 from tests.users_own import MINE
 
-GRID = ["-m", "model.width=8,9", "seed=0,1,2", "init.std=0.1,0.3"]
+GRID = ["-m", "model.activation=tanh", "model.width=8,9", "seed=0,1,2", "init.std=0.1,0.3"]
 OFFLINE = [word for word in SMALL if word != "tracking=off"]
 
 
@@ -110,7 +110,7 @@ def test_the_command_does_what_was_explained(command, tmp_path):
 
 def test_a_study_that_goes_on_is_explained_by_what_is_left(command, tmp_path):
     """It leaves the directory as it is, to the last name and byte."""
-    grid = [*SMALL, "name=grid", "model.width=8"]
+    grid = [*SMALL, "name=grid", "model.width=8", "model.activation=tanh"]
     assert command("-m", "seed=0,1", *grid)[0] == 0
     before = contents(Path("runs"))
     code, out, _ = command("--explain", "-m", "seed=range(5)", *grid)
