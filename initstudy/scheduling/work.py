@@ -59,8 +59,7 @@ def left_to_do(
         directory: The study's directory, which may not exist yet.
         backend: Where packs train.
         earlier: What an earlier command has submitted.
-        dry: Whether to leave everything as it is: nothing is timed, and no checkpoint is read or
-            removed.
+        dry: Whether to leave everything as it is: nothing is timed, and nothing is removed.
 
     Raises:
         ConfigError: Something cannot be built, in one line.
@@ -76,13 +75,11 @@ def left_to_do(
         check_draws(group, finished | held.keys())
     under_way = packs_of(groups, [[run.id for run in task.runs] for task in earlier.tasks])
     todo = unfinished(runs, finished)
-    resumed: list[list[str]] = []
-    if not dry:
-        missing = [run.id for run in unfinished(todo, held)]
-        # A job that has a pack may be writing its checkpoint now.
-        taken = {name for pack in under_way for name in ids_when_halved(pack)}
-        like = checkpoints.fingerprint(shared["save_weights"], backend.device)
-        resumed = checkpoints.find(directory, missing, finished, like, taken)
+    missing = [run.id for run in unfinished(todo, held)]
+    # A job that has a pack may be writing its checkpoint now.
+    taken = {name for pack in under_way for name in ids_when_halved(pack)}
+    like = checkpoints.fingerprint(shared["save_weights"], backend.device)
+    resumed = checkpoints.find(directory, missing, finished, like, taken, removing=not dry)
     done = finished | held.keys() | {run for pack in resumed for run in pack}
     recorded = store.read_study(directory).get("planner", {})
     tuner = Autotuner(
