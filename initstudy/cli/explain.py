@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from initstudy.cli.arguments import options_first, parse
@@ -86,7 +87,7 @@ def explain(grid: Grid) -> Iterator[str]:
     for number, group in enumerate(work.groups, 1):
         yield ""
         yield f"group {number} of {len(work.groups)}: {_title(group, differ)}"
-        yield from _rows(_described(group, work))
+        yield from _rows(_described(group, work, grid.directory))
     if work.todo:
         yield ""
         yield from _in_all(work)
@@ -111,8 +112,10 @@ def _title(group: RunGroup, differ: Sequence[str]) -> str:
     return ", ".join([f"{model} on {data}", *own])
 
 
-def _described(group: RunGroup, work: Work) -> Iterator[tuple[str, str]]:
+def _described(group: RunGroup, work: Work, directory: Path) -> Iterator[tuple[str, str]]:
     """What would become of a group, as labels and texts."""
+    from initstudy.training import checkpoints
+
     packs = [pack for pack in work.all_packs if pack.group is group]
     held = [pack for pack in packs if pack in work.under_way]
     runs, steps = sum(len(pack.runs) for pack in packs), group.schedule.steps
@@ -123,7 +126,10 @@ def _described(group: RunGroup, work: Work) -> Iterator[tuple[str, str]]:
     listed = " and ".join(f"{count} of {_count(size, 'run')}" for size, count in sizes.items())
     yield "packs", f"{_count(len(packs), 'pack')}: {listed}"
     if held:
-        yield "", f"{len(held)} of them are with other processes since an earlier command"
+        yield "", f"{len(held)} of them with other processes since an earlier command"
+    begun = sum(checkpoints.exists(directory, pack.id) for pack in packs if pack not in held)
+    if begun:
+        yield "", f"{begun} of them from a checkpoint on, which takes less than expected below"
     yield "engine", group.engine.name
     for faster, reason in group.engine.reasons.items():
         yield f"not {faster}", reason
@@ -151,7 +157,7 @@ def _speed(group: RunGroup, runs: int, tuner: Autotuner) -> Iterator[tuple[str, 
 
 
 def _in_all(work: Work) -> Iterator[str]:
-    """The whole training, in one line."""
+    """The whole training, in two lines."""
     waiting = {group.key: 0 for group in work.groups}
     for pack in work.packs:
         waiting[pack.group.key] += len(pack.runs)
@@ -160,11 +166,9 @@ def _in_all(work: Work) -> Iterator[str]:
         for group in work.groups
         if waiting[group.key]
     ]
-    workers = work.tuner.workers
-    side_by_side = f", {workers} at a time" if workers > 1 else ""
-    packs = _count(len(work.all_packs), "pack")
-    runs = _count(len(work.todo), "run")
-    yield f"in all: {runs} in {packs}{side_by_side}, {duration(sum(seconds))}"
+    runs, packs = _count(len(work.todo), "run"), _count(len(work.all_packs), "pack")
+    yield f"in all: {runs} in {packs} on {work.backend}"
+    yield f"        {duration(sum(seconds))} at the speed of this machine"
 
 
 def _rows(labelled: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -65,8 +65,6 @@ def study(
         for line in store.set_aside_damaged(directory):
             _say(console, line)
         work = left_to_do(runs, directory, backend, under_way(backend, directory))
-        if backend.trials is not None:
-            backend.workers = work.tuner.workers
         _write_study(config, directory, command, backend, work, len(runs))
         _say(console, _opening(runs, work, directory, backend))
         # W&B finishes while the report is drawn.

@@ -23,6 +23,7 @@ class Work:
     """What is left of a study.
 
     Attributes:
+        backend: Where it is trained; it knows how many packs are to train side by side.
         todo: The runs that are not finished.
         groups: The groups of those runs.
         earlier: What an earlier command has submitted.
@@ -32,6 +33,7 @@ class Work:
         schema: The columns of all runs, and which of them is the objective.
     """
 
+    backend: Backend
     todo: list[Run]
     groups: list[RunGroup]
     earlier: UnderWay
@@ -61,8 +63,7 @@ def left_to_do(
         directory: The study's directory, which may not exist yet.
         backend: Where packs train.
         earlier: What an earlier command has submitted.
-        dry: Whether to leave everything as it is: nothing is timed, and no checkpoint is read or
-            removed.
+        dry: Whether to leave everything as it is: nothing is timed, and nothing is removed.
 
     Raises:
         ConfigError: Something cannot be built, in one line.
@@ -81,13 +82,11 @@ def left_to_do(
         check_draws(group, finished | held.keys())
     under_way = packs_of(groups, [[run.id for run in task.runs] for task in earlier.tasks])
     todo = unfinished(runs, finished)
-    resumed: list[list[str]] = []
-    if not dry:
-        missing = [run.id for run in unfinished(todo, held)]
-        # A job that has a pack may be writing its checkpoint now.
-        taken = {name for pack in under_way for name in ids_when_halved(pack)}
-        like = checkpoints.fingerprint(shared["save_weights"], backend.device)
-        resumed = checkpoints.find(directory, missing, finished, like, taken)
+    missing = [run.id for run in unfinished(todo, held)]
+    # A job that has a pack may be writing its checkpoint now.
+    taken = {name for pack in under_way for name in ids_when_halved(pack)}
+    like = checkpoints.fingerprint(shared["save_weights"], backend.device)
+    resumed = checkpoints.find(directory, missing, finished, like, taken, removing=not dry)
     done = finished | held.keys() | {run for pack in resumed for run in pack}
     recorded = described.get("planner", {})
     tuner = Autotuner(
@@ -100,4 +99,6 @@ def left_to_do(
     )
     tuner.plan(group for group in groups if unfinished(group.runs, done))
     packs = [*packs_of(groups, resumed), *pack_runs(groups, tuner.pack_size, done)]
-    return Work(todo, groups, earlier, under_way, packs, tuner, schema)
+    if backend.trials is not None:
+        backend.workers = tuner.workers
+    return Work(backend, todo, groups, earlier, under_way, packs, tuner, schema)

@@ -154,6 +154,8 @@ def find(
     finished: Collection[str],
     like: Mapping[str, Any],
     taken: Collection[str] = (),
+    *,
+    removing: bool = True,
 ) -> list[list[str]]:
     """The run ids of each pack that can go on from a checkpoint; useless checkpoints are removed.
 
@@ -163,6 +165,7 @@ def find(
         finished: The ids of the runs that the store has.
         like: The `fingerprint` of the training that is about to begin.
         taken: The ids of packs that jobs may be training now; their checkpoints are left alone.
+        removing: Whether to remove useless checkpoints.
 
     Raises:
         StoreError: A useless checkpoint cannot be removed.
@@ -177,7 +180,8 @@ def find(
         except (OSError, ValueError, KeyError):
             useless = True
         if useless:
-            _remove(folder)
+            if removing:
+                _remove(folder)
         elif set(facts["runs"]) <= set(missing):
             packs.append(facts["runs"])
     return packs

@@ -8,14 +8,19 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from initstudy import store
 from initstudy.config.command_line import compose_grid
+from initstudy.engine.state import State
 from initstudy.scheduling.autotune import Autotuner
-from tests.scheduling.workers import SMALL
+from initstudy.training import checkpoints
+from initstudy.training.group import Pack
+from initstudy.training.pack import Resumption, train_pack
+from tests.scheduling.workers import SMALL, small_pack
 from tests.users_own import MINE
 
-GRID = ["-m", "model.width=8,9", "seed=0,1,2", "init.std=0.1,0.3"]
+GRID = ["-m", "model.activation=tanh", "model.width=8,9", "seed=0,1,2", "init.std=0.1,0.3"]
 OFFLINE = [word for word in SMALL if word != "tracking=off"]
 
 
@@ -110,7 +115,7 @@ def test_the_command_does_what_was_explained(command, tmp_path):
 
 def test_a_study_that_goes_on_is_explained_by_what_is_left(command, tmp_path):
     """It leaves the directory as it is, to the last name and byte."""
-    grid = [*SMALL, "name=grid", "model.width=8"]
+    grid = [*SMALL, "name=grid", "model.width=8", "model.activation=tanh"]
     assert command("-m", "seed=0,1", *grid)[0] == 0
     before = contents(Path("runs"))
     code, out, _ = command("--explain", "-m", "seed=range(5)", *grid)
@@ -123,6 +128,27 @@ def test_a_study_that_goes_on_is_explained_by_what_is_left(command, tmp_path):
     assert code == 0
     assert groups_of(out) == []
     assert "store/*.runs.parquet" not in files_of(out)
+
+
+def test_a_pack_with_a_checkpoint_is_explained_as_it_will_go_on(command, tmp_path):
+    """One of three runs, which no plan would put together."""
+    pack = small_pack("model.width=8", "model.activation=tanh")
+    begun = Pack(pack.group, pack.runs[:3])
+    cpu, directory = torch.device("cpu"), Path("runs/grid")
+    items = train_pack(begun, cpu, Resumption(due=lambda: True))
+    state = next(item for item in items if isinstance(item, State))
+    checkpoints.save(directory, begun, checkpoints.Partway(state), cpu)
+    useless = directory / "checkpoints/other"
+    useless.mkdir()
+    grid = ["-m", "model.width=8", "model.activation=tanh", "init.std=0.1,0.3", "seed=0,1", *SMALL]
+    before = contents(tmp_path)
+    code, out, _ = command("--explain", *grid, "name=grid")
+    assert code == 0
+    (group,) = groups_of(out)
+    assert group["packs"][0] == "2 packs: 1 of 3 runs and 1 of 1 run"
+    assert group["packs"][1].startswith("1 of them from a checkpoint on")
+    assert contents(tmp_path) == before
+    assert useless.exists()
 
 
 def test_seconds_follow_from_what_was_measured_before(command, tmp_path, monkeypatch):
