@@ -8,7 +8,7 @@ resolve both scales.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 
 # A Gaussian has less than 2e-23 of its mass beyond ten standard deviations.
 REACH = 10.0
+# A kink's panel is then shorter than the spacing of doubles.
+HALVINGS = 50
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(20)
 
 
@@ -74,3 +76,41 @@ def _composite(sigma: float, edges: Array) -> tuple[Array, Array]:
     z = ((panels[:-1, None] + half + half * NODES) / sigma).ravel()
     weight = (half * WEIGHTS).ravel() * np.exp(-z * z / 2) / (sigma * math.sqrt(2 * math.pi))
     return sigma * z, weight
+
+
+def adaptive_mean(function: Callable[[Array], Array]) -> float:
+    """E[f(z)] for z standard normal, by halving panels until their sums agree.
+
+    Args:
+        function: f, from an array of shape (n,) to one of the same shape; piecewise smooth, with
+            kinks and jumps anywhere.
+
+    Returns:
+        The expectation, to an absolute error of about 1e-14 times the size of f.
+
+    Example:
+        >>> import numpy as np
+        >>> from initstudy.quadrature import adaptive_mean
+        >>> round(adaptive_mean(lambda x: np.maximum(x - 0.3, 0) ** 2), 12)
+        0.302060205176
+    """
+    waiting = np.stack([np.arange(-REACH, REACH), np.arange(-REACH, REACH) + 1])
+    total = 0.0
+    for _ in range(HALVINGS):
+        middle = waiting.mean(0)
+        halves = [np.stack([waiting[0], middle]), np.stack([middle, waiting[1]])]
+        whole, left, right = (_panel_sums(function, panels) for panels in (waiting, *halves))
+        rough = np.abs(whole - left - right) > 1e-15 * np.maximum(1.0, np.abs(whole))
+        total += float((left + right)[~rough].sum())
+        waiting = np.concatenate([half[:, rough] for half in halves], axis=1)
+        if waiting.size == 0:
+            return total
+    return total + float(_panel_sums(function, waiting).sum())
+
+
+def _panel_sums(function: Callable[[Array], Array], panels: Array) -> Array:
+    half = np.diff(panels, axis=0)[0][:, None] / 2
+    x = panels[0][:, None] + half * (1 + NODES)
+    values = function(x.ravel()).reshape(x.shape)
+    density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    return (half * WEIGHTS * density * values).sum(1)

@@ -1,122 +1,76 @@
-"""What a parameter starts as. Knows torch, nothing of studies."""
+"""Initializers, policies and fans: what a model's parameters start as. Knows nothing of studies."""
 
-from initstudy.initializers.base import Initializer
-from initstudy.initializers.calibrated import LSUV, Calibrated, Cost, WithinLayer, calibrate
-from initstudy.initializers.distributions import (
-    Constant,
-    Normal,
-    Sparse,
-    TruncatedNormal,
-    TruncatedNormalBetween,
-    Uniform,
-)
-from initstudy.initializers.fans import CONVENTIONS, Fans, compute_fans
-from initstudy.initializers.fill import PRESETS, initialize
-from initstudy.initializers.gains import gain
-from initstudy.initializers.kinds import KINDS, ROLES, WEIGHTED, kind, role
-from initstudy.initializers.laws import Law
-from initstudy.initializers.mup import MuP, MuPOutput, mup_learning_rates
-from initstudy.initializers.policy import (
-    ModelPolicy,
-    Policy,
-    Rule,
-    UnfilledParameterError,
-    as_policy,
-    draw,
-    fans_or_one,
-    named_parameters,
-)
-from initstudy.initializers.presets import (
-    TorchDefault,
-    article,
-    bert,
-    flax,
-    irnn,
-    keras,
-    matlab,
-    mean_field,
-    torch_default,
-    unit_forget_gate,
-)
-from initstudy.initializers.residual import GPT2, Fixup, ZeroResidual
-from initstudy.initializers.schemes import (
-    KaimingNormal,
-    KaimingUniform,
-    LecunNormal,
-    LecunUniform,
-    VarianceScaling,
-    XavierNormal,
-    XavierUniform,
-)
-from initstudy.initializers.structured import (
-    DeltaOrthogonal,
-    Dirac,
-    Identity,
-    Orthogonal,
-    UnitForgetGate,
-    ZerO,
-)
-
-__all__ = [
-    "CONVENTIONS",
-    "GPT2",
-    "KINDS",
-    "LSUV",
-    "PRESETS",
-    "ROLES",
-    "WEIGHTED",
-    "Calibrated",
-    "Constant",
-    "Cost",
-    "DeltaOrthogonal",
-    "Dirac",
-    "Fans",
-    "Fixup",
-    "Identity",
-    "Initializer",
-    "KaimingNormal",
-    "KaimingUniform",
-    "Law",
-    "LecunNormal",
-    "LecunUniform",
-    "ModelPolicy",
-    "MuP",
-    "MuPOutput",
-    "Normal",
-    "Orthogonal",
-    "Policy",
-    "Rule",
-    "Sparse",
-    "TorchDefault",
-    "TruncatedNormal",
-    "TruncatedNormalBetween",
-    "UnfilledParameterError",
-    "Uniform",
-    "UnitForgetGate",
-    "VarianceScaling",
-    "WithinLayer",
-    "XavierNormal",
-    "XavierUniform",
-    "ZerO",
-    "ZeroResidual",
-    "article",
-    "as_policy",
-    "bert",
-    "calibrate",
-    "compute_fans",
-    "draw",
-    "fans_or_one",
-    "flax",
-    "gain",
-    "initialize",
-    "irnn",
-    "keras",
-    "kind",
-    "matlab",
-    "mean_field",
-    "mup_learning_rates",
-    "named_parameters",
-    "role",
-    "torch_default",
-    "unit_forget_gate",
-]
+from initstudy.initializers.base import Initializer as Initializer
+from initstudy.initializers.branches import Branch as Branch
+from initstudy.initializers.branches import residual_branches as residual_branches
+from initstudy.initializers.calibrated import LSUV as LSUV
+from initstudy.initializers.calibrated import Calibrated as Calibrated
+from initstudy.initializers.calibrated import Cost as Cost
+from initstudy.initializers.calibrated import WithinLayer as WithinLayer
+from initstudy.initializers.calibrated import calibrate as calibrate
+from initstudy.initializers.distributions import Constant as Constant
+from initstudy.initializers.distributions import Normal as Normal
+from initstudy.initializers.distributions import Sparse as Sparse
+from initstudy.initializers.distributions import TruncatedNormal as TruncatedNormal
+from initstudy.initializers.distributions import TruncatedNormalBetween as TruncatedNormalBetween
+from initstudy.initializers.distributions import Uniform as Uniform
+from initstudy.initializers.fans import CONVENTIONS as CONVENTIONS
+from initstudy.initializers.fans import Fans as Fans
+from initstudy.initializers.fans import UnknownFansError as UnknownFansError
+from initstudy.initializers.fans import compute_fans as compute_fans
+from initstudy.initializers.fans import fans_or_one as fans_or_one
+from initstudy.initializers.fill import Assignment as Assignment
+from initstudy.initializers.fill import KeptParameterWarning as KeptParameterWarning
+from initstudy.initializers.fill import UnusedRuleWarning as UnusedRuleWarning
+from initstudy.initializers.fill import assign as assign
+from initstudy.initializers.fill import draw as draw
+from initstudy.initializers.gains import gain as gain
+from initstudy.initializers.inplace import initialize as initialize
+from initstudy.initializers.inplace import param_init_fn as param_init_fn
+from initstudy.initializers.kinds import KINDS as KINDS
+from initstudy.initializers.kinds import ROLES as ROLES
+from initstudy.initializers.kinds import WEIGHTED as WEIGHTED
+from initstudy.initializers.kinds import kind as kind
+from initstudy.initializers.kinds import role as role
+from initstudy.initializers.laws import Law as Law
+from initstudy.initializers.mup import MuP as MuP
+from initstudy.initializers.mup import MuPOutput as MuPOutput
+from initstudy.initializers.mup import mup_learning_rates as mup_learning_rates
+from initstudy.initializers.names import PRESETS as PRESETS
+from initstudy.initializers.names import preset as preset
+from initstudy.initializers.policy import Extended as Extended
+from initstudy.initializers.policy import Keep as Keep
+from initstudy.initializers.policy import ModelPolicy as ModelPolicy
+from initstudy.initializers.policy import Policy as Policy
+from initstudy.initializers.policy import Reset as Reset
+from initstudy.initializers.policy import Rule as Rule
+from initstudy.initializers.policy import UnfilledParameterError as UnfilledParameterError
+from initstudy.initializers.policy import as_policy as as_policy
+from initstudy.initializers.presets import TorchDefault as TorchDefault
+from initstudy.initializers.presets import article as article
+from initstudy.initializers.presets import bert as bert
+from initstudy.initializers.presets import flax as flax
+from initstudy.initializers.presets import irnn as irnn
+from initstudy.initializers.presets import keras as keras
+from initstudy.initializers.presets import matlab as matlab
+from initstudy.initializers.presets import mean_field as mean_field
+from initstudy.initializers.presets import torch_default as torch_default
+from initstudy.initializers.presets import unit_forget_gate as unit_forget_gate
+from initstudy.initializers.residual import GPT2 as GPT2
+from initstudy.initializers.residual import Fixup as Fixup
+from initstudy.initializers.residual import ZeroResidual as ZeroResidual
+from initstudy.initializers.schemes import KaimingNormal as KaimingNormal
+from initstudy.initializers.schemes import KaimingUniform as KaimingUniform
+from initstudy.initializers.schemes import LecunNormal as LecunNormal
+from initstudy.initializers.schemes import LecunUniform as LecunUniform
+from initstudy.initializers.schemes import VarianceScaling as VarianceScaling
+from initstudy.initializers.schemes import XavierNormal as XavierNormal
+from initstudy.initializers.schemes import XavierUniform as XavierUniform
+from initstudy.initializers.slots import Slot as Slot
+from initstudy.initializers.slots import named_parameters as named_parameters
+from initstudy.initializers.structured import DeltaOrthogonal as DeltaOrthogonal
+from initstudy.initializers.structured import Dirac as Dirac
+from initstudy.initializers.structured import Identity as Identity
+from initstudy.initializers.structured import Orthogonal as Orthogonal
+from initstudy.initializers.structured import UnitForgetGate as UnitForgetGate
+from initstudy.initializers.structured import ZerO as ZerO

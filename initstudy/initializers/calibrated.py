@@ -1,9 +1,10 @@
-"""Initializations that look at data: drawn first, then rescaled layer by layer on a batch."""
+"""Initializations that look at data: sampled first, then rescaled layer by layer on a batch."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from initstudy.initializers.base import Initializer, require_finite
+from initstudy.initializers.base import Initializer
+from initstudy.initializers.checks import require_finite
 from initstudy.initializers.distributions import Normal
 from initstudy.initializers.fans import compute_fans
 from initstudy.initializers.kinds import kind
@@ -28,8 +30,8 @@ class Cost:
     """What a calibration has used.
 
     Attributes:
-        examples: Examples of the batch.
-        passes: Forward passes of it, each as far as the layer that was measured.
+        examples: The number of examples in the batch.
+        passes: The number of forward passes of the batch, each up to the layer that was measured.
     """
 
     examples: int
@@ -40,19 +42,19 @@ class Cost:
 class Calibrated(ABC):
     """An initialization that is adjusted on a batch of data.
 
-    Linear and convolution layers are adjusted one after another, in the order in which they run;
-    other layers (recurrent, attention, embeddings) keep what was drawn.
+    Linear and convolution layers are adjusted one after another, in the order in which they run.
+    Other layers (recurrent, attention, embeddings) keep what was sampled.
 
     Args:
-        initializer: Draws the weights first; or a whole policy.
-        bias: Constant of the biases.
+        initializer: What samples the weights first: an initializer or a whole policy.
+        bias: The value of the biases.
     """
 
     initializer: Initializer | Policy | ModelPolicy = field(default_factory=Orthogonal)
     bias: float = 0.0
 
     def start(self) -> Policy | ModelPolicy:
-        """What is drawn before the data is looked at."""
+        """The policy that samples the parameters before the data is looked at."""
         return as_policy(self.initializer, self.bias)
 
     @abstractmethod
@@ -62,16 +64,25 @@ class Calibrated(ABC):
 
 @dataclass(frozen=True)
 class LSUV(Calibrated):
-    """Layer-sequential unit variance: each weight divided by the deviation of its layer's output.
+    """Layer-sequential unit variance: weights divided by the deviation of their layer's output.
 
-    From orthonormal weights, and again until the variance over the batch is within the tolerance
-    (Mishkin & Matas 2016, All you need is a good init, algorithm 1).
+    The division is repeated until the variance over the batch is within the tolerance (Mishkin &
+    Matas 2016, All you need is a good init, algorithm 1).
 
     Args:
-        initializer: Draws the weights first; orthogonal in the paper.
-        bias: Constant of the biases.
-        tolerance: How far from one the variance may stay.
-        iterations: Passes that a layer may take.
+        initializer: What samples the weights first; orthogonal in the paper.
+        bias: The value of the biases.
+        tolerance: The largest distance of the variance from one.
+        iterations: The largest number of passes per layer.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from initstudy.initializers import LSUV, initialize
+        >>> x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+        >>> layer = initialize(nn.Linear(16, 8), LSUV(), seed=0, batch=x)
+        >>> bool(abs(layer(x).var() - 1) < 0.1)
+        True
     """
 
     tolerance: float = 0.1
@@ -97,16 +108,25 @@ class LSUV(Calibrated):
 
 @dataclass(frozen=True)
 class WithinLayer(Calibrated):
-    """Every channel of every layer starts with zero mean and unit variance over the batch.
+    """Every channel of every layer starts with mean zero and variance one over the batch.
 
-    Weights and biases of a channel are divided by its deviation and shifted by its mean
-    (Krähenbühl, Doersch, Donahue & Darrell 2016, Data-dependent initializations of convolutional
-    neural networks, algorithm 1). A layer without a bias is only rescaled.
+    The weights and the bias of a channel are divided by its deviation, and the bias shifted by its
+    mean (Krähenbühl, Doersch, Donahue & Darrell 2016, Data-dependent initializations of
+    convolutional neural networks, algorithm 1). A layer without a bias is only rescaled.
 
     Args:
-        initializer: Draws the weights first; N(0, 1) in the paper.
-        bias: Constant of the biases of layers that are not adjusted.
-        mean: What each channel's mean becomes, the paper's β.
+        initializer: What samples the weights first; N(0, 1) in the paper.
+        bias: The value of the biases of layers that are not adjusted.
+        mean: The mean of every channel afterwards, the paper's β.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from initstudy.initializers import WithinLayer, initialize
+        >>> x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+        >>> layer = initialize(nn.Linear(16, 2), WithinLayer(), seed=0, batch=x)
+        >>> [round(float(v), 4) for v in layer(x).var(0, correction=0)]
+        [1.0, 1.0]
     """
 
     initializer: Initializer | Policy | ModelPolicy = field(default_factory=Normal)
@@ -130,22 +150,26 @@ class WithinLayer(Calibrated):
 class Layer:
     """One affine layer of a model, and its output for given values of all parameters."""
 
-    def __init__(self, model: nn.Module, name: str, batch: Tensor) -> None:
-        self.model, self.name, self.batch = model, name, batch
+    def __init__(self, model: nn.Module, name: str, batch: Tensor, seed: int) -> None:
+        self.model, self.name, self.batch, self.seed = model, name, batch, seed
         self.module = model.get_submodule(name)
         self.weight = f"{name}.weight".removeprefix(".")
         has_bias = getattr(self.module, "bias", None) is not None
         self.bias = f"{name}.bias".removeprefix(".") if has_bias else None
 
     def output(self, values: Values) -> Tensor:
-        """The layer's output before any activation function; the pass ends there."""
+        """The layer's output before any activation function; the pass ends there.
+
+        Args:
+            values: The values of all parameters, by name.
+        """
 
         def stop(_module: nn.Module, _inputs: object, output: Tensor) -> None:
             raise _Reached(output)
 
         handle = self.module.register_forward_hook(stop)
         try:
-            _forward(self.model, values, self.batch)
+            _forward(self.model, values, self.batch, self.seed)
         except _Reached as reached:
             return reached.output
         finally:
@@ -153,12 +177,21 @@ class Layer:
         raise AssertionError(f"{self.name} did not run")
 
     def by_channel(self, output: Tensor) -> Float[Tensor, "channels rest"]:
-        """An output with its channels, or units, first."""
+        """An output with its channels, or units, first.
+
+        Args:
+            output: An output of the layer.
+        """
         axis = output.dim() - 1 if kind(self.module) == "linear" else 1
         return output.movedim(axis, 0).flatten(1)
 
     def scale(self, values: Values, factors: Float[Tensor, " channels"]) -> None:
-        """Multiplies the weights of each output channel."""
+        """Multiplies the weights of every output channel, in place of the old values.
+
+        Args:
+            values: The values of all parameters, by name.
+            factors: One factor per output channel.
+        """
         fans = compute_fans(self.module, "weight")
         kernels = as_kernels(values[self.weight], fans)
         by_block = factors.to(kernels.dtype).view(fans.blocks, -1)
@@ -166,7 +199,7 @@ class Layer:
         values[self.weight] = from_kernels(kernels * by_block, fans)
 
 
-class _Reached(Exception):  # noqa: N818 - it is no error
+class _Reached(Exception):  # noqa: N818 - it is not an error
     def __init__(self, output: Tensor) -> None:
         self.output = output
 
@@ -177,17 +210,20 @@ def calibrate(
     calibrated: Calibrated,
     values: Values,
     batch: Float[Tensor, "examples ..."],
+    *,
+    seed: int = 0,
 ) -> tuple[Values, Cost]:
-    """Adjusts drawn values on a batch; the model itself does not change.
+    """Adjusts sampled values on a batch. The model itself does not change.
 
     Args:
-        model: The architecture, in the mode in which it will train.
-        calibrated: How to adjust.
-        values: Of every parameter, as `draw` gives them.
-        batch: Inputs.
+        model: The model, in the mode in which it will train.
+        calibrated: The initialization.
+        values: The values of every parameter, as `draw` gives them.
+        batch: The inputs.
+        seed: The seed of what the model itself samples in a pass, such as the masks of dropout.
 
     Returns:
-        New values, and what they cost.
+        The new values, and what they cost.
 
     Raises:
         ValueError: The batch is not finite, the model has no affine layer, or a layer cannot be
@@ -198,11 +234,11 @@ def calibrate(
     values = dict(values)
     passes = 1
     seen: set[str] = set()
-    names = list(_affine_layers(model, values, batch))
+    names = list(_affine_layers(model, values, batch, seed))
     if not names:
         raise ValueError("init: the model has no linear or convolution layer to calibrate")
     for name in names:
-        layer = Layer(model, name, batch)
+        layer = Layer(model, name, batch, seed)
         if layer.weight in seen or layer.weight not in values:
             continue
         seen.add(layer.weight)
@@ -210,7 +246,7 @@ def calibrate(
     return values, Cost(len(batch), passes)
 
 
-def _affine_layers(model: nn.Module, values: Values, batch: Tensor) -> Iterator[str]:
+def _affine_layers(model: nn.Module, values: Values, batch: Tensor, seed: int) -> Iterator[str]:
     order: list[str] = []
     handles = [
         module.register_forward_hook(lambda *_, name=name: order.append(name))
@@ -218,15 +254,27 @@ def _affine_layers(model: nn.Module, values: Values, batch: Tensor) -> Iterator[
         if kind(module) in AFFINE
     ]
     try:
-        _forward(model, values, batch)
+        _forward(model, values, batch, seed)
     finally:
         for handle in handles:
             handle.remove()
     yield from dict.fromkeys(order)
 
 
-def _forward(model: nn.Module, values: Values, batch: Tensor) -> None:
+def _forward(model: nn.Module, values: Values, batch: Tensor, seed: int) -> None:
     # Running statistics of normalizations must not see the calibration.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.random.fork_rng(devices=[]):
+    with _own_random_state(batch.device, seed):
         functional_call(model, values | buffers, (batch,))
+
+
+@contextmanager
+def _own_random_state(device: torch.device, seed: int) -> Iterator[None]:
+    """A random state that depends on the seed alone; the global one is as before afterwards."""
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        # Not torch.manual_seed, which would seed every GPU for good.
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            torch.cuda.manual_seed(seed)
+        yield

@@ -1,4 +1,4 @@
-"""What kind of layer a module is, and which role a parameter plays in it."""
+"""The kind of layer that a module is, and the role that a parameter plays in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from torch import nn
 
 Conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ConvTranspose = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-Recurrent = (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "linear": (nn.Linear,),
@@ -27,8 +26,11 @@ KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     ),
     "prelu": (nn.PReLU,),
 }
+# Classes of other libraries, by module and name, so that those need not be installed. A Conv1D is a
+# linear layer whose weight has the inputs first.
+OTHERS = {("transformers.pytorch_utils", "Conv1D"): "linear"}
 RECURRENT = ("rnn", "lstm", "gru")
-# Kinds whose weights map a signal, and so are what an initializer is for.
+# The kinds whose weights map a signal, which are the ones that initializers are for.
 WEIGHTED = (
     "linear",
     "bilinear",
@@ -40,20 +42,49 @@ WEIGHTED = (
 )
 ROLES = ("weight", "recurrent", "bias")
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
-# How the parameters of torch's own layers are called; a subclass may add others.
+# The beginnings of the names of torch's own parameters; a subclass may add others.
 NAMES = ("weight", "bias", "in_proj_", "q_proj_", "k_proj_", "v_proj_")
 
 
 def kind(module: nn.Module) -> str | None:
-    """The layer's kind as policies name it, or None for one that is not known."""
-    return next((name for name, classes in KINDS.items() if isinstance(module, classes)), None)
+    """The kind of a layer, one of the keys of `KINDS`, or None if it is not known.
+
+    Args:
+        module: Any module; a subclass has the kind of its base class.
+
+    Example:
+        >>> from torch import nn
+        >>> from initstudy.initializers import kind
+        >>> kind(nn.Conv2d(3, 8, 3)), kind(nn.ReLU())
+        ('conv', None)
+    """
+    known = next((name for name, classes in KINDS.items() if isinstance(module, classes)), None)
+    return known or foreign_kind(module)
+
+
+def foreign_kind(module: nn.Module) -> str | None:
+    """The kind of a layer of another library, or None."""
+    classes = ((base.__module__, base.__name__) for base in type(module).__mro__)
+    return next((OTHERS[name] for name in classes if name in OTHERS), None)
 
 
 def role(module: nn.Module, parameter: str) -> str | None:
-    """What a parameter is to its layer, by its name there; None where that is not known.
+    """The role of a parameter in its layer, or None if it is not known.
 
-    "weight" is what multiplies the input (a normalization's scale too), "recurrent" what multiplies
-    a recurrent layer's own last output, "bias" what is added (a normalization's offset too).
+    Args:
+        module: The layer.
+        parameter: The parameter's name in it, such as "weight" or "bias_hh_l0".
+
+    Returns:
+        "weight" for what multiplies the input (also a normalization's scale), "recurrent" for what
+        multiplies a recurrent layer's previous output, "bias" for what is added (also a
+        normalization's offset).
+
+    Example:
+        >>> from torch import nn
+        >>> from initstudy.initializers import role
+        >>> role(nn.LSTM(3, 4), "weight_hh_l0")
+        'recurrent'
     """
     if kind(module) is None:
         return parameter if parameter in ("weight", "bias") else None

@@ -1,4 +1,4 @@
-"""How the entries of a filled tensor are distributed, and testing whether they are."""
+"""The distribution of a filled tensor's entries, and a test of whether they follow it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Entries that a test looks at: beyond, deviations that no training could notice become significant.
+# The number of entries that a test looks at. With more, deviations that no training could notice
+# become significant.
 SAMPLE = 2**16
 
 
@@ -19,13 +20,20 @@ class Law:
     """The distribution of one entry.
 
     Attributes:
-        name: "constant", "normal", "uniform", "truncated normal", or what the initializer is.
-        mean: Its expectation.
-        std: Its standard deviation.
-        low: Least value.
-        high: Largest value.
-        parent: Mean and standard deviation of the normal that a truncated one was cut from.
-        tested: Whether entries are independent draws of a distribution that `pvalue` knows.
+        name: "constant", "normal", "uniform", "truncated normal", or the name of a structure such
+            as "orthogonal".
+        mean: The expectation.
+        std: The standard deviation.
+        low: The least possible value.
+        high: The largest possible value.
+        parent: The mean and standard deviation of the normal distribution that a truncated one was
+            cut from.
+        tested: Whether the entries are independent and `pvalue` knows their distribution.
+
+    Example:
+        >>> from initstudy.initializers import Fans, KaimingNormal
+        >>> print(KaimingNormal().law((250, 400), Fans(400, 250)))
+        N(0, 0.0707²)
     """
 
     name: str
@@ -50,19 +58,26 @@ class Law:
         return self.name
 
     def scaled(self, factor: float) -> Law:
-        """The law of `factor` times such an entry."""
+        """The distribution of such an entry times a factor.
+
+        Args:
+            factor: The factor.
+        """
         edges = self.low * factor, self.high * factor
         parent = self.parent[0] * factor, self.parent[1] * factor
         return Law(self.name, self.mean * factor, self.std * factor, *edges, parent, self.tested)
 
     def pvalue(self, values: Tensor) -> float | None:
-        """How well entries fit, by the Kolmogorov–Smirnov test against the exact distribution.
+        """The p-value of the Kolmogorov–Smirnov test against this distribution.
 
-        Large tensors are tested on 65,536 entries, evenly spaced. Without a distribution of its own
-        to compare with (identity, orthogonal) there is no p-value; a constant's is 1 or 0.
+        Large tensors are tested on 65,536 evenly spaced entries.
 
         Args:
-            values: A tensor that the law is said to have produced.
+            values: The tensor to test, of any shape.
+
+        Returns:
+            The p-value: 1 or 0 for a constant, None for a structure such as "orthogonal", whose
+            entries have no distribution to compare with.
         """
         flat = values.detach().flatten()
         if self.name == "constant":
@@ -87,30 +102,49 @@ class Law:
 
 
 def constant(value: float) -> Law:
-    """Every entry is the same."""
+    """The distribution of a tensor whose entries are all `value`.
+
+    Args:
+        value: The value.
+    """
     return Law("constant", value, 0.0, value, value)
 
 
 def normal(std: float, mean: float = 0.0) -> Law:
-    """N(mean, std²)."""
+    """N(mean, std²).
+
+    Args:
+        std: The standard deviation.
+        mean: The mean.
+    """
     return Law("normal", mean, std) if std > 0 else constant(mean)
 
 
 def uniform(bound: float) -> Law:
-    """U(-bound, bound), of standard deviation bound/√3."""
+    """U(-bound, bound), whose standard deviation is bound/√3.
+
+    Args:
+        bound: The largest value.
+    """
     return Law("uniform", 0.0, bound / math.sqrt(3), -bound, bound) if bound > 0 else constant(0.0)
 
 
 def truncated_normal(std: float, mean: float, low: float, high: float) -> Law:
-    """N(mean, std²) cut at `low` and `high`; its own deviation is smaller than `std`.
+    """N(mean, std²) truncated at `low` and `high`, which makes its deviation smaller than `std`.
 
-    Moments of the truncated normal: Johnson, Kotz & Balakrishnan 1994, Continuous Univariate
-    Distributions, vol. 1, section 10.1.
+    The moments are those of Johnson, Kotz & Balakrishnan 1994, Continuous Univariate Distributions,
+    vol. 1, section 10.1.
+
+    Args:
+        std: The standard deviation before the truncation.
+        mean: The mean before the truncation.
+        low: The lower bound.
+        high: The upper bound.
     """
     if std == 0:
         return constant(mean)
     a, b = (low - mean) / std, (high - mean) / std
-    # Far on the right the distribution function has no digits left to differ in.
+    # Far on the right the distribution function rounds to one.
     mass = _cdf(b) - _cdf(a) if a < 0 else _cdf(-a) - _cdf(-b)
     shift = (_pdf(a) - _pdf(b)) / mass
     spread = 1 + (_edge(a) - _edge(b)) / mass - shift**2

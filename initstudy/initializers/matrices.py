@@ -1,4 +1,4 @@
-"""A parameter as the matrices that it holds: one a block, outputs by inputs."""
+"""A parameter as the matrices that it holds: one per block, with outputs as rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from initstudy.initializers.fans import Fans
 
 
 def as_kernels(tensor: Tensor, fans: Fans) -> Float[Tensor, "blocks out in *kernel"]:
-    """The blocks of a parameter, each with its outputs first whatever the layer's layout.
+    """The blocks of a parameter, each with its outputs first in any layout.
+
+    Args:
+        tensor: The parameter.
+        fans: Its fans, which say how many blocks it holds and whether they are transposed.
 
     Raises:
         ValueError: The tensor has fewer than two dimensions.
@@ -23,12 +27,21 @@ def as_kernels(tensor: Tensor, fans: Fans) -> Float[Tensor, "blocks out in *kern
 
 
 def from_kernels(kernels: Float[Tensor, "blocks out in *kernel"], fans: Fans) -> Tensor:
-    """The parameter that holds these blocks; the inverse of `as_kernels`."""
+    """The parameter that holds given blocks; the inverse of `as_kernels`.
+
+    Args:
+        kernels: The blocks.
+        fans: The parameter's fans.
+    """
     return (kernels.transpose(1, 2) if fans.transposed else kernels).flatten(0, 1).contiguous()
 
 
 def as_matrices(tensor: Tensor, fans: Fans) -> Float[Tensor, "blocks out in_kernel"]:
-    """The blocks of a parameter as matrices: a convolution's kernel counts as inputs.
+    """The blocks of a parameter as matrices, with a convolution's kernel among the inputs.
+
+    Args:
+        tensor: The parameter.
+        fans: Its fans, which say how many blocks it holds and whether they are transposed.
 
     Raises:
         ValueError: The tensor has fewer than two dimensions.
@@ -39,7 +52,13 @@ def as_matrices(tensor: Tensor, fans: Fans) -> Float[Tensor, "blocks out in_kern
 def as_tensor(
     matrices: Float[Tensor, "blocks out in_kernel"], shape: tuple[int, ...], fans: Fans
 ) -> Tensor:
-    """The parameter of a given shape that holds these matrices; the inverse of `as_matrices`."""
+    """The parameter that holds given matrices; the inverse of `as_matrices`.
+
+    Args:
+        matrices: The blocks as matrices.
+        shape: The shape of the parameter.
+        fans: The parameter's fans.
+    """
     kernel = shape[2:]
     kernels = matrices.unflatten(2, (matrices.shape[2] // math.prod(kernel), *kernel))
     return from_kernels(kernels, fans)

@@ -1,63 +1,169 @@
-"""Tensors that are computed from other parameters, such as those of a weight norm."""
+"""Tensors that are computed from parameters, such as the weight of a layer with weight norm.
+
+There are two mechanisms: `torch.nn.utils.parametrize`, and the forward hooks of the older functions
+`torch.nn.utils.weight_norm` and `torch.nn.utils.spectral_norm`.
+"""
 
 from __future__ import annotations
 
 import copy
 import re
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 ORIGINAL = re.compile(r"original\d*$")
-Named = tuple[str, nn.Module, str, Tensor]
+# Power iterations for the singular vectors of a spectral norm; they end when σ no longer changes.
+ITERATIONS = 1000
+
+Computed = tuple[str, nn.Module, str, Tensor]
 
 
-def is_parametrization(module: nn.Module) -> bool:
-    """Whether a module holds what a parametrized tensor is made of."""
-    return isinstance(module, ParametrizationList)
+@dataclass(frozen=True)
+class State:
+    """The parameters and buffers that make a computed tensor take a value, by name in the model."""
+
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    buffers: dict[str, Tensor] = field(default_factory=dict)
 
 
-def parametrized(model: nn.Module) -> Iterator[Named]:
-    """Every parametrized tensor: its name, the module that has it, its name there, and itself."""
+def computed(model: nn.Module) -> Iterator[Computed]:
+    """Every computed tensor: its name, the module that has it, its name there, and its value.
+
+    Args:
+        model: Any module.
+    """
     for owner, module in model.named_modules():
-        for key in getattr(module, "parametrizations", {}):
+        keys = [*getattr(module, "parametrizations", {}), *(h.name for h in _hooks(module))]
+        for key in keys:
             with torch.no_grad():
                 yield f"{owner}.{key}".removeprefix("."), module, key, getattr(module, key)
 
 
-@torch.no_grad()
-def originals(module: nn.Module, key: str, name: str, value: Tensor) -> dict[str, Tensor]:
-    """The parameters that make a parametrized tensor take a value, by their names in the model.
+def ingredients(model: nn.Module) -> set[tuple[int, str]]:
+    """The parameters from which tensors are computed, as (id of the owner, name in the owner).
 
     Args:
-        module: That has the tensor.
-        key: Its name there.
-        name: Its name in the model.
-        value: That it is to take.
+        model: Any module.
+    """
+    found = set()
+    for module in model.modules():
+        if isinstance(module, ParametrizationList):
+            found |= {(id(part), key) for part in module.modules() for key in part._parameters}
+        for hook in _hooks(module):
+            suffixes = ("_g", "_v") if isinstance(hook, WeightNorm) else ("_orig",)
+            found |= {(id(module), hook.name + suffix) for suffix in suffixes}
+    return found
+
+
+@torch.no_grad()
+def state_for(module: nn.Module, key: str, name: str, value: Tensor, seed: int) -> State:
+    """The parameters and buffers that make a computed tensor take a value.
+
+    A spectral norm determines the scale of its weight: the parameter that it divides takes the
+    value, and the weight is that value over its largest singular value.
+
+    Args:
+        module: The module that has the tensor.
+        key: The tensor's name in the module.
+        name: The tensor's name in the model.
+        value: The value to take, on the CPU.
+        seed: The seed of the vectors from which the power iteration of a spectral norm starts.
 
     Raises:
-        ValueError: A parametrization has no right inverse, refuses the value, or does not give it
-            back.
+        ValueError: A parametrization has no right inverse, refuses the value, or makes another
+            value of it.
     """
-    kept: Any = module.parametrizations[key]  # type: ignore[index]
-    kinds = ", ".join(type(part).__name__ for part in kept)
-    trial, check = copy.deepcopy(kept), copy.deepcopy(kept)
+    prefix = name[: len(name) - len(key)]
+    hook = next((hook for hook in _hooks(module) if hook.name == key), None)
+    if isinstance(hook, WeightNorm):
+        norm = torch.norm_except_dim(value, 2, hook.dim)
+        return State({f"{prefix}{key}_g": norm, f"{prefix}{key}_v": value})
+    if hook is not None:
+        u, v = _singular_vectors(value, hook.dim, seed)
+        return State({f"{prefix}{key}_orig": value}, {f"{prefix}{key}_u": u, f"{prefix}{key}_v": v})
+    kept = module.parametrizations[key]  # type: ignore[index]
+    assert isinstance(kept, ParametrizationList)
+    prefix = f"{prefix}parametrizations.{key}."
+    if len(kept) == 1 and isinstance(kept[0], parametrizations._SpectralNorm):
+        return _spectral(kept[0], prefix, value, seed)
+    return _inverted(kept, prefix, name, value)
+
+
+def _inverted(kept: ParametrizationList, prefix: str, name: str, value: Tensor) -> State:
+    kinds = ", ".join(type(part).__name__.lstrip("_") for part in kept)
+    trial = copy.deepcopy(kept)
     try:
         trial.right_inverse(value.to(next(trial.parameters()).device))
+        given = trial().to(value)
     except (NotImplementedError, RuntimeError, ValueError) as error:
         reason = f"parametrized by {kinds}: {error}".splitlines()[0]
         raise ValueError(f"init cannot fill {name}, which is {reason}") from error
-    found = {part: p.detach() for part, p in trial.named_parameters() if ORIGINAL.match(part)}
-    for part, original in found.items():
-        check.get_parameter(part).copy_(original)
-    # Some keep a part of the value in a buffer, some change it: a spectral norm divides by it.
-    if not torch.allclose(check().to(value.device), value, rtol=1e-4, atol=1e-6):
+    if not torch.allclose(given, value, rtol=1e-4, atol=1e-5 * float(value.abs().max() or 1)):
         raise ValueError(
             f"init cannot fill {name}, which is parametrized by {kinds}: it does not give back the "
             "value that it is set to"
         )
-    prefix = f"{name[: len(name) - len(key)]}parametrizations.{key}."
-    return {prefix + part: original for part, original in found.items()}
+    originals = {n: p.detach() for n, p in trial.named_parameters() if ORIGINAL.match(n)}
+    return State(
+        {prefix + n: p for n, p in originals.items()},
+        {prefix + n: b for n, b in trial.named_buffers()},
+    )
+
+
+def _spectral(part: nn.Module, prefix: str, value: Tensor, seed: int) -> State:
+    parameters = {f"{prefix}original": value}
+    if value.dim() < 2:
+        return State(parameters)
+    u, v = _singular_vectors(value, int(part.dim), seed)  # type: ignore[arg-type]
+    return State(parameters, {f"{prefix}0._u": u, f"{prefix}0._v": v})
+
+
+def _singular_vectors(value: Tensor, dim: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The first left and right singular vectors of a weight, by power iteration."""
+    matrix = (
+        value.movedim(dim, 0)
+        .flatten(1)
+        .to(torch.complex128 if value.is_complex() else torch.float64)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    v = torch.randn(matrix.shape[1], generator=generator, dtype=matrix.dtype)
+    before = 0.0
+    u = matrix @ v
+    for _ in range(ITERATIONS):
+        u = nn.functional.normalize(matrix @ v, dim=0)
+        v = matrix.mH @ u
+        now = float(v.norm())
+        v = nn.functional.normalize(v, dim=0)
+        if abs(now - before) <= 1e-9 * now:
+            break
+        before = now
+    return u.to(value.dtype), v.to(value.dtype)
+
+
+def refresh(module: nn.Module, key: str) -> None:
+    """Recomputes the tensor that a forward hook of the older kind keeps on its module.
+
+    Args:
+        module: The module that has the tensor.
+        key: The tensor's name in the module.
+    """
+    for hook in _hooks(module):
+        if hook.name == key:
+            weight = (
+                hook.compute_weight(module)
+                if isinstance(hook, WeightNorm)
+                else hook.compute_weight(module, do_power_iteration=False)
+            )
+            setattr(module, key, weight if isinstance(hook, WeightNorm) else weight.data)
+
+
+def _hooks(module: nn.Module) -> list[WeightNorm | SpectralNorm]:
+    hooks = module._forward_pre_hooks.values()
+    return [hook for hook in hooks if isinstance(hook, WeightNorm | SpectralNorm)]

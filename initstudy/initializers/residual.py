@@ -1,69 +1,79 @@
-"""Policies for residual networks, whose depth decides how much a branch may add."""
+"""Policies for residual networks, whose branches may add less the more there are of them.
+
+The branches are found in the model's data flow; see `branches`.
+"""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
-from torch import nn
+from torch import Tensor, nn
 
-from initstudy.initializers.base import Initializer, require_finite
+from initstudy.initializers.base import Initializer, Shape, Type
+from initstudy.initializers.branches import ADDITIONS, SCALINGS, Branch, find_branches, is_layer
 from initstudy.initializers.distributions import Constant, Normal
-from initstudy.initializers.kinds import WEIGHTED, kind
-from initstudy.initializers.policy import ModelPolicy, Policy, Rule, as_policy, biases_and_norms
+from initstudy.initializers.fans import Fans
+from initstudy.initializers.generators import Generator
+from initstudy.initializers.graph import Graph, trace
+from initstudy.initializers.kinds import WEIGHTED
+from initstudy.initializers.laws import Law
+from initstudy.initializers.policy import (
+    Action,
+    Fill,
+    ModelPolicy,
+    Policy,
+    Reset,
+    Rule,
+    as_policy,
+    biases_and_norms,
+)
 from initstudy.initializers.presets import WEIGHTS
 from initstudy.initializers.schemes import KaimingNormal
-
-# What ends a residual branch of a transformer: in GPT-2's own names, torch's, torchvision's, ours.
-PROJECTIONS = (
-    "*c_proj.weight",
-    "*out_proj.weight",
-    "*linear2.weight",
-    "*mlp.3.weight",
-    "*mlp2.weight",
-)
-NUMBERED = re.compile(r"(conv|norm|bn)(\d+)")
 
 
 @dataclass(frozen=True)
 class GPT2(ModelPolicy):
-    """GPT-2's: N(0, std²), and what ends a residual branch scaled by 1/√(number of branches).
+    """N(0, std²), with the last weight of every residual branch scaled by 1/√(number of branches).
 
-    A transformer of n layers has 2·n branches, so its projections get std/√(2·n) (Radford et al.
-    2019, Language models are unsupervised multitask learners, section 2.3).
+    A transformer of n layers has 2·n branches, so their last weights get std/√(2·n) (Radford et al.
+    2019, Language models are unsupervised multitask learners, section 2.3). Biases are zero.
 
     Args:
-        std: Of every weight and embedding.
-        projections: Patterns of the names of the weights that end a branch.
+        std: The standard deviation of the other weights and of the embeddings.
+
+    Example:
+        >>> from torch import nn
+        >>> from initstudy.initializers import GPT2, initialize
+        >>> layer = nn.TransformerEncoderLayer(64, 4, 256, batch_first=True)
+        >>> model = nn.TransformerEncoder(layer, num_layers=8, enable_nested_tensor=False)
+        >>> model = initialize(model, GPT2(), seed=0)
+        >>> round(float(model.layers[0].linear2.weight.std()), 3)  # 0.02/√16
+        0.005
     """
 
     std: float = 0.02
-    projections: Sequence[str] = PROJECTIONS
 
     def __post_init__(self) -> None:
-        require_finite("std", self.std, "a standard deviation")
-        object.__setattr__(self, "projections", tuple(self.projections))
+        object.__setattr__(self, "std", Normal(self.std).std)
 
-    def of(self, model: nn.Module) -> Policy:
+    def of(self, model: nn.Module, batch: object = None) -> Policy:
         """The rules for one model.
 
+        Args:
+            model: The model.
+            batch: Inputs of the model; see `ModelPolicy.of`.
+
         Raises:
-            ValueError: No parameter ends a branch.
+            ValueError: The model has no residual branch, or one that does not end in a weight.
         """
-        names = [name for name, _ in model.named_parameters()]
-        count = sum(any(fnmatchcase(name, p) for p in self.projections) for name in names)
-        if count == 0:
-            raise ValueError(
-                f"init.projections={list(self.projections)}: no parameter of the model has such a "
-                "name; GPT-2's policy is for transformers"
-            )
-        scaled = Normal(self.std / math.sqrt(count))
+        branches = require_branches(trace(model, batch), model, "GPT2")
+        weights = [_require_weight(branch, "GPT2") for branch in branches]
+        scaled = Normal(self.std / math.sqrt(len(weights)))
         return Policy(
             (
-                Rule(scaled, kind=WEIGHTED, role="weight", name=self.projections),
+                Rule(scaled, name=weights),
                 Rule(Normal(self.std), kind=WEIGHTED, role=WEIGHTS),
                 *biases_and_norms(),
             )
@@ -71,134 +81,191 @@ class GPT2(ModelPolicy):
 
 
 @dataclass(frozen=True)
-class Branch:
-    """A residual branch: the modules of one block in the order in which they run, by name."""
+class ZeroResidual(ModelPolicy):
+    """Every residual branch adds nothing at first, because what it ends in is zero.
 
-    convolutions: tuple[str, ...]
-    last_norm: str | None
+    That is the scale of its last normalization if it ends in one (Goyal et al. 2017, Accurate,
+    large minibatch SGD, section 5.1), or else its last weight, with its bias.
 
+    Args:
+        initializer: What fills everything else.
 
-def residual_branches(model: nn.Module) -> list[Branch]:
-    """The residual branches of a convolutional network.
-
-    A block is a module, other than an `nn.Sequential`, with children conv1, conv2, …; its
-    normalizations are norm1, … or bn1, …, as in torchvision's ResNets and in `model=resnet`.
+    Example:
+        >>> import torch
+        >>> from initstudy.initializers import ZeroResidual, initialize
+        >>> from initstudy.models import ResNet
+        >>> model = initialize(ResNet((1, 8, 8), 10), ZeroResidual(), seed=0)
+        >>> model.stage1.block1.norm2.weight.unique().tolist()
+        [0.0]
     """
-    return [
-        branch
-        for name, module in model.named_modules()
-        if not isinstance(module, nn.Sequential)
-        and len((branch := _branch(f"{name}." if name else "", module)).convolutions) >= 2
-    ]
+
+    initializer: Fill | Policy = KaimingNormal()  # noqa: RUF009 - it is immutable
+
+    def of(self, model: nn.Module, batch: object = None) -> Policy:
+        """The rules for one model.
+
+        Args:
+            model: The model.
+            batch: Inputs of the model; see `ModelPolicy.of`.
+
+        Raises:
+            ValueError: The model has no residual branch, or one that ends neither in a weight nor
+                in a normalization that has a scale.
+        """
+        names = []
+        for branch in require_branches(trace(model, batch), model, "ZeroResidual"):
+            if branch.norm is None:
+                weight = _require_weight(branch, "ZeroResidual")
+                names += [weight, f"{weight.removesuffix('weight')}bias"]
+                continue
+            if getattr(model.get_submodule(branch.norm), "weight", None) is None:
+                raise ValueError(
+                    f"init: ZeroResidual: the branch that ends in {branch.norm} cannot be zero, "
+                    "for this normalization has no scale"
+                )
+            names += [f"{branch.norm}.weight", f"{branch.norm}.bias"]
+        return Policy((Rule(Constant(0.0), name=names), *_rules(self.initializer)))
 
 
 @dataclass(frozen=True)
 class Fixup(ModelPolicy):
     """Fixup: residual networks that train without normalization.
 
-    The last convolution of every branch and the classifier are zero; the others of a branch are
-    He-normal scaled by L^(-1/(2m-2)), with L branches of m convolutions; everything else is
-    He-normal (Zhang, Dauphin & Ma 2019, Fixup initialization, section 3). The scalar biases and
-    multipliers that the paper adds are a matter of the model, not of its initialization.
+    The last weight of every branch and the output layer are zero; the other weights of a branch are
+    He-normal times L^(-1/(2m-2)), with L branches of m layers; the projections of shortcuts are
+    He-normal; every other layer is as torch makes it. The scalars that the paper adds are one if
+    they multiply a signal and zero if they are added to it (Zhang, Dauphin & Ma 2019, Fixup
+    initialization, section 3). The numbers are those of the authors' code
+    (https://github.com/hongyi-zhang/Fixup, cifar and imagenet), where He's variance is 2/fan_out
+    and the first convolution has torch's default. The paper itself asks for He there.
 
     Args:
-        initializer: What is scaled.
+        initializer: What fills the branches and the projections.
+        others: What fills every other layer.
+
+    Example:
+        >>> from initstudy.initializers import Fixup, initialize
+        >>> from initstudy.models import ResNet
+        >>> model = ResNet((1, 8, 8), 10, channels=(16,), blocks=9, batch_norm=False)
+        >>> model = initialize(model, Fixup(), seed=0)
+        >>> block = model.stage1.block1
+        >>> round(float(block.conv1.weight.std()), 2), float(block.conv2.weight.abs().max())
+        (0.04, 0.0)
     """
 
-    initializer: Initializer = KaimingNormal()  # noqa: RUF009
+    initializer: Initializer = KaimingNormal(mode="fan_out")  # noqa: RUF009 - it is immutable
+    others: Action = Reset()  # noqa: RUF009 - it is immutable
 
-    def of(self, model: nn.Module) -> Policy:
+    def of(self, model: nn.Module, batch: object = None) -> Policy:
         """The rules for one model.
 
+        Args:
+            model: The model.
+            batch: Inputs of the model; see `ModelPolicy.of`.
+
         Raises:
-            ValueError: It has no residual branch.
+            ValueError: The model has no residual branch, or one that does not end in a weight.
         """
-        branches = _require_branches(model, "Fixup")
-        rules = []
+        graph = trace(model, batch)
+        branches = require_branches(graph, model, "Fixup")
+        rules, biases = [], list[str]()
         for branch in branches:
-            *others, last = branch.convolutions
-            rules.append(Rule(Constant(0.0), role="weight", name=f"{last}.*"))
-            factor = len(branches) ** (-1 / (2 * len(branch.convolutions) - 2))
-            names = [f"{name}.*" for name in others]
-            rules.append(Rule(Scaled(self.initializer, factor), role="weight", name=names))
-        head = _last_weighted(model)
-        rules.append(Rule(Constant(0.0), name=f"{head}.*"))
-        return Policy((*rules, *_rules(self.initializer)))
-
-
-@dataclass(frozen=True)
-class ZeroResidual(ModelPolicy):
-    """Every residual branch adds nothing at first: what ends it is zero.
-
-    That is the scale of its last normalization where it has one (Goyal et al. 2017, Accurate, large
-    minibatch SGD, section 5.1), or else its last convolution; in a transformer, the projections.
-
-    Args:
-        initializer: Of everything else.
-        projections: Patterns of the names of the weights that end a transformer's branch.
-    """
-
-    initializer: Initializer = KaimingNormal()  # noqa: RUF009
-    projections: Sequence[str] = PROJECTIONS
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "projections", tuple(self.projections))
-
-    def of(self, model: nn.Module) -> Policy:
-        """The rules for one model.
-
-        Raises:
-            ValueError: It has no residual branch.
-        """
-        branches = residual_branches(model)
-        names = [f"{b.last_norm or b.convolutions[-1]}.weight" for b in branches]
-        known = [name for name, _ in model.named_parameters()]
-        names += [n for n in known if any(fnmatchcase(n, p) for p in self.projections)]
-        if not names:
-            _require_branches(model, "ZeroResidual")
-        return Policy((Rule(Constant(0.0), name=names), *_rules(self.initializer)))
+            # A normalization after the last weight is allowed, though Fixup is to replace it.
+            last = _require_weight(branch, "Fixup")
+            others = [f"{name}.*weight*" for name in branch.layers[:-1]]
+            biases += [f"{name}.*bias*" for name in (*branch.layers, *branch.shortcut)]
+            rules.append(Rule(Constant(0.0), name=last))
+            if others:
+                factor = len(branches) ** (-1 / (2 * len(branch.layers) - 2))
+                rules.append(Rule(Scaled(self.initializer, factor), name=others, role=WEIGHTS))
+            if branch.shortcut:
+                shortcut = [f"{name}.weight" for name in branch.shortcut]
+                rules.append(Rule(self.initializer, name=shortcut))
+        head = [node.name for node in graph.nodes if is_layer(node)][-1]
+        added, multiplied = scalars(graph, model)
+        return Policy(
+            (
+                *rules,
+                Rule(Constant(0.0), name=[*biases, *added, f"{head}.*"]),
+                Rule(Constant(1.0), name=multiplied, optional=True),
+                Rule(self.others, kind=(*WEIGHTED, "norm", "prelu")),
+            )
+        )
 
 
 @dataclass(frozen=True)
 class Scaled(Initializer):
-    """Another initializer's draws times a factor."""
+    """What another initializer samples, times a factor.
+
+    Args:
+        initializer: The initializer.
+        factor: The factor.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.initializers import Normal
+        >>> from initstudy.initializers.residual import Scaled
+        >>> torch.equal(Scaled(Normal(1.0), 0.5)((3,)), Normal(0.5)((3,)))
+        True
+    """
 
     initializer: Initializer
     factor: float
 
-    def _draw(self, shape, fans, generator, dtype):  # type: ignore[no-untyped-def]
-        draw = self.initializer(shape, fans, generator=generator, dtype=dtype)
-        return self.factor * draw
+    def _draw(self, shape: Shape, fans: Fans, generator: Generator, dtype: Type) -> Tensor:
+        return self.factor * self.initializer(shape, fans, generator=generator, dtype=dtype)
 
-    def _law(self, shape, fans):  # type: ignore[no-untyped-def]
+    def _law(self, shape: Shape, fans: Fans) -> Law:
         return self.initializer.law(shape, fans).scaled(self.factor)
 
 
-def _rules(initializer: Initializer) -> Sequence[Rule]:
-    policy = as_policy(initializer)
-    assert isinstance(policy, Policy)
-    return policy.rules
+def require_branches(graph: Graph, model: nn.Module, name: str) -> list[Branch]:
+    """The residual branches of a model.
 
+    Args:
+        graph: The model's data flow.
+        model: The model.
+        name: The policy that needs them.
 
-def _require_branches(model: nn.Module, name: str) -> list[Branch]:
-    branches = residual_branches(model)
+    Raises:
+        ValueError: There are none.
+    """
+    branches = find_branches(graph)
     if not branches:
-        raise ValueError(f"init: {name} found no residual block with children conv1 and conv2")
+        raise ValueError(
+            f"init: {name} found no residual branch in the data flow of the "
+            f"{type(model).__name__}: no signal is added to one that it comes from"
+        )
     return branches
 
 
-def _branch(prefix: str, module: nn.Module) -> Branch:
-    found: dict[str, dict[int, str]] = {"conv": {}, "norm": {}}
-    for name, _ in module.named_children():
-        match = NUMBERED.fullmatch(name)
-        if match:
-            family = "conv" if match[1] == "conv" else "norm"
-            found[family][int(match[2])] = prefix + name
-    convolutions = tuple(found["conv"][number] for number in sorted(found["conv"]))
-    norm = found["norm"].get(max(found["conv"], default=0))
-    return Branch(convolutions, norm)
+def scalars(graph: Graph, model: nn.Module) -> tuple[list[str], list[str]]:
+    """The parameters of one entry that are added to a signal, and those that multiply one.
+
+    Args:
+        graph: The model's data flow.
+        model: The model.
+    """
+    added, multiplied = dict[str, None](), dict[str, None]()
+    for node in graph.nodes:
+        for name in node.parameters:
+            if model.get_parameter(name).numel() == 1 and node.name in ADDITIONS | SCALINGS:
+                (added if node.name in ADDITIONS else multiplied)[name] = None
+    return list(added), list(multiplied)
 
 
-def _last_weighted(model: nn.Module) -> str:
-    names = [name for name, module in model.named_modules() if kind(module) in WEIGHTED]
-    return names[-1]
+def _rules(initializer: Fill | Policy) -> Sequence[Rule]:
+    policy = as_policy(initializer)
+    if not isinstance(policy, Policy):
+        raise TypeError(f"init.initializer={initializer}: must not depend on the model itself")
+    return policy.rules
+
+
+def _require_weight(branch: Branch, name: str) -> str:
+    if branch.weight is None:
+        end = branch.end or branch.norm
+        raise ValueError(
+            f"init: {name} needs branches that end in a weight; the one of "
+            f"{', '.join(branch.layers) or 'no layers'} ends in {end}"
+        )
+    return branch.weight

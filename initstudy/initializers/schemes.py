@@ -1,4 +1,4 @@
-"""Variances from fans: Glorot, He and LeCun as points on one variance scaling."""
+"""Variances that depend on fans: Glorot, He and LeCun, as cases of one variance scaling."""
 
 from __future__ import annotations
 
@@ -10,17 +10,11 @@ import torch
 from torch import Tensor
 
 from initstudy.initializers import laws
-from initstudy.initializers.base import (
-    Initializer,
-    Shape,
-    Type,
-    require_choice,
-    require_finite,
-    standard,
-)
+from initstudy.initializers.base import Initializer, Shape, Type, standard
+from initstudy.initializers.checks import require_choice
 from initstudy.initializers.distributions import TruncatedNormal
 from initstudy.initializers.fans import Fans
-from initstudy.initializers.gains import gain
+from initstudy.initializers.gains import Nonlinearity, gain
 from initstudy.initializers.laws import Law
 
 MODES = ("fan_in", "fan_out", "fan_avg")
@@ -29,11 +23,21 @@ DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 
 @dataclass(frozen=True)
 class VarianceScaling(Initializer):
-    """Zero mean and variance `scale / fan`; every famous scheme is a point on it.
+    """Mean zero and variance `scale / fan`; the famous schemes are cases of it.
 
-    The truncated normal is cut at two of its own standard deviations and rescaled, so that the
-    variance is the same after truncation
+    The truncated normal distribution is cut at two standard deviations and rescaled, so that the
+    truncation does not change the variance
     (https://docs.jax.dev/en/latest/_autosummary/jax.nn.initializers.variance_scaling.html).
+
+    Args:
+        scale: The variance times the fan.
+        mode: The fan: "fan_in", "fan_out", or "fan_avg" for their mean.
+        distribution: "normal", "truncated_normal" or "uniform".
+
+    Example:
+        >>> from initstudy.initializers import Fans, VarianceScaling
+        >>> VarianceScaling(2.0, "fan_in").std(Fans(fan_in=200, fan_out=50))
+        0.1
     """
 
     scale: float = 1.0
@@ -41,12 +45,19 @@ class VarianceScaling(Initializer):
     distribution: str = "normal"
 
     def __post_init__(self) -> None:
-        require_finite("scale", self.scale, "a variance")
+        self._number("scale", "a variance")
         require_choice("mode", self.mode, MODES)
         require_choice("distribution", self.distribution, DISTRIBUTIONS)
 
     def std(self, fans: Fans) -> float:
-        """The standard deviation of the entries of a layer with these fans."""
+        """The standard deviation of a layer's weights.
+
+        Args:
+            fans: The fans of the layer.
+
+        Raises:
+            UnknownFansError: The fans are not known.
+        """
         fan = {
             "fan_in": fans.fan_in,
             "fan_out": fans.fan_out,
@@ -70,11 +81,11 @@ class VarianceScaling(Initializer):
 
 @dataclass(frozen=True)
 class _Gained(Initializer):
-    """A point on `VarianceScaling` that users know by a gain: std = gain / sqrt(fan)."""
+    """A case of `VarianceScaling` that is known by a gain: std = gain / sqrt(fan)."""
 
     @abstractmethod
     def scaling(self) -> VarianceScaling:
-        """The same initializer in its general form."""
+        """The same initializer as a variance scaling."""
 
     def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         return self.scaling()(shape, fans, generator=generator, dtype=dtype)
@@ -89,7 +100,7 @@ class _Xavier(_Gained):
     distribution = "normal"
 
     def __post_init__(self) -> None:
-        require_finite("gain", self.gain, "a gain")
+        self._number("gain", "a gain")
 
     def scaling(self) -> VarianceScaling:
         """Variance gain²·2/(fan_in + fan_out), Glorot & Bengio 2010, eq. 12 and 16."""
@@ -98,29 +109,48 @@ class _Xavier(_Gained):
 
 @dataclass(frozen=True)
 class XavierNormal(_Xavier):
-    """Normal with variance gain²·2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 12)."""
+    """Normal with variance gain²·2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 12).
+
+    Args:
+        gain: The factor on the standard deviation.
+
+    Example:
+        >>> from initstudy.initializers import Fans, XavierNormal
+        >>> XavierNormal().law((50, 150), Fans(150, 50)).std
+        0.1
+    """
 
 
 @dataclass(frozen=True)
 class XavierUniform(_Xavier):
-    """Uniform with variance gain²·2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)."""
+    """Uniform with variance gain²·2/(fan_in + fan_out) (Glorot & Bengio 2010, eq. 16).
+
+    Args:
+        gain: The factor on the standard deviation.
+
+    Example:
+        >>> from initstudy.initializers import Fans, XavierUniform
+        >>> print(XavierUniform().law((50, 150), Fans(150, 50)))
+        U(±0.173)
+    """
 
     distribution = "uniform"
 
 
 @dataclass(frozen=True)
 class _Kaiming(_Gained):
-    nonlinearity: str = "relu"
-    negative_slope: float = 0.0
+    nonlinearity: Nonlinearity = "relu"
+    negative_slope: float = 0.01
     mode: str = "fan_in"
     gain: float | None = None
     distribution = "normal"
 
     def __post_init__(self) -> None:
         require_choice("mode", self.mode, ("fan_in", "fan_out"))
+        self._number("negative_slope", "a slope", -math.inf)
         gain(self.nonlinearity, self.negative_slope)
         if self.gain is not None:
-            require_finite("gain", self.gain, "a gain")
+            self._number("gain", "a gain")
 
     def scaling(self) -> VarianceScaling:
         """Variance gain²/fan, He et al. 2015, eq. 10 and 14."""
@@ -131,36 +161,70 @@ class _Kaiming(_Gained):
 
 @dataclass(frozen=True)
 class KaimingNormal(_Kaiming):
-    """Normal with variance gain²/fan (He et al. 2015, eq. 10 and 14; eq. 15 with a slope).
+    """Normal with variance gain²/fan (He et al. 2015, eq. 10 and 14; eq. 15 for leaky_relu).
 
     Args:
-        nonlinearity: What follows the layer; it sets the gain.
-        negative_slope: Of "leaky_relu".
-        mode: "fan_in" keeps the forward variance, "fan_out" the backward one.
-        gain: Overrides the nonlinearity's.
+        nonlinearity: The activation function after the layer, which sets the gain: a name, or any
+            elementwise function of torch (see `gain`).
+        negative_slope: The slope of "leaky_relu" below zero.
+        mode: "fan_in" keeps the variance of the forward pass, "fan_out" that of the backward pass.
+        gain: The gain, instead of the activation function's.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.initializers import Fans, KaimingNormal
+        >>> KaimingNormal().law((50, 200), Fans(200, 50)).std
+        0.1
+        >>> silu = KaimingNormal(torch.nn.functional.silu)
+        >>> round(silu.law((50, 200), Fans(200, 50)).std, 6)
+        0.118549
     """
 
 
 @dataclass(frozen=True)
 class KaimingUniform(_Kaiming):
-    """Uniform with variance gain²/fan; arguments as `KaimingNormal`."""
+    """Uniform with variance gain²/fan (He et al. 2015, eq. 10 and 14; eq. 15 for leaky_relu).
+
+    Args:
+        nonlinearity: The activation function after the layer, which sets the gain (see `gain`).
+        negative_slope: The slope of "leaky_relu" below zero.
+        mode: "fan_in" keeps the variance of the forward pass, "fan_out" that of the backward pass.
+        gain: The gain, instead of the activation function's.
+
+    Example:
+        >>> from initstudy.initializers import Fans, KaimingUniform
+        >>> print(KaimingUniform().law((50, 200), Fans(200, 50)))
+        U(±0.173)
+    """
 
     distribution = "uniform"
 
 
 @dataclass(frozen=True)
 class LecunNormal(_Gained):
-    """Normal with variance 1/fan_in (LeCun et al. 1998, Efficient BackProp, eq. 16)."""
+    """Normal with variance 1/fan_in (LeCun et al. 1998, Efficient BackProp, eq. 16).
+
+    Example:
+        >>> from initstudy.initializers import Fans, LecunNormal
+        >>> LecunNormal().law((50, 100), Fans(100, 50)).std
+        0.1
+    """
 
     def scaling(self) -> VarianceScaling:
-        """Its general form."""
+        """The same initializer as a variance scaling."""
         return VarianceScaling(1.0, "fan_in", "normal")
 
 
 @dataclass(frozen=True)
 class LecunUniform(_Gained):
-    """Uniform with variance 1/fan_in (LeCun et al. 1998, Efficient BackProp, eq. 16)."""
+    """Uniform with variance 1/fan_in (LeCun et al. 1998, Efficient BackProp, eq. 16).
+
+    Example:
+        >>> from initstudy.initializers import Fans, LecunUniform
+        >>> print(LecunUniform().law((50, 100), Fans(100, 50)))
+        U(±0.173)
+    """
 
     def scaling(self) -> VarianceScaling:
-        """Its general form."""
+        """The same initializer as a variance scaling."""
         return VarianceScaling(1.0, "fan_in", "uniform")

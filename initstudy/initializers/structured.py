@@ -1,4 +1,4 @@
-"""Initializers that fill a tensor as a whole: identities, orthogonal matrices, gate biases."""
+"""Initializers whose entries depend on each other: identities, orthogonal matrices, gate biases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from initstudy.initializers.base import Initializer, Shape, Type, require_finite, standard
+from initstudy.initializers.base import Initializer, Shape, Type, standard
 from initstudy.initializers.fans import Fans
 from initstudy.initializers.laws import Law
 from initstudy.initializers.matrices import as_kernels, as_matrices, as_tensor, from_kernels
@@ -19,17 +19,26 @@ MATRICES = ("linear", "embedding", "rnn", "lstm", "gru", "attention")
 
 @dataclass(frozen=True)
 class Identity(Initializer):
-    """`gain` times the identity, a partial one where outputs and inputs differ in number.
+    """`gain` times the identity, a partial one if outputs and inputs differ in number.
 
-    Each gate or packed projection gets one of its own (recurrent weights: Le, Jaitly & Hinton
-    2015, A simple way to initialize recurrent networks of rectified linear units).
+    Every gate and packed projection gets an identity of its own (for recurrent weights: Le, Jaitly
+    & Hinton 2015, A simple way to initialize recurrent networks of rectified linear units).
+
+    Args:
+        gain: The value on the diagonal.
+
+    Example:
+        >>> from initstudy.initializers import Identity
+        >>> Identity()((2, 3))
+        tensor([[1., 0., 0.],
+                [0., 1., 0.]])
     """
 
     gain: float = 1.0
     kinds = MATRICES
 
     def __post_init__(self) -> None:
-        require_finite("gain", self.gain, "a gain")
+        self._number("gain", "a gain")
 
     def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         if len(shape) != 2:
@@ -42,17 +51,25 @@ class Identity(Initializer):
 
 @dataclass(frozen=True)
 class Dirac(Initializer):
-    """A convolution that hands its input on: `gain` at the kernel's centre, channel by channel.
+    """A convolution that passes its input on: `gain` at the kernel's centre, channel by channel.
 
-    Each group gets an identity of its own (https://docs.pytorch.org/docs/stable/nn.init.html,
+    Every group gets an identity of its own (https://docs.pytorch.org/docs/stable/nn.init.html,
     dirac_).
+
+    Args:
+        gain: The value at the centre.
+
+    Example:
+        >>> from initstudy.initializers import Dirac
+        >>> Dirac()((1, 1, 3))
+        tensor([[[0., 1., 0.]]])
     """
 
     gain: float = 1.0
     kinds = CONVOLUTIONS
 
     def __post_init__(self) -> None:
-        require_finite("gain", self.gain, "a gain")
+        self._number("gain", "a gain")
 
     def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         kernels = as_kernels(_convolution("Dirac", shape, dtype), fans)
@@ -67,20 +84,32 @@ class Dirac(Initializer):
 class Orthogonal(Initializer):
     """`gain` times a matrix with orthonormal rows or columns, whichever are fewer.
 
-    It is Haar-distributed: Q of the QR decomposition of a normal matrix, each column with the sign
-    of R's diagonal (Mezzadri 2007, How to generate random matrices from the classical compact
-    groups, section 5; Saxe, McClelland & Ganguli 2014). A convolution's kernel counts as inputs;
-    each gate, packed projection or group is orthogonal by itself, unless the fans' convention holds
-    them for one map.
+    The matrix is Haar-distributed: Q of the QR decomposition of a normal matrix, with every column
+    multiplied by the sign of R's diagonal, or by its phase for a complex matrix, which is unitary
+    (Mezzadri 2007, How to generate random matrices from the classical compact groups, section 5;
+    Saxe, McClelland & Ganguli 2014, Exact solutions to the nonlinear dynamics of learning in deep
+    linear neural networks). A convolution's kernel counts as inputs. Every gate, packed projection
+    and group is orthogonal by itself, unless the fans' convention counts them as one map.
+
+    Args:
+        gain: The singular values.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.initializers import Orthogonal
+        >>> q = Orthogonal()((3, 5))
+        >>> torch.allclose(q @ q.T, torch.eye(3), atol=1e-6)
+        True
     """
 
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        require_finite("gain", self.gain, "a gain")
+        self._number("gain", "a gain")
 
     def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
-        normal = as_matrices(standard("normal", shape, generator, torch.float64), fans)
+        wide = torch.complex128 if dtype.is_complex else torch.float64
+        normal = as_matrices(standard("normal", shape, generator, wide), fans)
         return as_tensor(self.gain * _orthonormal(normal), shape, fans).to(dtype)
 
     def _law(self, shape: Shape, fans: Fans) -> Law:
@@ -90,17 +119,27 @@ class Orthogonal(Initializer):
 
 @dataclass(frozen=True)
 class DeltaOrthogonal(Initializer):
-    """A convolution whose kernel is zero but for an orthogonal matrix at its centre.
+    """A convolution with an orthogonal matrix at its kernel's centre and zeros elsewhere.
 
-    It keeps the length of every signal, so there may be no more channels in than out (Xiao et al.
-    2018, Dynamical isometry and a mean field theory of CNNs, algorithm 2).
+    It preserves the length of every signal, which needs at least as many output channels as input
+    channels (Xiao et al. 2018, Dynamical isometry and a mean field theory of CNNs, algorithm 2).
+
+    Args:
+        gain: The singular values of the matrix.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.initializers import DeltaOrthogonal
+        >>> kernel = DeltaOrthogonal()((4, 3, 3, 3))
+        >>> torch.allclose(kernel[:, :, 1, 1].T @ kernel[:, :, 1, 1], torch.eye(3), atol=1e-6)
+        True
     """
 
     gain: float = 1.0
     kinds = CONVOLUTIONS
 
     def __post_init__(self) -> None:
-        require_finite("gain", self.gain, "a gain")
+        self._number("gain", "a gain")
 
     def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         kernels = as_kernels(_convolution("DeltaOrthogonal", shape, dtype), fans)
@@ -110,7 +149,8 @@ class DeltaOrthogonal(Initializer):
                 f"DeltaOrthogonal cannot keep the length of {inputs} channels in {outputs}; "
                 "it needs at least as many out as in"
             )
-        normal = standard("normal", (blocks, outputs, inputs), generator, torch.float64)
+        wide = torch.complex128 if dtype.is_complex else torch.float64
+        normal = standard("normal", (blocks, outputs, inputs), generator, wide)
         centre = (self.gain * _orthonormal(normal)).to(dtype)
         return from_kernels(_at_centre(kernels, centre), fans)
 
@@ -122,12 +162,19 @@ class DeltaOrthogonal(Initializer):
 
 @dataclass(frozen=True)
 class ZerO(Initializer):
-    """No randomness: a partial identity, or where a layer widens, one through a Hadamard matrix.
+    """A partial identity, or for a layer with more outputs than inputs one by a Hadamard matrix.
 
-    A layer of n inputs and more outputs gets I*·H·I* / 2^(m/2), with H the Hadamard matrix of size
-    2^m ≥ outputs, so that its columns are of unit length where outputs = 2^m; convolutions hold it
-    at their kernel's centre (Zhao, Schäfer & Anandkumar 2022, ZerO Initialization, algorithms 1 and
-    2; the factor is the one of the authors' code, 1/√2 of what algorithm 1 prints).
+    Nothing is random. A layer of n inputs and more outputs gets I*·H·I* / 2^(m/2), with H the
+    Hadamard matrix of size 2^m ≥ outputs, so that its columns have unit length if outputs = 2^m. A
+    convolution has the matrix at its kernel's centre (Zhao, Schäfer & Anandkumar 2022, ZerO
+    Initialization, algorithms 1 and 2; the factor is that of the authors' code, which is 1/√2 times
+    that of algorithm 1).
+
+    Example:
+        >>> from initstudy.initializers import ZerO
+        >>> ZerO()((2, 1))
+        tensor([[0.7071],
+                [0.7071]])
     """
 
     kinds = (*CONVOLUTIONS, *MATRICES)
@@ -142,18 +189,26 @@ class ZerO(Initializer):
 
 @dataclass(frozen=True)
 class UnitForgetGate(Initializer):
-    """An LSTM's bias: `forget` for the forget gate, zero for the rest.
+    """An LSTM's bias: `forget` for the forget gate, zero for the other gates.
 
     torch stacks the gates as input, forget, cell, output, so the forget gate is the second quarter
     (Jozefowicz, Zaremba & Sutskever 2015, An empirical exploration of recurrent network
-    architectures, section 2.2). torch adds two biases; only one of them is to hold the gate's.
+    architectures, section 2.2). torch adds two biases, only one of which should be filled so.
+
+    Args:
+        forget: The bias of the forget gate.
+
+    Example:
+        >>> from initstudy.initializers import UnitForgetGate
+        >>> UnitForgetGate()((8,))
+        tensor([0., 0., 1., 1., 0., 0., 0., 0.])
     """
 
     forget: float = 1.0
     kinds = ("lstm",)
 
     def __post_init__(self) -> None:
-        require_finite("forget", self.forget, low=-math.inf)
+        self._number("forget", low=-math.inf)
 
     def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
         if len(shape) != 1 or shape[0] % 4 or fans.blocks not in (1, 4):
@@ -168,11 +223,12 @@ class UnitForgetGate(Initializer):
 
 
 def _orthonormal(normal: Tensor) -> Tensor:
-    """Haar-distributed matrices from normal ones `[blocks, rows, columns]`."""
+    """Haar-distributed matrices from normal ones of shape (blocks, rows, columns)."""
     wide = normal.shape[1] < normal.shape[2]
     q, r = torch.linalg.qr(normal.mT if wide else normal)
     # Without the signs, the distribution depends on how LAPACK reflects.
-    q = q * torch.diagonal(r, dim1=1, dim2=2).sign().unsqueeze(1)
+    diagonal = torch.diagonal(r, dim1=1, dim2=2)
+    q = q * (diagonal.sgn() if q.is_complex() else diagonal.sign()).unsqueeze(1)
     return q.mT if wide else q
 
 
@@ -182,7 +238,10 @@ def _eye(shape: Shape, fans: Fans, dtype: Type) -> Tensor:
 
 
 def _at_centre(kernels: Tensor, matrix: Tensor) -> Tensor:
-    """Kernels `[blocks, out, in, *kernel]` that hold a matrix, or one a block, at their centre."""
+    """Kernels of shape (blocks, out, in, *kernel) with a matrix at their centre.
+
+    The matrix is the same for all blocks, or one per block.
+    """
     inner = kernels
     for size in reversed(kernels.shape[3:]):
         inner = inner.select(-1, size // 2)

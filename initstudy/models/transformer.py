@@ -104,7 +104,7 @@ class Transformer(nn.Module):
         """Logits."""
         tokens = self.patches(self.cut(x))
         # Looked up for every example, so that the positions have an activation like any layer.
-        numbers = torch.arange(tokens.shape[1], device=x.device).expand(len(tokens), -1)
+        numbers = torch.arange(tokens.shape[1], device=x.device).expand(tokens.shape[0], -1)
         tokens = tokens + self.positions(numbers)
         for name in self.blocks:
             tokens = self.get_submodule(name)(tokens)

@@ -1,0 +1,103 @@
+"""Policies by name: every name of `conf/init`, with the same meaning and the same defaults."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+from initstudy.initializers import distributions, presets, residual, schemes, structured
+from initstudy.initializers.base import Initializer
+from initstudy.initializers.calibrated import LSUV, Calibrated, WithinLayer
+from initstudy.initializers.mup import MuP
+from initstudy.initializers.policy import Fill, ModelPolicy, Policy, as_policy
+
+Named: TypeAlias = Initializer | Policy | ModelPolicy | Calibrated
+
+# Initializers of weights: `bias` is the value of the biases, and `rest` fills other kinds of layer.
+WEIGHTS: dict[str, Callable[..., Initializer]] = {
+    "constant": partial(distributions.Constant, 0.1),
+    "zeros": partial(distributions.Constant, 0.0),
+    "ones": partial(distributions.Constant, 1.0),
+    "normal": partial(distributions.Normal, std=0.1),
+    "uniform": partial(distributions.Uniform, bound=0.1),
+    "truncated_normal": partial(distributions.TruncatedNormal, std=0.1),
+    "truncated_normal_between": partial(
+        distributions.TruncatedNormalBetween, std=0.1, low=-0.2, high=0.2
+    ),
+    "sparse": distributions.Sparse,
+    "xavier_normal": schemes.XavierNormal,
+    "xavier_uniform": schemes.XavierUniform,
+    "kaiming_normal": schemes.KaimingNormal,
+    "kaiming_uniform": schemes.KaimingUniform,
+    "lecun_normal": schemes.LecunNormal,
+    "lecun_uniform": schemes.LecunUniform,
+    "variance_scaling": schemes.VarianceScaling,
+    "heuristic_uniform": partial(schemes.VarianceScaling, 0.3333333333333333, "fan_in", "uniform"),
+    "orthogonal": structured.Orthogonal,
+    "identity": structured.Identity,
+    "dirac": structured.Dirac,
+    "delta_orthogonal": structured.DeltaOrthogonal,
+    "ZerO": structured.ZerO,
+}
+# What fills the layers that these are not for.
+RESTS: dict[str, Callable[[Initializer], Fill]] = {
+    "identity": lambda _: schemes.KaimingNormal("linear"),
+    "dirac": lambda _: schemes.KaimingNormal("linear"),
+    "delta_orthogonal": lambda own: structured.Orthogonal(own.gain),  # type: ignore[attr-defined]
+}
+# Policies for whole models.
+PRESETS: dict[str, Callable[..., Policy | ModelPolicy]] = {
+    "torch": presets.torch_default,
+    "torch_default": presets.torch_default,
+    "keras": presets.keras,
+    "matlab": presets.matlab,
+    "flax": presets.flax,
+    "article": presets.article,
+    "bert": presets.bert,
+    "gpt2": residual.GPT2,
+    "fixup": residual.Fixup,
+    "zero_residual": residual.ZeroResidual,
+    "mup": MuP,
+    "mean_field": presets.mean_field,
+    "irnn": presets.irnn,
+    "unit_forget_gate": presets.unit_forget_gate,
+}
+CALIBRATED: dict[str, Callable[..., Calibrated]] = {"lsuv": LSUV, "within_layer": WithinLayer}
+
+
+def preset(name: str, **arguments: object) -> Policy | ModelPolicy | Calibrated:
+    """A policy by its name, the same one as `init=NAME init.ARGUMENT=VALUE` on the command line.
+
+    Args:
+        name: A name of `conf/init`; docs/initializers.md lists them.
+        **arguments: The arguments of the initializer or policy, and for an initializer of weights
+            `bias`, the value of the biases, and `rest`, the initializer of layers of other kinds.
+
+    Raises:
+        ValueError: There is no policy of that name, or an argument is out of range.
+        TypeError: There is no argument of that name.
+
+    Example:
+        >>> from initstudy.initializers import preset
+        >>> preset("normal", std=0.05, bias=0.01).rules[0].initializer
+        Normal(std=0.05, mean=0.0)
+    """
+    tables = {**WEIGHTS, **PRESETS, **CALIBRATED}
+    if name not in tables:
+        raise ValueError(f"init: there is no preset {name!r}; choose one of {', '.join(tables)}")
+    own = dict(arguments)
+    bias, rest = own.pop("bias", 0.0), own.pop("rest", None)
+    if name not in WEIGHTS:
+        own = dict(arguments)
+    try:
+        made = tables[name](**own)
+    except TypeError as error:
+        takes = ", ".join(inspect.signature(tables[name]).parameters)
+        raise TypeError(f"init={name}: {error}; it takes {takes or 'no arguments'}") from error
+    if name not in WEIGHTS:
+        return made
+    if rest is None and name in RESTS:
+        rest = RESTS[name](made)
+    return as_policy(made, bias, rest)
