@@ -1,4 +1,4 @@
-"""Recurrent networks that read an image row by row, or pixel by pixel."""
+"""Recurrent networks that read a sequence, or an image row by row or pixel by pixel."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SEQUENCES = ("rows", "pixels")
 
 
 class Recurrent(nn.Module):
-    """A recurrent layer over the parts of an image; its last output goes to a linear head.
+    """A recurrent layer over a sequence or the parts of an image; a head takes its last output.
 
     The modules are `recurrent` and `head`.
 
     Args:
-        input_shape: (channels, height, width) of one image.
+        input_shape: (steps, features) of one sequence, or (channels, height, width) of one image.
         classes: Number of outputs.
         width: Units of each layer.
         layers: Recurrent layers on top of one another.
-        sequence: "rows" reads a row of all channels at a step, "pixels" a pixel of all channels,
-            row by row from the top left.
+        sequence: How to read an image: "rows" reads a row of all channels at a step, "pixels" a
+            pixel of all channels, row by row from the top left.
 
     Raises:
-        ValueError: For a size below its least, or an unknown sequence.
+        ValueError: For a size below its least, an unknown sequence, or inputs of another shape.
     """
 
     layer: ClassVar[type[nn.LSTM | nn.GRU | nn.RNN]]
@@ -45,19 +45,32 @@ class Recurrent(nn.Module):
         require_count("width", width)
         require_count("layers", layers)
         require_choice("sequence", sequence, SEQUENCES)
-        channels, _, columns = input_shape
+        if len(input_shape) not in (2, 3):
+            raise ValueError(
+                "model: recurrent networks take sequences (steps, features) and images (channels, "
+                f"height, width); the data have inputs of shape {tuple(input_shape)}"
+            )
         self.by_pixel = sequence == "pixels"
-        features = channels if self.by_pixel else channels * columns
+        first, last = input_shape[0], input_shape[-1]
+        features = last if len(input_shape) == 2 else first if self.by_pixel else first * last
         self.recurrent = self.layer(features, width, layers, batch_first=True, **options)
         self.head = nn.Linear(width, classes)
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch classes"]:
-        """Logits after the last step."""
-        steps = x.flatten(2).transpose(1, 2) if self.by_pixel else x.transpose(1, 2).flatten(2)
-        outputs, _ = self.recurrent(steps)
+    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch classes"]:
+        """What the head makes of the output of the last step.
+
+        Args:
+            x: Sequences `[batch, steps, features]` or images `[batch, channels, height, width]`.
+        """
+        outputs, _ = self.recurrent(x if x.dim() == 3 else self._steps(x))
         return self.head(outputs[:, -1])
+
+    def _steps(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch steps features"]:
+        if self.by_pixel:
+            return images.flatten(2).transpose(1, 2)
+        return images.transpose(1, 2).flatten(2)
 
 
 class LSTM(Recurrent):

@@ -139,11 +139,13 @@ class Data:
     @property
     def outputs(self) -> int:
         """How many numbers a model has to give per example, or per token: of logits or values."""
-        if self.classes is not None:
-            return self.classes
+        return self.values if self.classes is None else self.classes
+
+    @property
+    def values(self) -> int:
+        """How many numbers the targets of one example hold."""
         targets = self.train.inputs if self.train.targets is None else self.train.targets
-        sizes = [t[0].numel() for t in leaves(targets)]
-        return sum(sizes)
+        return sum(tensor[0].numel() for tensor in leaves(targets))
 
     @cached_property
     def tokens(self) -> int | None:

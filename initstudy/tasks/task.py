@@ -11,7 +11,7 @@ from torch import Tensor
 
 from initstudy.columns import LOSS, TEST
 from initstudy.tasks.data import Data
-from initstudy.tasks.losses import Loss, cross_entropy, mse
+from initstudy.tasks.losses import Loss, binary, cross_entropy, mse
 from initstudy.tasks.metrics import Metric, default_metrics
 from initstudy.trees import count
 
@@ -45,6 +45,11 @@ class Task:
     def column(self) -> str:
         """The column that studies are about, such as "test/accuracy"."""
         return f"{self.split}/{self.objective}"
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model has to give per example, or per token."""
+        return self.data.values if self.loss in (binary, mse) else self.data.outputs
 
     @property
     def classifies(self) -> bool:

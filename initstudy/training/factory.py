@@ -67,7 +67,7 @@ def model(section: Plain, task: Task) -> nn.Module:
     Raises:
         ConfigError: The model cannot be built, has nothing to train, or does not fit the task.
     """
-    built = build(section, task.data)
+    built = build(section, task)
     tasks.check(task, built, section["_target_"])
     if not any(True for _ in built.parameters()):
         raise ConfigError(f"model._target_={section['_target_']}: has no parameters")
@@ -76,7 +76,7 @@ def model(section: Plain, task: Task) -> nn.Module:
     return built
 
 
-def build(section: Plain, data: Data, seed: int = MODEL_SEED) -> nn.Module:
+def build(section: Plain, task: Task, seed: int = MODEL_SEED) -> nn.Module:
     """What the target of the configuration's section `model` makes.
 
     It is given what it takes of `input_shape`, `classes` (the number of classes, or else of
@@ -85,17 +85,17 @@ def build(section: Plain, data: Data, seed: int = MODEL_SEED) -> nn.Module:
 
     Args:
         section: The section.
-        data: What the model is for.
+        task: What the model is for.
         seed: The seed of torch's random state while it is made.
 
     Raises:
         ConfigError: The model cannot be built.
     """
     offered = {
-        "input_shape": data.shape,
-        "classes": data.outputs,
-        "outputs": data.outputs,
-        "tokens": data.tokens,
+        "input_shape": task.data.shape,
+        "classes": task.outputs,
+        "outputs": task.outputs,
+        "tokens": task.data.tokens,
     }
     taken = named_arguments("model", section["_target_"])
     extra = {name: value for name, value in offered.items() if name in taken}
@@ -108,7 +108,7 @@ def build(section: Plain, data: Data, seed: int = MODEL_SEED) -> nn.Module:
     return built
 
 
-def copy_of(built: nn.Module, section: Plain, data: Data) -> nn.Module:
+def copy_of(built: nn.Module, section: Plain, task: Task) -> nn.Module:
     """A copy of a model, so that what a training leaves in it reaches no other training.
 
     A model that cannot be copied (one that holds a `torch.Generator`, for example) is built again.
@@ -117,7 +117,7 @@ def copy_of(built: nn.Module, section: Plain, data: Data) -> nn.Module:
         return copy.deepcopy(built)
     except Exception:
         # A user's module may raise anything when it is copied.
-        again = build(section, data)
+        again = build(section, task)
         for name, parameter in built.named_parameters():
             again.get_parameter(name).requires_grad_(parameter.requires_grad)
         return again
@@ -143,7 +143,7 @@ def policy(section: Plain) -> Policy | ModelPolicy | Calibrated | Own:
         raise ConfigError(keyed("init", section, error)) from error
 
 
-def draw(run: Run, architecture: nn.Module, data: Data) -> tuple[Tensors, Plain]:
+def draw(run: Run, architecture: nn.Module, task: Task) -> tuple[Tensors, Plain]:
     """Samples a run's initial parameters.
 
     An initialization that looks at data sees the first batch of the run's training.
@@ -151,7 +151,7 @@ def draw(run: Run, architecture: nn.Module, data: Data) -> tuple[Tensors, Plain]
     Args:
         run: The run, whose seeds and `init` decide the values.
         architecture: The run's model; its own values are not read.
-        data: The run's data.
+        task: What the run learns.
 
     Returns:
         The parameters by name, and what they cost beyond sampling, as columns of the summary:
@@ -163,13 +163,13 @@ def draw(run: Run, architecture: nn.Module, data: Data) -> tuple[Tensors, Plain]
     section, seed = run.config["init"], init_seed(run)
     chosen = policy(section)
     if isinstance(chosen, Own):
-        made = build(run.config["model"], data, seed)
+        made = build(run.config["model"], task, seed)
         return {name: param.detach().clone() for name, param in made.named_parameters()}, {}
     try:
         if not isinstance(chosen, Calibrated):
             return draw_parameters(architecture, chosen, seed), {}
         start = draw_parameters(architecture, chosen.start(), seed)
-        inputs, _ = Batches(data, order_seeds([run]), run.config["batch_size"])(0)
+        inputs, _ = Batches(task.data, order_seeds([run]), run.config["batch_size"])(0)
         if not isinstance(inputs, Tensor):
             raise ValueError("looks at data, and so far takes only models with one input")
         values, cost = calibrate(architecture, chosen, start, inputs[0])

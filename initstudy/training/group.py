@@ -103,7 +103,7 @@ class RunGroup:
 
     def new_model(self) -> nn.Module:
         """A copy of the model for one training, which nothing of another training reaches."""
-        return factory.copy_of(self.model, self.config.model, self.data)
+        return factory.copy_of(self.model, self.config.model, self.task)
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def check_draws(group: RunGroup, finished: Collection[str] = ()) -> None:
             continue
         sampled.add(kind)
         try:
-            factory.draw(run, group.model, group.data)
+            factory.draw(run, group.model, group.task)
         except ConfigError:
             raise
         except Exception as error:

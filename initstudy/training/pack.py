@@ -158,7 +158,7 @@ def _train(
     """Trains the members of a pack as one program."""
     group, config = pack.group, pack.group.config
     model = group.new_model().train()
-    drawn = [factory.draw(run, model, group.data) for run in pack.runs]
+    drawn = [factory.draw(run, model, group.task) for run in pack.runs]
     members = [values for values, _ in drawn]
     stack = Stack(model, members, device=device)
     data = group.data.to(device)

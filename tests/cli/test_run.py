@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -209,6 +210,22 @@ def shipped():
             yield pytest.param(group.name, file.stem, id=f"{group.name}={file.stem}")
 
 
+def own_file(choice, folder):
+    """A file of the kind that a choice of data or of a loss reads."""
+    from tests.tasks.test_sources import pictures
+
+    numbers = np.random.default_rng(0).normal(size=(60, 3))
+    if choice == "image_folder":
+        return pictures(folder / "pets", count=40)
+    if choice == "csv":
+        lines = [",".join(map(str, row)) for row in numbers.round(3)]
+        (folder / "t.csv").write_text("\n".join(["a,b,price", *lines]))
+        return folder / "t.csv"
+    targets = numbers[:, 0] > 0 if choice == "binary" else numbers.sum(1)
+    np.savez(folder / "a.npz", x=numbers, y=targets.astype(float))
+    return folder / "a.npz"
+
+
 @pytest.mark.parametrize(("group", "choice"), list(shipped()))
 def test_every_shipped_choice_composes_and_trains(command, group, choice, tmp_path):
     from tests.tasks.test_data import fake_mnist
@@ -228,10 +245,11 @@ def test_every_shipped_choice_composes_and_trains(command, group, choice, tmp_pa
         root = fake_mnist(tmp_path / "data", name=name)
         small += [f"data.root={root}", "data.download=false"]
     asked = [f"{group}={choice}"]
-    if group in ("init", "model"):
+    if group in ("init", "model", "data", "loss"):
         # The file's own first line says with what it goes.
         asked = shlex.split((CONF / group / f"{choice}.yaml").read_text().splitlines()[0])[4:]
         assert asked[0] == f"{group}={choice}"
+        asked = [override.replace("PATH", str(own_file(choice, tmp_path))) for override in asked]
     code, _, err = command(*asked, *small, "name=x")
     assert code == 0, err
     assert store.load("runs/x").runs["train/loss"].is_finite().all()
