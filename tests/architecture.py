@@ -105,7 +105,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "theory": ("mean field, and what it predicts for a model", ("initializers", "quadrature")),
     "store": ("what was measured, on disk", ("columns", "config", "runtime")),
     "probes": ("which modules are layers, and their statistics", ("columns", "trees")),
-    "initializers": ("what a parameter starts as", ()),
+    "initializers": ("what a parameter starts as", ("quadrature",)),
     "quadrature": ("Gaussian expectations of any function", ()),
     "models": ("plain `nn.Module`s", ()),
     "tasks": ("what is to be learned", ("columns", "runtime", "trees")),
