@@ -76,10 +76,10 @@ class Pool(Protocol):
     """Processes that train side by side.
 
     Attributes:
-        can_fork: Whether there can be several on this system.
+        forks: Whether they start at once, so that several are worth a trial.
     """
 
-    can_fork: bool
+    forks: bool
 
     def speed(self, pack: Pack, count: int) -> float:
         """Member-steps per second of `count` processes that all train such a pack."""
@@ -110,8 +110,6 @@ class Autotuner:
     ) -> None:
         self.asked_size: int | None = section["pack_size"]
         self.asked_workers: int | None = section["workers"]
-        if self.asked_workers and pool is not None and not pool.can_fork:
-            self.asked_workers = 1
         self.timing = section["timing"]
         self.device = device
         self.pool = pool
@@ -226,7 +224,7 @@ class Autotuner:
         return rate
 
     def _cores(self) -> int:
-        side_by_side = self.device.type == "cpu" and self.pool is not None and self.pool.can_fork
+        side_by_side = self.device.type == "cpu" and self.pool is not None and self.pool.forks
         return torch.get_num_threads() if side_by_side else 1
 
     def _most(self, size: Size) -> int:

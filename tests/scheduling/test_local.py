@@ -120,6 +120,16 @@ def test_several_gpus_get_a_worker_each(monkeypatch, tmp_path, gpus, device, wor
     assert backend.devices == (devices or [])
 
 
+def test_workers_that_are_asked_for_are_spawned_where_nothing_forks(command, monkeypatch):
+    """As on macOS."""
+    monkeypatch.setattr("initstudy.scheduling.backends.pool.CAN_FORK", False)
+    grid = ["-m", "seed=0,1", "model.width=8", "planner.pack_size=1", *SMALL]
+    code, out, _ = command(*grid, "planner.workers=2", "name=spawned")
+    assert (code, "in 2 packs on 2 processes on cpu" in out) == (0, True)
+    assert command(*grid, "planner.workers=1", "name=alone")[0] == 0
+    assert_same_results(Path("runs/spawned"), Path("runs/alone"), runs=2)
+
+
 @pytest.mark.parametrize(
     ("devices", "threads", "forks"),
     [(["cpu"], 1, True), (["cpu"], 2, False), (["cuda:0"], None, False)],

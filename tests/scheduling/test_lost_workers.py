@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -14,6 +16,7 @@ from tests.clusters import (
     assert_went_on,
     coordinator,
     drawn,
+    environment,
     partway,
     wait_for,
 )
@@ -147,3 +150,33 @@ def test_ctrl_c_while_a_worker_starts_prints_no_trace(held):
         assert stopped.wait() == 130
     wait_for(lambda: all(is_gone(worker) for worker in workers), 10)
     assert "Traceback" not in stopped.said()
+
+
+def test_workers_watch_for_themselves_where_the_system_does_not(tmp_path):
+    """As on macOS: a thread of the worker ends it, even while it is at work."""
+    script = """
+        import ctypes, multiprocessing, os, time
+        from initstudy.scheduling.backends.worker import _end_with_coordinator
+
+        def work():
+            ctypes.CDLL = lambda name: object()
+            _end_with_coordinator()
+            print(os.getpid(), flush=True)
+            while True:
+                sum(range(10**6))
+
+        multiprocessing.get_context("fork").Process(target=work).start()
+        time.sleep(60)
+    """
+    coordinator = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with coordinator.stdout:
+        worker = int(coordinator.stdout.readline())
+        assert not is_gone(worker)
+        coordinator.kill()
+        coordinator.wait()
+    wait_for(lambda: is_gone(worker), 10)

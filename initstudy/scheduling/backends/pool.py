@@ -31,6 +31,7 @@ from initstudy.scheduling.backends.worker import Setting, serve
 from initstudy.training.group import Pack
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CAN_FORK = sys.platform == "linux"
 
 
 class TrialError(Exception):
@@ -117,14 +118,15 @@ class Pool:
     Args:
         devices: The devices on which they train, in turn.
         threads: The threads of each on a CPU; None leaves their number to torch.
-    """
 
-    can_fork = sys.platform == "linux"
+    Attributes:
+        forks: Whether they are forks.
+    """
 
     def __init__(self, devices: Sequence[str] = ("cpu",), threads: int | None = 1) -> None:
         self.devices = list(devices)
         self.threads = threads
-        self.forks = self.can_fork and threads == 1 and set(devices) == {"cpu"}
+        self.forks = CAN_FORK and threads == 1 and set(devices) == {"cpu"}
         self.workers: list[Worker] = []
 
     def device_of(self, index: int) -> str:

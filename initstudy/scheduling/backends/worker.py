@@ -147,18 +147,19 @@ def _end_with_coordinator() -> None:
     """Has this process killed when the coordinator ends, even in the middle of a long step."""
     coordinator = parent_process()
     assert coordinator is not None
-    with suppress(OSError, AttributeError):
+
+    def watch() -> None:
+        coordinator.join()
+        os._exit(1)
+
+    try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    except (OSError, AttributeError):
+        # Only Linux has it.
+        threading.Thread(target=watch, name="coordinator", daemon=True).start()
     if os.getppid() != coordinator.pid:
         # It was killed before it could be asked to take this process with it.
         os._exit(1)
-    if sys.platform != "linux":
-
-        def watch() -> None:
-            coordinator.join()
-            os._exit(1)
-
-        threading.Thread(target=watch, name="coordinator", daemon=True).start()
 
 
 def _answer(connection: Connection, request: Request, pack: Pack, device: torch.device) -> None:
