@@ -41,6 +41,8 @@ MOVERS = (
     nn.Unflatten,
 )
 PRODUCTS = {"linear", "matmul", "conv1d", "conv2d", "conv3d", "addmm", "bmm", "einsum", "mm"}
+# Activation functions with φ(0) = 0 and φ'(0) ≠ 0. That of relu is zero in torch, for good.
+STEEP = {"silu", "gelu", "tanh", "elu", "selu", "celu", "mish", "hardswish", "hardtanh", "softsign"}
 # torch's own blocks, whose code is known: the layers of every branch, the last one at its end.
 BLOCKS: tuple[tuple[type[nn.Module], tuple[tuple[str, ...], ...]], ...] = (
     (nn.TransformerEncoderLayer, (("self_attn",), ("linear1", "linear2"))),
@@ -56,12 +58,15 @@ class Branch:
     """A residual branch, by the names of modules and parameters in the model.
 
     Attributes:
-        layers: The layers with weights in the branch, in the order in which they run.
+        layers: The layers with weights in the branch, in the order in which they run; by the name
+            of the parameter if it does not belong to a layer that is a module.
         weight: The weight of the last layer, or None if the branch does not end in one.
         norm: The normalization between the last layer and the addition, or None.
         multipliers: The parameters by which the branch's output is multiplied.
         shortcut: The layers of the projection that the carried signal goes through.
-        end: What ends the branch, if that is neither a layer nor a normalization.
+        activation: The activation function between these and the addition, if it has φ(0) = 0 and
+            φ'(0) ≠ 0, so that a branch of zeros still learns.
+        end: What ends the branch, if that is nothing of the above.
     """
 
     layers: tuple[str, ...]
@@ -69,6 +74,7 @@ class Branch:
     norm: str | None = None
     multipliers: tuple[str, ...] = ()
     shortcut: tuple[str, ...] = ()
+    activation: str | None = None
     end: str | None = None
 
 
@@ -95,7 +101,7 @@ def residual_branches(model: nn.Module, batch: object = None) -> list[Branch]:
         ...         return x + self.down(self.up(x).relu())
         >>> residual_branches(Block())
         [Branch(layers=('up', 'down'), weight='down.weight', norm=None, multipliers=(), \
-shortcut=(), end=None)]
+shortcut=(), activation=None, end=None)]
     """
     return find_branches(trace(model, batch))
 
@@ -135,23 +141,26 @@ class _Search:
         ends = [end for read in node.reads for end in self._ends(read)]
         carried = [e for e in ends if any(self._is_above(e.node, o.node) for o in ends)]
         if carried:
-            added = [end for end in ends if end not in carried]
             start = max(carried, key=lambda end: end.node.index).node
-            self.residual.add(node.index)
-            yield from (self._branch(end, start, ()) for end in added)
+            added = {end.node.index: end for end in ends if end not in carried}
+            branches = [self._branch(end, start, ()) for end in added.values()]
+            # x + x³, as in an approximation of GELU, is a function and no branch.
+            if all(branch.layers or branch.norm for branch in branches):
+                self.residual.add(node.index)
+                yield from branches
             return
         sides = [list(self._ends(read)) for read in node.reads]
         if len(sides) != 2 or any(len(side) != 1 for side in sides):
             return
         (one,), (other,) = sides
-        start = self._fork(node)
-        if start is None or not self._is_closed(start, node):
+        fork = self._fork(node)
+        if fork is None or not self._is_closed(fork, node):
             return
         for skip, end in ((one, other), (other, one)):
-            shortcut = self._projection(skip.node, start)
-            if shortcut and not self._projection(end.node, start):
+            shortcut = self._projection(skip.node, fork)
+            if shortcut and not self._projection(end.node, fork):
                 self.residual.add(node.index)
-                yield self._branch(end, start, shortcut)
+                yield self._branch(end, fork, shortcut)
                 return
 
     def _ends(self, node: Node, multipliers: tuple[str, ...] = ()) -> Iterator[_End]:
@@ -159,23 +168,28 @@ class _Search:
         if node.index not in self.residual and (_is_linear(node) or _is_addition(node)):
             if node.name in SCALINGS:
                 multipliers = (*multipliers, *node.parameters)
-            for read in node.reads:
+            for read in node.reads[:1] if node.name.endswith("_as") else node.reads:
                 yield from self._ends(read, multipliers)
         else:
             yield _End(node, multipliers)
 
     def _branch(self, end: _End, start: Node, shortcut: tuple[str, ...]) -> Branch:
-        node, norm, last = end.node, None, None
+        node, norm, activation, last = end.node, None, None, None
+        if _starts_steep(node):
+            activation, node = _called(node), self._only(node)
         if _is_norm(node):
-            norm = node.name
-            before = [e.node for read in node.reads for e in self._ends(read)]
-            node = before[0] if len(before) == 1 else node
-        weight = _weight(node)
+            norm, node = node.name, self._only(node)
+        weight = _weight(node) if self._is_above(start, node) else None
         if weight is None and norm is None:
-            last = node.name if node.module is None else f"{node.name} ({_class(node)})"
+            last = f"{node.name} ({_called(node)})" if node.module else node.name
         inside = self._between(start, end.node)
-        layers = tuple(n.name for n in inside if is_layer(n) and n.name not in shortcut)
-        return Branch(layers, weight, norm, end.multipliers, shortcut, last)
+        layers = tuple(name for n in inside if is_layer(n) and (name := _layer(n)) not in shortcut)
+        return Branch(layers, weight, norm, end.multipliers, shortcut, activation, last)
+
+    def _only(self, node: Node) -> Node:
+        """What a node's signal comes from, or the node itself if that is not one thing."""
+        before = [end.node for read in node.reads for end in self._ends(read)]
+        return before[0] if len(before) == 1 else node
 
     def _between(self, start: Node, end: Node) -> list[Node]:
         """The nodes on the ways from one node to another, the other one included."""
@@ -197,7 +211,7 @@ class _Search:
         before = node.reads[0]
         while before is not start and _is_linear(before) and len(before.reads) == 1:
             before = before.reads[0]
-        return (node.name,) if before is start else ()
+        return (_layer(node),) if before is start else ()
 
     def _fork(self, node: Node) -> Node | None:
         """The last node that every way from the inputs to a node passes."""
@@ -263,7 +277,12 @@ def _is_linear(node: Node) -> bool:
     """Whether a node only moves, scales or shifts one signal."""
     if node.module is not None:
         return isinstance(node.module, MOVERS)
-    if node.kind != "function" or len(node.reads) != 1:
+    if node.kind != "function":
+        return False
+    if node.name.endswith("_as"):
+        # What it reads besides only says a type or a shape.
+        return True
+    if len(node.reads) != 1:
         return False
     return node.name in MOVES or node.name in SCALINGS or node.name in ADDITIONS
 
@@ -295,5 +314,15 @@ def _weight(node: Node) -> str | None:
     return f"{node.name}.{inner}weight".removeprefix(".")
 
 
-def _class(node: Node) -> str:
-    return type(node.module).__name__
+def _layer(node: Node) -> str:
+    """The name of a layer: its module's, or that of the parameter that a function multiplies by."""
+    return node.name if node.module is not None else node.parameters[0].removesuffix(".weight")
+
+
+def _called(node: Node) -> str:
+    return node.name if node.module is None else type(node.module).__name__
+
+
+def _starts_steep(node: Node) -> bool:
+    """Whether a node is an activation function with φ(0) = 0 and a slope there."""
+    return len(node.reads) == 1 and _called(node).lower() in STEEP

@@ -76,4 +76,4 @@ def _number(value: object) -> float | None:
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         return None
-    return value if isinstance(value, int | float) else float(value)
+    return value if type(value) in (int, float) else float(value)

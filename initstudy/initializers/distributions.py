@@ -52,7 +52,7 @@ class Normal(Initializer):
     Example:
         >>> import torch
         >>> from initstudy.initializers import Normal
-        >>> torch.equal(Normal(0.5)((3, 4)), 5 * Normal(0.1)((3, 4)))
+        >>> torch.equal(Normal(0.5)((3, 4)), 4 * Normal(0.125)((3, 4)))
         True
     """
 

@@ -105,27 +105,43 @@ def trace(model: nn.Module, batch: object = None) -> Graph:
         >>> from initstudy.initializers.graph import trace
         >>> graph = trace(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
         >>> [node.name for node in graph.nodes]
-        ['input', '0', '1']
+        ['input_1', '0', '1']
     """
     with _evaluating(model):
         try:
-            return _from_code(model)
+            graph = _from_code(model)
+            hidden = _wrapped()
+            if not any(node.name in hidden and node.parameters for node in graph.nodes):
+                return graph
+            reason = "it calls functions that hide what they do"
         except Exception as error:
             # Tracing may raise anything, from the model's own code as well.
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        inputs = _own_inputs(model) if batch is None else batch
-        if inputs is None:
-            raise ValueError(
-                f"init: the data flow of the {type(model).__name__} cannot be read from its code "
-                f"({reason}); give a batch of inputs to run it on"
-            )
+        return _from_runs(model, batch, reason)
+
+
+def _from_runs(model: nn.Module, batch: object, reason: str) -> Graph:
+    """The data flow of a run on the batch, or on the first inputs that seem right and are."""
+    for inputs in [batch] if batch is not None else _likely_inputs(model):
         try:
             return _Recorder(model).run(*_arguments(inputs))
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(
-                f"init: the {type(model).__name__} fails on the batch: {reason}"
-            ) from error
+            # A user's model may raise anything.
+            if batch is not None:
+                failed = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise ValueError(
+                    f"init: the {type(model).__name__} fails on the batch: {failed}"
+                ) from error
+    raise ValueError(
+        f"init: the data flow of the {type(model).__name__} cannot be read from its code "
+        f"({reason}); give a batch of inputs to run it on"
+    )
+
+
+def _wrapped() -> set[str]:
+    """The names of functions that torch.fx was told not to look into (`torch.fx.wrap`)."""
+    wrapped = fx._symbolic_trace._wrapped_fns_to_patch
+    return {name for _, name in wrapped}
 
 
 def is_atomic(module: nn.Module) -> bool:
@@ -280,26 +296,43 @@ def _arguments(batch: object) -> tuple[tuple[object, ...], Mapping[str, object]]
     return (tuple(batch), {}) if isinstance(batch, tuple | list) else ((batch,), {})
 
 
-def _own_inputs(model: nn.Module) -> object:
-    """Inputs that a model of transformers or timm takes by its own word, or None."""
+def _likely_inputs(model: nn.Module) -> Iterator[object]:
+    """Inputs that a model may take: by its own word (transformers, timm), or by its first layer."""
     parameter = next(model.parameters(), None)
     device = None if parameter is None else parameter.device
-    size = getattr(model, "default_cfg", None)
-    if isinstance(size, Mapping) and "input_size" in size:
-        return torch.zeros(1, *size["input_size"], device=device)
-    config = getattr(model, "config", None)
+    settings = getattr(model, "default_cfg", None)
+    if isinstance(settings, Mapping) and "input_size" in settings:
+        yield torch.zeros(1, *settings["input_size"], device=device)
+    yield from _inputs_of_transformers(model, device)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            for side in (224, 64, 32):
+                yield torch.zeros(1, module.in_channels, side, side, device=device)
+        elif isinstance(module, nn.Linear):
+            yield torch.zeros(1, module.in_features, device=device)
+        elif isinstance(module, nn.Embedding):
+            yield torch.zeros(1, 4, dtype=torch.long, device=device)
+        else:
+            continue
+        return
+
+
+def _inputs_of_transformers(
+    model: nn.Module, device: torch.device | None
+) -> Iterator[dict[str, Tensor]]:
+    config: Any = getattr(model, "config", None)
     main = getattr(model, "main_input_name", None)
-    if main == "pixel_values" and hasattr(config, "image_size"):
-        side = config.image_size
-        sides = tuple(side) if isinstance(side, list | tuple) else (side, side)
-        return {main: torch.zeros(1, getattr(config, "num_channels", 3), *sides, device=device)}
-    if main == "input_features" and hasattr(config, "num_mel_bins"):
-        frames = 2 * config.max_source_positions
-        tokens = torch.zeros(1, 2, dtype=torch.long, device=device)
-        features = torch.zeros(1, config.num_mel_bins, frames, device=device)
-        return {main: features, "decoder_input_ids": tokens}
+    tokens = torch.zeros(1, 4, dtype=torch.long, device=device)
+    decoded = {"decoder_input_ids": tokens} if getattr(config, "is_encoder_decoder", False) else {}
     if main == "input_ids":
-        tokens = torch.zeros(1, 4, dtype=torch.long, device=device)
-        both = getattr(config, "is_encoder_decoder", False)
-        return {main: tokens, "decoder_input_ids": tokens} if both else {main: tokens}
-    return None
+        yield {main: tokens, **decoded}
+    elif main == "input_features" and hasattr(config, "num_mel_bins"):
+        frames = 2 * config.max_source_positions
+        yield {main: torch.zeros(1, config.num_mel_bins, frames, device=device), **decoded}
+    elif main == "input_values":
+        yield {main: torch.zeros(1, 4000, device=device)}
+    elif main == "pixel_values":
+        side = getattr(config, "image_size", 224)
+        sides = tuple(side) if isinstance(side, list | tuple) else (side, side)
+        channels = getattr(config, "num_channels", 3)
+        yield {main: torch.zeros(1, channels, *sides, device=device)}

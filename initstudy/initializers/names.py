@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import TypeVar
 
 from initstudy.initializers import distributions, presets, residual, schemes, structured
 from initstudy.initializers.base import Initializer
 from initstudy.initializers.calibrated import LSUV, Calibrated, WithinLayer
+from initstudy.initializers.checks import finite
 from initstudy.initializers.mup import MuP
-from initstudy.initializers.policy import Fill, ModelPolicy, Policy, as_policy
+from initstudy.initializers.policy import Fill, ModelPolicy, Policy, as_policy, require_action
 
-Named: TypeAlias = Initializer | Policy | ModelPolicy | Calibrated
+Made = TypeVar("Made")
 
 # Initializers of weights: `bias` is the value of the biases, and `rest` fills other kinds of layer.
 WEIGHTS: dict[str, Callable[..., Initializer]] = {
-    "constant": partial(distributions.Constant, 0.1),
-    "zeros": partial(distributions.Constant, 0.0),
-    "ones": partial(distributions.Constant, 1.0),
+    "constant": partial(distributions.Constant, value=0.1),
+    "zeros": partial(distributions.Constant, value=0.0),
+    "ones": partial(distributions.Constant, value=1.0),
     "normal": partial(distributions.Normal, std=0.1),
     "uniform": partial(distributions.Uniform, bound=0.1),
     "truncated_normal": partial(distributions.TruncatedNormal, std=0.1),
-    "truncated_normal_between": partial(
-        distributions.TruncatedNormalBetween, std=0.1, low=-0.2, high=0.2
-    ),
-    "sparse": distributions.Sparse,
+    "truncated_normal_between": partial(distributions.TruncatedNormalBetween, std=0.1),
+    "sparse": partial(distributions.Sparse, std=0.1),
     "xavier_normal": schemes.XavierNormal,
     "xavier_uniform": schemes.XavierUniform,
     "kaiming_normal": schemes.KaimingNormal,
     "kaiming_uniform": schemes.KaimingUniform,
     "lecun_normal": schemes.LecunNormal,
     "lecun_uniform": schemes.LecunUniform,
-    "variance_scaling": schemes.VarianceScaling,
-    "heuristic_uniform": partial(schemes.VarianceScaling, 0.3333333333333333, "fan_in", "uniform"),
+    "variance_scaling": partial(
+        schemes.VarianceScaling, scale=2.0, distribution="truncated_normal"
+    ),
+    "heuristic_uniform": partial(
+        schemes.VarianceScaling, scale=1 / 3, mode="fan_in", distribution="uniform"
+    ),
     "orthogonal": structured.Orthogonal,
     "identity": structured.Identity,
     "dirac": structured.Dirac,
@@ -43,7 +47,7 @@ WEIGHTS: dict[str, Callable[..., Initializer]] = {
 }
 # What fills the layers that these are not for.
 RESTS: dict[str, Callable[[Initializer], Fill]] = {
-    "identity": lambda _: schemes.KaimingNormal("linear"),
+    "identity": lambda _: structured.Dirac(),
     "dirac": lambda _: schemes.KaimingNormal("linear"),
     "delta_orthogonal": lambda own: structured.Orthogonal(own.gain),  # type: ignore[attr-defined]
 }
@@ -84,20 +88,31 @@ def preset(name: str, **arguments: object) -> Policy | ModelPolicy | Calibrated:
         >>> preset("normal", std=0.05, bias=0.01).rules[0].initializer
         Normal(std=0.05, mean=0.0)
     """
-    tables = {**WEIGHTS, **PRESETS, **CALIBRATED}
-    if name not in tables:
-        raise ValueError(f"init: there is no preset {name!r}; choose one of {', '.join(tables)}")
-    own = dict(arguments)
-    bias, rest = own.pop("bias", 0.0), own.pop("rest", None)
-    if name not in WEIGHTS:
-        own = dict(arguments)
+    if name in WEIGHTS:
+        bias, rest = arguments.pop("bias", 0.0), arguments.pop("rest", None)
+        initializer = _made(WEIGHTS, name, arguments)
+        if rest is None and name in RESTS:
+            rest = RESTS[name](initializer)
+        return as_policy(initializer, finite("bias", bias, low=-math.inf), _rest(rest))
+    if name in PRESETS:
+        return _made(PRESETS, name, arguments)
+    if name in CALIBRATED:
+        return _made(CALIBRATED, name, arguments)
+    known = ", ".join((*WEIGHTS, *PRESETS, *CALIBRATED))
+    raise ValueError(f"init: there is no preset {name!r}; choose one of {known}")
+
+
+def _made(
+    table: Mapping[str, Callable[..., Made]], name: str, arguments: dict[str, object]
+) -> Made:
     try:
-        made = tables[name](**own)
+        return table[name](**arguments)
     except TypeError as error:
-        takes = ", ".join(inspect.signature(tables[name]).parameters)
+        takes = ", ".join(inspect.signature(table[name]).parameters)
         raise TypeError(f"init={name}: {error}; it takes {takes or 'no arguments'}") from error
-    if name not in WEIGHTS:
-        return made
-    if rest is None and name in RESTS:
-        rest = RESTS[name](made)
-    return as_policy(made, bias, rest)
+
+
+def _rest(rest: object) -> Fill | None:
+    if rest is not None:
+        require_action(rest, keep=False)
+    return rest  # type: ignore[return-value]

@@ -66,7 +66,7 @@ def test_a_users_own_model_and_data_dependent_initializations(audited):
         (["--josn"], "--josn: there is no such option; see initstudy audit --help"),
         (["model=mpl"], "mpl"),
         (["init.std=-1"], "init.std=-1: a standard deviation"),
-        (["init=gpt2"], "no parameter of the model has such a name"),
+        (["init=gpt2"], "GPT2 found no residual branch"),
         (["init=orthogonal", "init.gain=-2"], "init.gain=-2"),
         (["init=sparse", "init.sparsity=1.2"], "init.sparsity=1.2"),
         (["init=lsuv", "init.initializer._target_=initstudy.initializers.Constant"], "LSUV cannot"),

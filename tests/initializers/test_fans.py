@@ -129,7 +129,7 @@ def test_keras_and_matlabs_counts_of_convolutions():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((nn.Softmax(1), "weight"), "Softmax: no fans"),
+        ((nn.Softmax(1), "weight"), "Softmax: the fans of this kind of layer are not known"),
         ((nn.Linear(2, 2), "gain"), r"Linear\.gain"),
         ((nn.Linear(2, 2), "weight", "keros"), "convention=keros: choose one of layer"),
     ],

@@ -5,9 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-from initstudy.config.paths import CONF
 from initstudy.initializers import (
-    PRESETS,
     Constant,
     Dirac,
     Identity,
@@ -158,7 +156,7 @@ def test_a_wrong_shape_a_wrong_kind_and_a_non_initializer_are_refused():
         draw(nn.Linear(0, 3), as_policy(Normal(1.0)), 0)
     with pytest.raises(TypeError, match=r"init\.rules=3: must be a list"):
         Policy(3)
-    with pytest.raises(TypeError, match="is no Rule"):
+    with pytest.raises(TypeError, match="is not a Rule"):
         Policy([Normal(1.0)])
     with pytest.raises(TypeError, match="neither a Policy nor callable"):
         as_policy(3)
@@ -182,9 +180,8 @@ def test_a_preset_goes_by_its_name():
     initialize(one, "keras", seed=3)
     initialize(other, keras(), seed=3)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-    with pytest.raises(ValueError, match="no preset 'kears'; choose one of torch, "):
+    with pytest.raises(ValueError, match="no preset 'kears'; choose one of constant, "):
         initialize(one, "kears", seed=3)
-    assert set(PRESETS) <= {file.stem for file in (CONF / "init").glob("*.yaml")}
 
 
 def test_parametrized_weights_are_filled_as_wholes():
@@ -213,12 +210,8 @@ def test_parametrizations_without_an_inverse_are_refused():
     layer = parametrize.register_parametrization(nn.Linear(3, 3), "weight", Doubled())
     with pytest.raises(ValueError, match="cannot fill weight, which is parametrized by Doubled"):
         initialize(layer, Normal(0.1), seed=0)
-    for change, initializer in (
-        (parametrizations.spectral_norm, Normal(1.0)),
-        (parametrizations.orthogonal, Orthogonal()),
-    ):
-        with pytest.raises(ValueError, match="does not give back the value"):
-            initialize(change(nn.Linear(3, 3)), initializer, seed=0)
+    with pytest.raises(ValueError, match="parametrized by Orthogonal: it does not give back the va"):
+        initialize(parametrizations.orthogonal(nn.Linear(3, 3)), Normal(1.0), seed=0)
 
 
 def test_a_model_on_the_meta_device_is_made_and_filled():

@@ -56,7 +56,8 @@ def test_fixup_scales_branches_by_their_number_and_starts_as_the_identity():
         x = torch.randn(1, 16, 8, 8)
         assert torch.equal(block(x), x)
     assert (net[-1].weight == 0).all()
-    assert net[0].weight.std().item() == pytest.approx(math.sqrt(2 / 9), rel=0.2)
+    # The authors' code leaves the first convolution as torch makes it, U(±1/√fan_in).
+    assert net[0].weight.std().item() == pytest.approx(1 / math.sqrt(3 * 9), rel=0.2)
 
 
 def test_the_branches_of_torchvisions_resnets_start_at_zero():
@@ -101,10 +102,10 @@ def test_mups_logits_vanish_with_width_as_the_law_of_large_numbers_wants():
 @pytest.mark.parametrize(
     ("policy", "model", "said"),
     [
-        (GPT2(), nn.Linear(2, 2), "no parameter of the model has such a name"),
-        (Fixup(), nn.Sequential(nn.Conv2d(1, 1, 3)), "Fixup found no residual block"),
-        (ZeroResidual(), nn.Linear(2, 2), "ZeroResidual found no residual block"),
-        (MuP(), nn.ReLU(), "muP found no layer"),
+        (GPT2(), nn.Linear(2, 2), "GPT2 found no residual branch"),
+        (Fixup(), nn.Sequential(nn.Conv2d(1, 1, 3)), "Fixup found no residual branch"),
+        (ZeroResidual(), nn.Linear(2, 2), "ZeroResidual found no residual branch"),
+        (MuP(), nn.LayerNorm(3), "muP found no layer"),
     ],
 )
 def test_models_that_a_policy_is_not_for(policy, model, said):
