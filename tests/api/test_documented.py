@@ -1,0 +1,23 @@
+"""The Python of docs/python.md runs as it is written there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "python.md"
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=["study", "grid"])
+def test_a_program_of_the_page_runs(program, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    path = tmp_path / "program.py"
+    path.write_text(program)
+    # Compiled as a file, so that the source of its classes can be read.
+    exec(compile(program, str(path), "exec"), {"__name__": "program", "__file__": str(path)})
+    written = {folder.name for folder in (tmp_path / "runs").iterdir()}
+    assert written in ({"mine"}, {"loop"})
