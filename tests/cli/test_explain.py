@@ -21,6 +21,8 @@ from tests.scheduling.workers import SMALL, small_pack
 from tests.users_own import MINE
 
 GRID = ["-m", "model.activation=tanh", "model.width=8,9", "seed=0,1,2", "init.std=0.1,0.3"]
+# Not compiled, which would take long once.
+TANH = ["model.width=8", "model.activation=tanh"]
 OFFLINE = [word for word in SMALL if word != "tracking=off"]
 
 
@@ -115,7 +117,7 @@ def test_the_command_does_what_was_explained(command, tmp_path):
 
 def test_a_study_that_goes_on_is_explained_by_what_is_left(command, tmp_path):
     """It leaves the directory as it is, to the last name and byte."""
-    grid = [*SMALL, "name=grid", "model.width=8", "model.activation=tanh"]
+    grid = [*SMALL, "name=grid", *TANH]
     assert command("-m", "seed=0,1", *grid)[0] == 0
     before = contents(Path("runs"))
     code, out, _ = command("--explain", "-m", "seed=range(5)", *grid)
@@ -132,7 +134,7 @@ def test_a_study_that_goes_on_is_explained_by_what_is_left(command, tmp_path):
 
 def test_a_pack_with_a_checkpoint_is_explained_as_it_will_go_on(command, tmp_path):
     """One of three runs, which no plan would put together."""
-    pack = small_pack("model.width=8", "model.activation=tanh")
+    pack = small_pack(*TANH)
     begun = Pack(pack.group, pack.runs[:3])
     cpu, directory = torch.device("cpu"), Path("runs/grid")
     items = train_pack(begun, cpu, Resumption(due=lambda: True))
@@ -140,7 +142,7 @@ def test_a_pack_with_a_checkpoint_is_explained_as_it_will_go_on(command, tmp_pat
     checkpoints.save(directory, begun, checkpoints.Partway(state), cpu)
     useless = directory / "checkpoints/other"
     useless.mkdir()
-    grid = ["-m", "model.width=8", "model.activation=tanh", "init.std=0.1,0.3", "seed=0,1", *SMALL]
+    grid = ["-m", *TANH, "init.std=0.1,0.3", "seed=0,1", *SMALL]
     before = contents(tmp_path)
     code, out, _ = command("--explain", *grid, "name=grid")
     assert code == 0
@@ -157,7 +159,7 @@ def test_seconds_follow_from_what_was_measured_before(command, tmp_path, monkeyp
     monkeypatch.setattr("initstudy.scheduling.autotune.WORTH_MEASURING", 0.0)
     monkeypatch.setattr("initstudy.training.pack.SECONDS_OF_A_TRIAL", 0.01)
     monkeypatch.setattr(Autotuner, "_cores", lambda self: 2)
-    remembered = ["planner.timing=remembered", "model.width=8", "seed=range(12)"]
+    remembered = ["planner.timing=remembered", *TANH, "seed=range(12)"]
     grid = ["-m", *SMALL, *remembered, "planner.pack_size=6", "planner.workers=null"]
     code, out, _ = command("--explain", *grid)
     assert code == 0

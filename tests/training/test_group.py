@@ -17,19 +17,25 @@ import torch
 from initstudy import store
 from initstudy.engine.batched import chain
 from initstudy.engine.train import Row
-from initstudy.tasks import data
 from initstudy.training import group as group_module
 from initstudy.training.group import Pack, group_of, prepare
 from initstudy.training.pack import train_pack
 from tests.scheduling.workers import SMALL, small_pack
 
 CPU = torch.device("cpu")
-# A model that writes down when it is built, in whichever process.
+# Data and models that write down when they are made, in whichever process.
 COUNTED = """
     import threading
     from pathlib import Path
     import torch
     from torch import nn
+
+    def data():
+        with Path("loaded").open("a") as log:
+            log.write("data ")
+        x = torch.rand(300, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        y = x.flatten(1).argmax(1) % 10
+        return (x[:250], y[:250]), (x[250:], y[250:])
 
     class Counted(nn.Module):
         def __init__(self, classes, hidden=6):
@@ -103,13 +109,15 @@ class Calls:
 def test_a_study_loads_its_data_and_builds_each_model_once(command, mine, workers, model):
     """Two groups of two runs, in four packs, from the command to the report's doorstep."""
     grid = ["-m", f"model._target_=mine_counted.{model}", "+model.hidden=3,5", "seed=0,1", *SMALL]
+    grid += ["data._target_=mine_counted.data"]
     spread = ["planner.pack_size=1", f"planner.workers={workers}"]
-    with Calls(data.load, group_module.signature, prepare, chain.stages) as calls:
+    with Calls(group_module.signature, prepare, chain.stages) as calls:
         code, out, err = command(*grid, *spread, "name=traced")
     assert (code, err) == (0, "")
     assert "training 4 in 4 packs" in out
     assert len(store.load("runs/traced").runs) == 4
-    assert calls == {"load": 1, "signature": 4, "prepare": 1, "stages": 2}
+    assert calls == {"signature": 4, "prepare": 1, "stages": 2}
+    assert Path("loaded").read_text().split() == ["data"]
     assert Counter(Path("built").read_text().split()) == {"3": 1, "5": 1}
 
 
