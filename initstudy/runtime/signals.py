@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# What the main thread has to put things in order; then the process ends wherever it is.
+# The seconds that the main thread has to put things in order; then the process ends wherever it is.
 GRACE = 1.2
 # Signals belong to the process, and so does what it says at its end.
 _advice = ["the same command continues with the runs that are missing"]
+_received: list[int] = []
 
 
 class Stopped(KeyboardInterrupt):
@@ -30,13 +31,23 @@ def advise(text: str) -> None:
     _advice[0] = text
 
 
+def heed() -> None:
+    """Raises `Stopped` if a signal has asked the process to end, and this got lost.
+
+    What is raised while native code calls back into Python is printed and forgotten. Numba does so
+    as it compiles, and then fails for another reason, which is not one to act upon.
+    """
+    if _received:
+        raise Stopped(_received[0])
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Within it, Ctrl-C and SIGTERM end the process with codes 130 and 143.
 
-    They raise `Stopped` in the main thread. When that is deep in native code, or waits for other
-    threads, the process ends all the same after `GRACE` seconds: everything on disk is whole at
-    every moment, so nothing has to be waited for.
+    They raise `Stopped` in the main thread. If that is deep in native code, or waits for other
+    threads, the process still ends after `GRACE` seconds: everything on disk is whole at every
+    moment, so that there is nothing to wait for.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -47,6 +58,14 @@ def stoppable() -> Iterator[None]:
     watcher.start()
     fd_before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     before = {number: signal.signal(number, _raise) for number in SIGNALS}
+    unraisable = sys.unraisablehook
+
+    def pass_over_stopped(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, Stopped):
+            unraisable(lost)
+
+    # What cannot be raised where it happened is printed, but for this; see `heed`.
+    sys.unraisablehook = pass_over_stopped
     try:
         yield
     except Stopped as stopped:
@@ -55,6 +74,8 @@ def stoppable() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(fd_before)
+        sys.unraisablehook = unraisable
+        _received.clear()
         os.close(write)
 
 
@@ -62,6 +83,7 @@ def _raise(number: int, _frame: FrameType | None) -> None:
     # Once is enough: a second one would break into the putting in order.
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
+    _received.append(number)
     raise Stopped(number)
 
 

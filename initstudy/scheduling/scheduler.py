@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 
 from initstudy.config import ConfigError
+from initstudy.runtime import signals
 from initstudy.scheduling.backends.contract import (
     Backend,
     Blame,
@@ -91,6 +92,8 @@ class Scheduler:
             while self.waiting or self.running:
                 self._submit()
                 for pack_id, event in self.backend.events(SECONDS_BETWEEN_LOOKS):
+                    # A loss that a signal has caused is no reason to give up a checkpoint.
+                    signals.heed()
                     self._hear(self.running[pack_id], event)
         except KeyboardInterrupt:
             if self.backend.outlives_coordinator and self.running:
