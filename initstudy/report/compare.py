@@ -102,7 +102,7 @@ def page(studies: Mapping[str, Study], compared: Sequence[Pair]) -> html.Page:
         claims=[html.claim_row(result) for result in results],
         charts=html.all_charts(specs, {}),
         specs=specs,
-        tables=[values],
+        tables=[{"title": f"Differences of {measure.label}", **values}],
         label=first.label,
         choices=html.choices(first),
     )

@@ -56,7 +56,7 @@ def check(settings: Settings) -> Settings:
         raise ValueError(f"tracking.mode={settings.mode}: choose one of {', '.join(MODES)}")
     if settings.granularity not in GRANULARITIES:
         raise ValueError(
-            f"tracking.granularity={settings.granularity}: choose {' or '.join(GRANULARITIES)}"
+            f"tracking.granularity={settings.granularity}: choose one of {', '.join(GRANULARITIES)}"
         )
     if settings.mode == "online" and not _has_key():
         raise ValueError(

@@ -17,6 +17,7 @@ from initstudy.report.charts.style import NothingToShow
 from initstudy.store.frames import prepare
 from tests.synthetic import STDS, save, sweep
 
+LOSS = "test/loss"
 # What needs probes=full.
 FULL = ("weight_histograms", "activation_histograms")
 
@@ -75,6 +76,29 @@ def test_diverged_runs_are_on_the_accuracy_chart():
     assert "diverged" in text
 
 
+def test_a_study_is_drawn_and_judged_by_its_own_objective(tmp_path):
+    """Of a loss small values are good: the best choice has the smallest one, not the largest."""
+    source = sweep(stds=[0.001, 0.1, 0.3, 3.0], by="init.kind")
+    kinds = {0.001: "tiny", 0.1: "good", 0.3: "fair", 3.0: "huge"}
+    runs = source.runs.with_columns(
+        pl.col("init.std").replace_strict(kinds).alias("init.kind"),
+        pl.col("init.std").replace_strict({0.001: 2.0, 0.1: 0.1, 0.3: 0.5, 3.0: 9.0}).alias(LOSS),
+    ).drop("init.std")
+    claim = {"_target_": "initstudy.claims.Better", "statement": "s", "better": "good"}
+    about = {"objective": LOSS, "claims": {"best": claim | {"than": ["fair", "tiny"]}}}
+    store = stores.Store(runs, source.history, source.study | about)
+    study = prepare(store)
+    assert study.values("MLP") == ["good", "fair", "tiny", "huge"]
+    spec = CHARTS["accuracy"](study, "MLP")
+    assert spec["title"]["text"].startswith("Test loss at the end")
+    report = write(save(store, tmp_path), formats=[])
+    assert [row[0] for row in report.table.rows] == ["good", "fair", "tiny", "huge"]
+    assert "test loss" in report.table.columns
+    (result,) = report.results
+    assert (result.finding.verdict, result.finding.unit) == ("PASS", f"difference of {LOSS}")
+    assert result.finding.estimate == pytest.approx(0.4)
+
+
 def test_the_report_command_draws_again_and_refuses_what_is_no_sweep(tmp_path):
     def command(*arguments):
         return subprocess.run(
@@ -89,7 +113,7 @@ def test_the_report_command_draws_again_and_refuses_what_is_no_sweep(tmp_path):
     refused = command("nowhere")
     assert refused.returncode == 2
     assert refused.stderr.strip() == (
-        "initstudy.report: nowhere: no such directory; give one that a study has written"
+        "initstudy: nowhere: no such directory; give one that a study has written"
     )
     save(sweep(stds=STDS[::3]), tmp_path / "s")
     done = command("s", "--out", "elsewhere")

@@ -76,7 +76,7 @@ def test_of_thousands_of_runs_the_study_alone_is_a_wandb_run(command, monkeypatc
     ]
     code, _, err = command(*grid, "tracking.granularity=sweep")
     assert code == 2
-    assert "tracking.granularity=sweep: choose run or study" in err
+    assert "tracking.granularity=sweep: choose one of run, study" in err
 
 
 def test_a_server_that_refuses_the_study_costs_nothing_but_a_line(
