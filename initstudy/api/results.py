@@ -164,6 +164,13 @@ def results(directory: str | Path) -> Results:
 
     Raises:
         StoreError: There is no study, or another version has written it.
+
+    Example:
+        >>> import initstudy
+        >>> initstudy.results("runs/nowhere")
+        Traceback (most recent call last):
+        ...
+        initstudy.store.errors.StoreError: runs/nowhere: no such directory; ...
     """
     store.load(directory)
     return Results(Path(directory), store.failures(directory))

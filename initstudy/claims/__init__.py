@@ -27,6 +27,7 @@ from initstudy.claims.narrowing import Narrows
 from initstudy.claims.saturation import TopSaturatesFirst
 from initstudy.claims.signal_growth import SignalGrowth
 from initstudy.claims.statistics import Interval
+from initstudy.claims.synthetic import synthetic_study
 from initstudy.claims.trend import Trend
 from initstudy.claims.worse_than_best import StillWorse, WorseThanBest
 
@@ -59,4 +60,5 @@ __all__ = [
     "WorseThanBest",
     "check",
     "evaluate",
+    "synthetic_study",
 ]

@@ -25,6 +25,17 @@ class BetterAtBest:
         better: The choice that is claimed to win.
         than: The other choices, each of which must lose.
         metric: A column of the runs; None for the study's objective.
+
+    Example:
+        >>> from initstudy.claims import BetterAtBest, synthetic_study
+        >>> def results(init, lr, seed):
+        ...     best = {"he": 0.1, "small": 0.01}[init]
+        ...     return {"test/accuracy": 0.9 if lr == best else 0.5}
+        >>> study = synthetic_study({"init": ["he", "small"], "optimizer.lr": [0.01, 0.1]}, results)
+        >>> claim = BetterAtBest("He's is better at its best rate.", "he", ["small"])
+        >>> finding = claim.check(study, "MLP")
+        >>> finding.verdict, finding.estimate
+        ('FAIL', 0.0)
     """
 
     statement: str

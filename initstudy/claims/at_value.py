@@ -26,6 +26,16 @@ class BetterAt:
         than: The other choice.
         metric: A column of the runs.
         at: The value of the second key; None for the largest.
+
+    Example:
+        >>> from initstudy.claims import BetterAt, synthetic_study
+        >>> def results(init, depth, seed):
+        ...     return {"learning_time": 100 if init == "orthogonal" else 100 * depth}
+        >>> grid = {"init": ["orthogonal", "gaussian"], "model.depth": [2, 8, 32]}
+        >>> study = synthetic_study(grid, results)
+        >>> claim = BetterAt("Orthogonal ones learn sooner.", "orthogonal", "gaussian")
+        >>> claim.check(study, "MLP").detail
+        'learning_time at model.depth 32: orthogonal 100, gaussian 3200'
     """
 
     statement: str
@@ -67,6 +77,16 @@ class Within:
         low, high: The limits between which the whole interval must lie.
         metric: A column of the runs; None for the study's objective.
         at: The value of the second key; None for the largest.
+
+    Example:
+        >>> from initstudy.claims import Within, synthetic_study
+        >>> def results(init, depth, seed):
+        ...     return {"learning_time": 100 if init == "orthogonal" else 100 * depth}
+        >>> grid = {"init": ["orthogonal", "gaussian"], "model.depth": [2, 8, 32]}
+        >>> study = synthetic_study(grid, results)
+        >>> claim = Within("A deep one takes long.", "gaussian", low=3000, metric="learning_time")
+        >>> claim.check(study, "MLP").verdict
+        'PASS'
     """
 
     statement: str

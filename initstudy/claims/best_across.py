@@ -26,6 +26,16 @@ class BestAcross:
         statement: What is claimed, in words.
         low, high: The limits between which the whole interval must lie.
         metric: A column of the runs.
+
+    Example:
+        >>> from initstudy.claims import BestAcross, synthetic_study
+        >>> def results(width, lr, seed):
+        ...     return {"train/loss": abs(lr * width - 1.6)}
+        >>> grid = {"model.width": [16, 32, 64], "optimizer.lr": [0.025, 0.05, 0.1]}
+        >>> study = synthetic_study(grid, results)
+        >>> finding = BestAcross("The best rate falls with width.", high=-0.5).check(study, "MLP")
+        >>> finding.verdict, round(finding.estimate, 3)
+        ('PASS', -1.0)
     """
 
     statement: str

@@ -34,6 +34,17 @@ class Separates:
         statement: What is claimed, in words.
         trained: The training accuracy from which a run counts as trained.
         limit: The smallest area that supports the claim; the whole interval must reach it.
+
+    Example:
+        >>> from initstudy.claims import Separates, synthetic_study
+        >>> def results(std, depth, seed):
+        ...     theory = {"theory/activation": "tanh", "theory/sigma_b2": 0.05}
+        ...     theory["theory/sigma_w2"] = std**2
+        ...     return {"train/accuracy": 0.9 if depth < 10 else 0.1, **theory}
+        >>> grid = {"init.std": [0.5, 1.0], "model.depth": [2, 4, 40, 80]}
+        >>> study = synthetic_study(grid, results)
+        >>> Separates("Theory says how deep.").check(study, "MLP").verdict
+        'PASS'
     """
 
     statement: str
@@ -76,6 +87,17 @@ class UntrainedBeyond:
         scales: How many depth scales.
         limit: The largest fraction that supports the claim; the whole interval must lie at or below
             it.
+
+    Example:
+        >>> from initstudy.claims import UntrainedBeyond, synthetic_study
+        >>> def results(std, depth, seed):
+        ...     theory = {"theory/activation": "tanh", "theory/sigma_b2": 0.05}
+        ...     theory["theory/sigma_w2"] = std**2
+        ...     return {"train/accuracy": 0.9 if depth < 10 else 0.1, **theory}
+        >>> grid = {"init.std": [0.5, 1.0], "model.depth": [2, 4, 40, 80]}
+        >>> study = synthetic_study(grid, results)
+        >>> UntrainedBeyond("Nothing deeper trains.").check(study, "MLP").detail
+        '0 of 12 runs beyond 6 depth scales train'
     """
 
     statement: str

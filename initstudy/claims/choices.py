@@ -28,6 +28,14 @@ class Better:
         higher_is_better: Whether large values of the metric are good; None for what the study's
             schema says of it.
         diverged_as: What a metric that is not finite counts as.
+
+    Example:
+        >>> from initstudy.claims import Better, synthetic_study
+        >>> def results(init, seed):
+        ...     return {"test/accuracy": {"he": 0.9, "xavier": 0.6}[init]}
+        >>> study = synthetic_study({"init": ["he", "xavier"]}, results)
+        >>> Better("He's beats Xavier's.", better="he", than="xavier").check(study, "MLP").detail
+        'test/accuracy: he 0.900, xavier 0.600'
     """
 
     statement: str
@@ -98,6 +106,14 @@ class AtMost(_Limit):
         limit: The limit of the metric; the whole interval must lie on its side.
         metric: A column of the summary; None for the study's objective.
         diverged_as: What a metric that is not finite counts as.
+
+    Example:
+        >>> from initstudy.claims import AtMost, synthetic_study
+        >>> def results(init, seed):
+        ...     return {"test/accuracy": {"he": 0.9, "xavier": 0.6}[init]}
+        >>> study = synthetic_study({"init": ["he", "xavier"]}, results)
+        >>> AtMost("Xavier's stays at chance.", "xavier", limit=0.12).check(study, "MLP").verdict
+        'FAIL'
     """
 
     def _holds(self, interval: Interval) -> bool:
@@ -106,7 +122,16 @@ class AtMost(_Limit):
 
 @dataclass(frozen=True)
 class AtLeast(_Limit):
-    """A choice reaches a limit; the arguments are those of `AtMost`."""
+    """A choice reaches a limit; the arguments are those of `AtMost`.
+
+    Example:
+        >>> from initstudy.claims import AtLeast, synthetic_study
+        >>> def results(init, seed):
+        ...     return {"test/accuracy": {"he": 0.9, "xavier": 0.6}[init]}
+        >>> study = synthetic_study({"init": ["he", "xavier"]}, results)
+        >>> AtLeast("He's learns.", "he", limit=0.8).check(study, "MLP").verdict
+        'PASS'
+    """
 
     def _holds(self, interval: Interval) -> bool:
         return interval.low >= self.limit

@@ -32,6 +32,15 @@ class CoordinateCheck:
         lr: The learning rate; the nearest one of the study is taken.
         low, high: The limits of the exponent.
         layers: The layers to check; all by default.
+
+    Example:
+        >>> from initstudy.claims import CoordinateCheck, synthetic_study
+        >>> def results(width, lr, seed):
+        ...     return {"activation/fc1/rms": 1.0, "activation/head/rms": width**0.5}
+        >>> study = synthetic_study({"model.width": [64, 256], "optimizer.lr": [0.1]}, results)
+        >>> claim = CoordinateCheck("The size does not depend on width.", step=5, lr=0.1, high=0.2)
+        >>> claim.check(study, "MLP").detail
+        'exponents at step 0: fc1 +0.00, head +0.50'
     """
 
     statement: str

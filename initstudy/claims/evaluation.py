@@ -19,7 +19,19 @@ from initstudy.store.frames import Study
 
 
 class Claim(Protocol):
-    """A published statement that results can support or refute."""
+    """A published statement that results can support or refute.
+
+    Example:
+        >>> from initstudy.claims import Finding, synthetic_study
+        >>> class Learns:
+        ...     statement = "Some run learns."
+        ...     def check(self, study, facet):
+        ...         best = study.runs_of(facet)[study.objective].max()
+        ...         return Finding("PASS" if best > 0.5 else "FAIL", "accuracy", f"best {best}")
+        >>> study = synthetic_study({"init.std": [0.1]}, lambda std, seed: {"test/accuracy": 0.9})
+        >>> Learns().check(study, "MLP").verdict
+        'PASS'
+    """
 
     statement: str
 
@@ -42,6 +54,12 @@ class Result:
         statement: What is claimed, in words.
         finding: What the results say of it.
         paper: What the paper found, if the claim is a paper's.
+
+    Example:
+        >>> from initstudy.claims import Finding
+        >>> finding = Finding.undecided("difference of test/accuracy", "needs at least 2 seeds")
+        >>> Result("large_hurts", "MLP", "Large is worse.", finding).as_row()["verdict"]
+        'UNDECIDED'
     """
 
     claim: str
@@ -77,6 +95,17 @@ def evaluate(study: Study) -> list[Result]:
 
     Raises:
         StoreError: A claim cannot be built, such as one of a user's module that is not here.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from initstudy.claims import synthetic_study
+        >>> grid = {"init": ["he", "zeros"]}
+        >>> study = synthetic_study(grid, lambda init, seed: {"test/accuracy": 0.1})
+        >>> at_chance = {"_target_": "initstudy.claims.AtMost", "choice": "zeros", "limit": 0.12}
+        >>> claims = {"zeros_fail": at_chance | {"statement": "Zeros stay at chance."}}
+        >>> (result,) = evaluate(replace(study, about={"claims": claims}))
+        >>> result.claim, result.finding.verdict
+        ('zeros_fail', 'PASS')
     """
     results = []
     for name, config in study.about.get("claims", {}).items():
@@ -98,6 +127,12 @@ def check(claims: Mapping[str, Any]) -> None:
 
     Raises:
         ConfigError: A claim cannot be built.
+
+    Example:
+        >>> check({"a": {"_target_": "initstudy.claims.Nope", "statement": "x"}})
+        Traceback (most recent call last):
+        ...
+        initstudy.config.errors.ConfigError: claims.a: cannot be built: ...
     """
     for name, config in claims.items():
         _built(name, config)

@@ -28,6 +28,18 @@ class Flatter:
 
     Raises:
         ValueError: `measure` has no `{layer}`.
+
+    Example:
+        >>> from initstudy.claims import Flatter, synthetic_study
+        >>> def results(init, seed):
+        ...     growth = {"he": 1.0, "xavier": 0.7}[init]
+        ...     layers = [f"fc{number}" for number in range(1, 5)]
+        ...     sizes = {name: growth**number for number, name in enumerate(layers)}
+        ...     return {f"activation/{n}/{k}": v for n, v in sizes.items() for k in ("rms", "std")}
+        >>> study = synthetic_study({"init": ["he", "xavier"]}, results)
+        >>> claim = Flatter("He's keeps the signal.", flatter="he", than="xavier")
+        >>> claim.check(study, "MLP").detail
+        'activation/LAYER/std changes per layer: he by +0.0%, xavier by -30.0%'
     """
 
     statement: str

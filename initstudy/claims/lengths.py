@@ -68,6 +68,14 @@ class LengthFactor:
         factor: The factor per layer that is expected: fan_in·variance/2 for ReLU.
         tolerance: How far the logarithm of the factor may lie from that of the expected one; the
             whole interval must lie within.
+
+    Example:
+        >>> from initstudy.claims import LengthFactor, synthetic_study
+        >>> def results(depth, width, seed):
+        ...     return {f"activation/fc{n}/rms": 0.5 ** (n / 2) for n in range(1, depth + 1)}
+        >>> study = synthetic_study({"model.depth": [4, 8], "model.width": [10**6]}, results)
+        >>> LengthFactor("Half of the length per layer.", factor=0.5).check(study, "MLP").detail
+        'the squared length changes by a factor of 0.5 per layer; theory says 0.5'
     """
 
     statement: str
@@ -104,6 +112,19 @@ class LengthSpread:
         slope: The slope that is expected: 5 for ReLU (Hanin & Nica 2020; Hanin & Rolnick 2018,
             theorem 5).
         tolerance: How far from the slope the whole interval may lie.
+
+    Example:
+        >>> from initstudy.claims import LengthSpread, synthetic_study
+        >>> import numpy as np
+        >>> def results(depth, width, seed):
+        ...     normal = np.random.default_rng(seed).standard_normal()
+        ...     log = normal * (5 * (depth - 1) / width) ** 0.5
+        ...     last = float(np.exp(log / 2))
+        ...     return {"activation/fc1/rms": 1.0, f"activation/fc{depth}/rms": last}
+        >>> grid = {"model.depth": [3, 9, 17], "model.width": [100]}
+        >>> study = synthetic_study(grid, results, seeds=200)
+        >>> LengthSpread("Five times the sum of 1/width.").check(study, "MLP").verdict
+        'PASS'
     """
 
     statement: str

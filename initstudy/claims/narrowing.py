@@ -28,6 +28,14 @@ class Narrows:
         statement: What is claimed, in words.
         metric: A column of the runs, large values of which are good; None for the objective.
         limit: The value from which a run counts as trained.
+
+    Example:
+        >>> from initstudy.claims import Narrows, synthetic_study
+        >>> def results(std, depth, seed):
+        ...     return {"test/accuracy": 0.95 if 0.001 * depth <= std <= 1 / depth else 0.1}
+        >>> grid = {"init.std": [0.001, 0.01, 0.1, 1.0], "model.depth": [1, 10]}
+        >>> Narrows("Depth leaves fewer.").check(synthetic_study(grid, results), "MLP").detail
+        'decades that train, by model.depth: 3 at 1, 1 at 10'
     """
 
     statement: str

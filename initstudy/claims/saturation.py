@@ -22,6 +22,16 @@ class TopSaturatesFirst:
     Args:
         statement: What is claimed, in words.
         choice: The value of the studied key.
+
+    Example:
+        >>> from initstudy.claims import TopSaturatesFirst, synthetic_study
+        >>> def results(init, seed):
+        ...     saturated = {"fc1": 0.1, "fc2": 0.2, "fc3": 0.8, "head": 0.0}
+        ...     rows = {f"activation/{name}/saturated": value for name, value in saturated.items()}
+        ...     return rows | {f"activation/{name}/rms": 1.0 for name in saturated}
+        >>> study = synthetic_study({"init": ["xavier", "he"]}, results)
+        >>> TopSaturatesFirst("The top saturates first.", "xavier").check(study, "MLP").detail
+        'largest saturated fraction: last hidden layer 80.0%, below it 20.0%'
     """
 
     statement: str

@@ -27,6 +27,15 @@ class SignalGrowth:
         statement: What is claimed, in words.
         critical: The critical value; None takes √(2/width) for a ReLU MLP (He et al. 2015, eq. 10)
             and otherwise the sign change that the other seeds show.
+
+    Example:
+        >>> from initstudy.claims import SignalGrowth, synthetic_study
+        >>> def results(std, seed):
+        ...     return {f"activation/fc{number}/rms": (4 * std) ** number for number in range(1, 5)}
+        >>> study = synthetic_study({"init.std": [0.1, 0.5, 1.0]}, results)
+        >>> finding = SignalGrowth("It grows above a critical value.").check(study, "MLP")
+        >>> finding.verdict, round(finding.estimate, 3)
+        ('PASS', 0.25)
     """
 
     statement: str

@@ -25,6 +25,12 @@ class Interval:
         low, high: The ends of the interval; NaN if there is only one value.
         n: How many values the estimate is made of.
         method: How the interval was calculated, in words.
+
+    Example:
+        >>> from initstudy.claims.statistics import mean_interval
+        >>> interval = mean_interval([0.1, 0.2, 0.3])
+        >>> round(interval.low, 3), round(interval.high, 3), interval.method
+        (-0.048, 0.448, "Student's t, n=3 seeds")
     """
 
     estimate: float

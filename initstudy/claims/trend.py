@@ -27,6 +27,17 @@ class Trend:
         choice: The value of the studied key.
         low, high: The limits between which the whole interval must lie.
         metric: A column of the runs.
+
+    Example:
+        >>> from initstudy.claims import Trend, synthetic_study
+        >>> def results(init, depth, seed):
+        ...     return {"learning_time": 100 if init == "orthogonal" else 100 * depth}
+        >>> grid = {"init": ["orthogonal", "gaussian"], "model.depth": [2, 8, 32]}
+        >>> study = synthetic_study(grid, results)
+        >>> claim = Trend("Time grows with depth.", "gaussian", low=0.9, high=1.1)
+        >>> finding = claim.check(study, "MLP")
+        >>> finding.verdict, round(finding.estimate, 3)
+        ('PASS', 1.0)
     """
 
     statement: str

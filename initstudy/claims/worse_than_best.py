@@ -40,6 +40,15 @@ class WorseThanBest:
 
     Raises:
         ValueError: `at` is neither of the two.
+
+    Example:
+        >>> from initstudy.claims import WorseThanBest, synthetic_study
+        >>> def results(std, seed):
+        ...     return {"test/accuracy": 0.4 if std > 0.5 else 0.9}
+        >>> study = synthetic_study({"init.std": [0.01, 0.1, 1.0]}, results)
+        >>> finding = WorseThanBest("Large is worse.", at="largest", count=1).check(study, "MLP")
+        >>> finding.verdict, round(finding.estimate, 3), finding.unit
+        ('PASS', -0.5, 'difference of test/accuracy')
     """
 
     statement: str
@@ -109,6 +118,15 @@ class StillWorse(WorseThanBest):
     """`WorseThanBest` where every value may take the second key's value that suits it best.
 
     Which value of the second key that is, the other seeds decide.
+
+    Example:
+        >>> from initstudy.claims import StillWorse, synthetic_study
+        >>> def results(std, lr, seed):
+        ...     return {"test/accuracy": 0.9 if std * lr < 0.05 else 0.1}
+        >>> grid = {"init.std": [0.01, 0.1, 1.0], "optimizer.lr": [0.01, 0.1]}
+        >>> study = synthetic_study(grid, results)
+        >>> StillWorse("No rate rescues a large one.", count=1).check(study, "MLP").verdict
+        'FAIL'
     """
 
     def _table(self, study: Study, facet: str, metric: str) -> pl.DataFrame:

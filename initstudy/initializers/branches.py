@@ -67,6 +67,19 @@ class Branch:
         activation: The activation function between these and the addition, if it has φ(0) = 0 and
             φ'(0) ≠ 0, so that a branch of zeros still learns.
         end: What ends the branch, if that is nothing of the above.
+
+    Example:
+        >>> from torch import nn
+        >>> from initstudy.initializers import residual_branches
+        >>> class Block(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.inner, self.outer = nn.Linear(4, 8), nn.Linear(8, 4)
+        ...     def forward(self, x):
+        ...         return x + self.outer(self.inner(x).relu())
+        >>> (branch,) = residual_branches(Block())
+        >>> branch.layers, branch.weight
+        (('inner', 'outer'), 'outer.weight')
     """
 
     layers: tuple[str, ...]

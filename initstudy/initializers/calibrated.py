@@ -32,6 +32,15 @@ class Cost:
     Attributes:
         examples: The number of examples in the batch.
         passes: The number of forward passes of the batch, each up to the layer that was measured.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from initstudy.initializers import LSUV, calibrate, draw
+        >>> net, batch = nn.Linear(16, 8), torch.randn(64, 16)
+        >>> values = draw(net, LSUV().start(), seed=0)
+        >>> calibrate(net, LSUV(), values, batch)[1].examples
+        64
     """
 
     examples: int
@@ -48,6 +57,11 @@ class Calibrated(ABC):
     Args:
         initializer: What samples the weights first: an initializer or a whole policy.
         bias: The value of the biases.
+
+    Example:
+        >>> from initstudy.initializers import LSUV, Normal, WithinLayer
+        >>> WithinLayer(initializer=Normal(0.5)).bias, isinstance(LSUV(), Calibrated)
+        (0.0, True)
     """
 
     initializer: Initializer | Policy | ModelPolicy = field(default_factory=Orthogonal)
@@ -125,7 +139,7 @@ class WithinLayer(Calibrated):
         >>> from initstudy.initializers import WithinLayer, initialize
         >>> x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
         >>> layer = initialize(nn.Linear(16, 2), WithinLayer(), seed=0, batch=x)
-        >>> [round(float(v), 4) for v in layer(x).var(0, correction=0)]
+        >>> [round(v, 4) for v in layer(x).var(0, correction=0).tolist()]
         [1.0, 1.0]
     """
 
@@ -228,6 +242,17 @@ def calibrate(
     Raises:
         ValueError: The batch is not finite, the model has no affine layer, or a layer cannot be
             brought to unit variance.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from initstudy.initializers import LSUV, calibrate, draw
+        >>> net, batch = nn.Linear(16, 8), torch.randn(64, 16)
+        >>> values = draw(net, LSUV().start(), seed=0)
+        >>> calibrated, cost = calibrate(net, LSUV(), values, batch)
+        >>> outputs = batch @ calibrated["weight"].T
+        >>> bool(abs(outputs.var() - 1) < 0.1), cost.examples
+        (True, 64)
     """
     if not bool(torch.isfinite(batch).all()):
         raise ValueError("init: the batch that calibrates the layers holds NaN or infinities")

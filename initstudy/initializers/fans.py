@@ -186,6 +186,13 @@ def fans_or_one(module: nn.Module, key: str, convention: str) -> Fans:
         module: Any module.
         key: The parameter's name in it.
         convention: The way in which fans are counted; see `compute_fans`.
+
+    Example:
+        >>> from torch import nn
+        >>> fans_or_one(nn.Linear(4, 2), "weight", "torch").fan_in
+        4
+        >>> fans_or_one(nn.PReLU(), "weight", "torch").fan_in
+        1
     """
     try:
         return compute_fans(module, key, convention)

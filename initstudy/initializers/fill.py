@@ -96,6 +96,13 @@ def assign(
         UnfilledParameterError: No rule matches a parameter.
         ValueError: The model has no parameters, the policy is not for it, nothing is selected or
             filled, or an argument is not one of its choices.
+
+    Example:
+        >>> from torch import nn
+        >>> from initstudy.initializers import assign, keras
+        >>> assignment = assign(nn.Linear(4, 2), keras())
+        >>> {name: rule.initializer for name, rule in assignment.rules.items()}
+        {'weight': XavierUniform(gain=1.0), 'bias': Constant(value=0.0)}
     """
     if unknown is not None:
         require_choice("unknown", unknown, UNKNOWN)

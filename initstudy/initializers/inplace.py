@@ -75,7 +75,7 @@ def initialize(
         >>> import initstudy
         >>> model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
         >>> model = initstudy.initialize(model, "kaiming_normal", seed=0)
-        >>> round(float(model[0].weight.std()), 2), float(model[0].bias.abs().max())
+        >>> round(model[0].weight.std().item(), 2), model[0].bias.abs().max().item()
         (0.18, 0.0)
     """
     if isinstance(policy, str):

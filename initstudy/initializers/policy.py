@@ -265,6 +265,14 @@ class Extended(ModelPolicy):
         policy: The policy.
         before: Rules that take precedence over its own.
         after: Rules for what it leaves unfilled.
+
+    Example:
+        >>> from torch import nn
+        >>> from initstudy.initializers import MuP, Constant, Rule, initialize
+        >>> with_bias = Extended(MuP(), before=(Rule(Constant(0.5), role="bias"),))
+        >>> net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> initialize(net, with_bias, seed=0)[0].bias.unique().tolist()
+        [0.5]
     """
 
     policy: ModelPolicy

@@ -40,6 +40,13 @@ class CNN(nn.Sequential):
     Raises:
         ValueError: For a size below its least, an even kernel, an unknown pooling or activation,
             or an image too small for so many poolings.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.models import CNN
+        >>> model = CNN((1, 8, 8), classes=10, channels=[4, 8], pooling="avg")
+        >>> model(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 10])
     """
 
     def __init__(

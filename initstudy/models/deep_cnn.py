@@ -30,6 +30,13 @@ class DeepCNN(nn.Sequential):
     Raises:
         ValueError: For a size below its least, an even kernel, an unknown activation, or an image
             too small for the kernel after so many halvings.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.models import DeepCNN
+        >>> model = DeepCNN((1, 8, 8), classes=10, depth=6, channels=8)
+        >>> model(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 10])
     """
 
     def __init__(

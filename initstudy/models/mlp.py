@@ -25,6 +25,13 @@ class MLP(nn.Sequential):
 
     Raises:
         ValueError: For a size below its least, or an unknown activation.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.models import MLP
+        >>> model = MLP((1, 8, 8), classes=10, depth=3, width=32, activation="tanh")
+        >>> model(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 10])
     """
 
     def __init__(

@@ -74,13 +74,29 @@ class Recurrent(nn.Module):
 
 
 class LSTM(Recurrent):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000)."""
+    """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
+
+    Example:
+        >>> import torch
+        >>> from initstudy.models import LSTM
+        >>> model = LSTM((1, 8, 8), classes=10, width=16)
+        >>> model(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 10])
+    """
 
     layer = nn.LSTM
 
 
 class GRU(Recurrent):
-    """Gated recurrent units (Cho et al. 2014)."""
+    """Gated recurrent units (Cho et al. 2014).
+
+    Example:
+        >>> import torch
+        >>> from initstudy.models import GRU
+        >>> model = GRU((1, 8, 8), classes=10, width=16)
+        >>> model(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 10])
+    """
 
     layer = nn.GRU
 
@@ -98,6 +114,13 @@ class RNN(Recurrent):
 
     Raises:
         ValueError: For a size below its least, an unknown sequence or nonlinearity.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.models import RNN
+        >>> model = RNN((1, 8, 8), classes=10, width=16)
+        >>> model(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 10])
     """
 
     layer = nn.RNN

@@ -51,6 +51,13 @@ class ResidualMLP(nn.Sequential):
 
     Raises:
         ValueError: For a size below its least, or an unknown activation.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.models import ResidualMLP
+        >>> model = ResidualMLP((1, 8, 8), classes=10, depth=2, width=16)
+        >>> model(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 10])
     """
 
     def __init__(

@@ -72,6 +72,13 @@ class ResNet(nn.Sequential):
 
     Raises:
         ValueError: For a size below its least, or an unknown activation.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.models import ResNet
+        >>> model = ResNet((3, 16, 16), classes=10)
+        >>> model(torch.zeros(4, 3, 16, 16)).shape
+        torch.Size([4, 10])
     """
 
     def __init__(

@@ -58,6 +58,13 @@ class Transformer(nn.Module):
 
     Raises:
         ValueError: For a size below its least or that does not divide, or an unknown activation.
+
+    Example:
+        >>> import torch
+        >>> from initstudy.models import Transformer
+        >>> model = Transformer((1, 8, 8), classes=10, patch_size=4)
+        >>> model(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 10])
     """
 
     def __init__(

@@ -33,6 +33,12 @@ class Propagation:
         xi_c: The number of layers over which the distance to c shrinks e-fold; inf if it shrinks
             only as a power of the depth.
         phase: "ordered" for chi1 < 1, "chaotic" for chi1 > 1, "critical" at 1.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> tanh = meanfield.analyze("tanh", sigma_w2=1.0, sigma_b2=0.0)
+        >>> tanh.phase, tanh.q, round(tanh.chi1, 3)
+        ('critical', 0.0, 1.0)
     """
 
     q: float

@@ -32,6 +32,13 @@ class BackwardBand:
     Attributes:
         low: The lower edge, for every layer.
         high: The upper edge, for every layer.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> layers = meanfield.dense([100, 100, 100], stds=(2 / 100) ** 0.5)
+        >>> band = meanfield.backward_band("relu", layers)
+        >>> band.low.pre_activations < band.high.pre_activations
+        True
     """
 
     low: Backward

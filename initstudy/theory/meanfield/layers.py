@@ -72,6 +72,13 @@ class Forward:
     Attributes:
         pre_activations: E[z²], before the activation function.
         activations: E[φ(z)²], after it: a second moment, since φ(z) may have a mean.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> layers = meanfield.dense([100, 100, 100], stds=(2 / 100) ** 0.5)
+        >>> forward = meanfield.forward_variances("relu", layers)
+        >>> [round(v, 3) for v in forward.activations]
+        [1.0, 1.0]
     """
 
     pre_activations: tuple[float, ...]
@@ -89,6 +96,13 @@ class Backward:
             layer's activation.
         weights: The gradient with respect to one weight of a linear layer, for one example. For a
             convolution this is summed over the positions at which the weight is used.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> layers = meanfield.dense([100, 100, 100], stds=(2 / 100) ** 0.5)
+        >>> backward = meanfield.backward_variances("relu", layers)
+        >>> [round(v, 3) for v in backward.pre_activations]
+        [1.0, 1.0]
     """
 
     pre_activations: tuple[float, ...]

@@ -19,6 +19,13 @@ class Band:
     Attributes:
         low: The lower edge, for every layer.
         high: The upper edge, for every layer.
+
+    Example:
+        >>> from initstudy.theory import meanfield
+        >>> layers = meanfield.dense([100, 100, 100], stds=(2 / 100) ** 0.5)
+        >>> band = meanfield.forward_band("relu", layers)
+        >>> band.low.activations < band.high.activations
+        True
     """
 
     low: Forward
