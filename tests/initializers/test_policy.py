@@ -210,7 +210,9 @@ def test_parametrizations_without_an_inverse_are_refused():
     layer = parametrize.register_parametrization(nn.Linear(3, 3), "weight", Doubled())
     with pytest.raises(ValueError, match="cannot fill weight, which is parametrized by Doubled"):
         initialize(layer, Normal(0.1), seed=0)
-    with pytest.raises(ValueError, match="parametrized by Orthogonal: it does not give back the va"):
+    with pytest.raises(
+        ValueError, match="parametrized by Orthogonal: it does not give back the va"
+    ):
         initialize(parametrizations.orthogonal(nn.Linear(3, 3)), Normal(1.0), seed=0)
 
 
