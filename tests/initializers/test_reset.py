@@ -208,7 +208,8 @@ def test_what_no_method_fills_stays_as_it_is(build, kept):
 
 
 def test_the_preset_can_be_extended_for_what_it_does_not_fill():
-    model = initialize(Lora(), [Rule(Normal(0.5), name="lora_a")] + torch_default(), seed=0)
+    rules = [Rule(Normal(0.5), name="lora_a")]
+    model = initialize(Lora(), rules + torch_default(), seed=0)
     assert model.lora_a.std().item() == pytest.approx(0.5, rel=0.2)
     assert not model.lora_b.any()
     assert model.weight.abs().max().item() <= 1 / math.sqrt(60)
@@ -262,9 +263,9 @@ def test_methods_that_fail_or_fill_in_part_are_named():
             with torch.no_grad():
                 self.weight[0] = 0.0
 
-    with pytest.raises(ValueError, match="failed: RuntimeError: no luck") as error:
-        model = nn.Sequential(nn.Linear(2, 2))
-        model[0].__class__ = Fails
+    model = nn.Sequential(nn.Linear(2, 2))
+    model[0].__class__ = Fails
+    with pytest.raises(ValueError, match="of 0 failed: RuntimeError: no luck") as error:
         draw(model, torch_default(), 0)
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="weight is filled only in part by its module"):
