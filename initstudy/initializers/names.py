@@ -53,6 +53,7 @@ RESTS: dict[str, Callable[[Initializer], Fill]] = {
 }
 # Policies for whole models.
 PRESETS: dict[str, Callable[..., Policy | ModelPolicy]] = {
+    "own": presets.as_it_is,
     "torch": presets.torch_default,
     "torch_default": presets.torch_default,
     "keras": presets.keras,
@@ -67,6 +68,7 @@ PRESETS: dict[str, Callable[..., Policy | ModelPolicy]] = {
     "mean_field": presets.mean_field,
     "irnn": presets.irnn,
     "unit_forget_gate": presets.unit_forget_gate,
+    "policy": Policy,
 }
 CALIBRATED: dict[str, Callable[..., Calibrated]] = {"lsuv": LSUV, "within_layer": WithinLayer}
 

@@ -14,7 +14,15 @@ from initstudy.initializers.base import Initializer
 from initstudy.initializers.checks import require_finite
 from initstudy.initializers.distributions import Constant, Normal, TruncatedNormal, Uniform
 from initstudy.initializers.kinds import RECURRENT, WEIGHTED, role
-from initstudy.initializers.policy import ModelPolicy, Policy, Reset, Rule, biases_and_norms
+from initstudy.initializers.policy import (
+    Keep,
+    ModelPolicy,
+    Policy,
+    Reset,
+    Rule,
+    biases_and_norms,
+)
+from initstudy.initializers.reset import reset_roots
 from initstudy.initializers.schemes import VarianceScaling, XavierNormal, XavierUniform
 from initstudy.initializers.slots import Slot
 from initstudy.initializers.structured import Identity, Orthogonal, UnitForgetGate
@@ -92,7 +100,8 @@ class TorchDefault(ModelPolicy):
             Rule(XavierUniform(), kind="attention", role="weight", convention="torch"),
             *(rule for rule in biases_and_norms() if rule.kind != ("prelu",)),
         )
-        return Policy((*(_reset_like(rule) for rule in known), Rule(Reset())), unknown="keep")
+        rest = Rule(Reset(), where=_Below(tuple(reset_roots(model))), optional=True)
+        return Policy((*(_reset_like(rule) for rule in known), rest), unknown="keep")
 
 
 def torch_default() -> TorchDefault:
@@ -132,11 +141,32 @@ def _is_torchs_own(slot: Slot) -> bool:
     return torchs and role(slot.module, slot.key) is not None
 
 
+@dataclass(frozen=True)
+class _Below:
+    """Whether a parameter lies below one of some modules, by their names."""
+
+    roots: tuple[str, ...]
+
+    def __call__(self, slot: Slot) -> bool:
+        return any(not root or slot.name.startswith(f"{root}.") for root in self.roots)
+
+
 def _modules(model: nn.Module, kind: type[Kind]) -> Iterator[tuple[str, Kind]]:
     """The modules of a class, each with the prefix that its parameters' names have."""
     for name, module in model.named_modules():
         if isinstance(module, kind):
             yield (f"{name}." if name else ""), module
+
+
+def as_it_is() -> Policy:
+    """Every parameter stays as the model's constructor made it.
+
+    Example:
+        >>> from initstudy.initializers.presets import as_it_is
+        >>> as_it_is().rules[0].initializer
+        Keep()
+    """
+    return Policy((Rule(Keep()),))
 
 
 def keras() -> Policy:
