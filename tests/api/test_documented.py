@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ def test_a_program_of_the_page_runs(program, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     path = tmp_path / "program.py"
     path.write_text(program)
-    # Compiled as a file, so that the source of its classes can be read.
-    exec(compile(program, str(path), "exec"), {"__name__": "program", "__file__": str(path)})
+    runpy.run_path(str(path), run_name="__main__")
     written = {folder.name for folder in (tmp_path / "runs").iterdir()}
     assert written in ({"mine"}, {"loop"})
