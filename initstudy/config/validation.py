@@ -206,7 +206,8 @@ def _fit_to_target(group: str, section: Any, overrides: Sequence[str]) -> Plain:
     """Checks the arguments of a target; one of the user's own is given only those that it takes.
 
     `model._target_=mine.Net` changes the target alone, so that the default model's arguments are
-    still there. They are left out, unless the user named them.
+    still there. They are left out, unless the user named them. An initializer keeps those that it
+    takes, such as `std`.
     """
     target = section.get("_target_") if isinstance(section, Mapping) else None
     if not isinstance(target, str):
@@ -214,10 +215,12 @@ def _fit_to_target(group: str, section: Any, overrides: Sequence[str]) -> Plain:
     ours = target.startswith("initstudy.")
     accepted = (_arguments_of_ours if ours else accepted_arguments)(group, target)
     named = {o.lstrip("+").split("=", 1)[0] for o in overrides}
+    if group != "init" and not ours and f"{group}._target_" in named:
+        # What the file gives its own target may mean something else here: `mine.Net(width=16)` has
+        # a width of its own, and not that of the default model.
+        section = {key: value for key, value in section.items() if _stays(group, key, named)}
     if accepted is None:
-        # Of a target that takes any keyword nobody knows which ones it uses.
-        changed = not ours and f"{group}._target_" in named
-        return {k: v for k, v in section.items() if _stays(group, k, named)} if changed else section
+        return section
     if group == "init":
         _check_makes_initializer(target, accepted, partial=bool(section.get("_partial_")))
     taken = {*accepted, *BESIDE_THE_TARGET[group]}

@@ -108,11 +108,11 @@ class GPT(nn.Module):
 
     def forward(self, x: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens classes"]:
         """The logits of the token after each one."""
-        length = x.shape[1]
+        batch, length = x.shape[0], x.shape[1]
         # Looked up for every sequence, so that the positions have an activation like any layer.
-        numbers = torch.arange(length, device=x.device).expand(len(x), -1)
-        tokens = self.tokens(x) + self.positions(numbers)
-        hidden = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        numbers = torch.arange(length, device=x.device)
+        tokens = self.tokens(x) + self.positions(numbers.expand(batch, -1))
+        hidden = numbers > numbers[:, None]
         for name in self.blocks:
             tokens = self.get_submodule(name)(tokens, hidden)
         return self.head(self.norm(tokens))

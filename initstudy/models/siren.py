@@ -78,10 +78,10 @@ class Siren(nn.Sequential):
             features = width
         modules["head"] = nn.Linear(features, classes)
         super().__init__(modules)
-        self.reset_parameters(w0)
+        self._initialize(w0)
 
-    def reset_parameters(self, w0: float) -> None:
-        """Draws the weights anew, as in the paper."""
+    def _initialize(self, w0: float) -> None:
+        """Draws the weights as in the paper."""
         layers = [module for module in self if isinstance(module, nn.Linear)]
         for index, layer in enumerate(layers):
             fan_in = layer.in_features

@@ -19,6 +19,7 @@ from initstudy.initializers import (
 )
 from initstudy.initializers import draw as draw_parameters
 from initstudy.initializers.own import Own
+from initstudy.initializers.policy import Keep
 from initstudy.tasks import Batches, Data, Task
 from initstudy.training import tasks
 from initstudy.training.config import OptimizerConfig, TrainingConfig, init_seed, order_seeds
@@ -165,10 +166,14 @@ def draw(run: Run, architecture: nn.Module, task: Task) -> tuple[Tensors, Plain]
     if isinstance(chosen, Own):
         made = build(run.config["model"], task, seed)
         return {name: param.detach().clone() for name, param in made.named_parameters()}, {}
+    if _may_keep(architecture, chosen):
+        # What is kept is what the constructor makes, once the run's seed is set.
+        architecture = build(run.config["model"], task, seed)
+    example, _ = tasks.example(task)
     try:
         if not isinstance(chosen, Calibrated):
-            return draw_parameters(architecture, chosen, seed), {}
-        start = draw_parameters(architecture, chosen.start(), seed)
+            return draw_parameters(architecture, chosen, seed, batch=example), {}
+        start = draw_parameters(architecture, chosen.start(), seed, batch=example)
         inputs, _ = Batches(task.data, order_seeds([run]), run.config["batch_size"])(0)
         if not isinstance(inputs, Tensor):
             raise ValueError("looks at data, and so far takes only models with one input")
@@ -176,6 +181,15 @@ def draw(run: Run, architecture: nn.Module, task: Task) -> tuple[Tensors, Plain]
     except (TypeError, ValueError) as error:
         raise ConfigError(keyed("init", section, error)) from error
     return values, {"init/examples": cost.examples, "init/passes": cost.passes}
+
+
+def _may_keep(model: nn.Module, chosen: Policy | ModelPolicy | Calibrated) -> bool:
+    """Whether an initialization may leave a parameter as the model's constructor made it."""
+    start = chosen.start() if isinstance(chosen, Calibrated) else chosen
+    if isinstance(start, ModelPolicy) or start.unknown != "error":
+        return True
+    keeps = any(isinstance(rule.initializer, Keep) for rule in start.rules)
+    return keeps or not all(param.requires_grad for param in model.parameters())
 
 
 def learning_rates(config: OptimizerConfig, architecture: nn.Module) -> dict[str, float]:

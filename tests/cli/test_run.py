@@ -210,6 +210,9 @@ def shipped():
             yield pytest.param(group.name, file.stem, id=f"{group.name}={file.stem}")
 
 
+OF_ONES_OWN = ("data=image_folder", "data=npz", "data=csv", "loss=binary")
+
+
 def own_file(choice, folder):
     """A file of the kind that a choice of data or of a loss reads."""
     from tests.tasks.test_sources import pictures
@@ -249,7 +252,8 @@ def test_every_shipped_choice_composes_and_trains(command, group, choice, tmp_pa
         # The file's own first line says with what it goes.
         asked = shlex.split((CONF / group / f"{choice}.yaml").read_text().splitlines()[0])[4:]
         assert asked[0] == f"{group}={choice}"
-        asked = [override.replace("PATH", str(own_file(choice, tmp_path))) for override in asked]
+        path = own_file(choice, tmp_path) if f"{group}={choice}" in OF_ONES_OWN else "."
+        asked = [override.replace("PATH", str(path)) for override in asked]
     code, _, err = command(*asked, *small, "name=x")
     assert code == 0, err
     assert store.load("runs/x").runs["train/loss"].is_finite().all()
