@@ -50,7 +50,9 @@ class Worker:
         pack: The id of the pack that it trains; None while it has nothing to do.
     """
 
-    def __init__(self, setting: Setting, *, fork: bool, others: Sequence[connection.Connection]):
+    def __init__(
+        self, setting: Setting, *, fork: bool, others: Sequence[connection.Connection]
+    ) -> None:
         self.pack: str | None = None
         self._measures = False
         self.connection, theirs = Pipe()
