@@ -89,7 +89,7 @@ def test_the_report_command_draws_again_and_refuses_what_is_no_sweep(tmp_path):
     refused = command("nowhere")
     assert refused.returncode == 2
     assert refused.stderr.strip() == (
-        "initstudy.report: nowhere: no such directory; give one that a study has written"
+        "initstudy: nowhere: no such directory; give one that a study has written"
     )
     save(sweep(stds=STDS[::3]), tmp_path / "s")
     done = command("s", "--out", "elsewhere")
