@@ -227,7 +227,7 @@ def _fit_to_target(group: str, section: Any, overrides: Sequence[str]) -> Plain:
     foreign = [key for key in section if not key.startswith("_") and key not in taken]
     for key in foreign:
         if ours:
-            known = [f"{group}.{name}" for name in accepted]
+            known = [f"{group}.{name}" for name in taken]
             raise unknown_key(f"{group}.{key}", known, target.rpartition(".")[2])
         if f"{group}.{key}" in named:
             takes = ", ".join(sorted(accepted)) or "no arguments"
@@ -284,12 +284,10 @@ def named_arguments(group: str, target: str) -> set[str]:
     Raises:
         ConfigError: There is no such target.
     """
-    from hydra.utils import get_object
-
     accepted = accepted_arguments(group, target)
     if accepted is not None:
         return accepted
-    return set(inspect.signature(get_object(target)).parameters)
+    return set(inspect.signature(_locate(target)).parameters)
 
 
 def _locate(target: str) -> Any:

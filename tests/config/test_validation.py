@@ -35,10 +35,10 @@ def configured():
     return make
 
 
-SECTIONS = ["", "data", "optimizer", "probes", "tracking", "executor", "planner", "checkpoint"]
+SECTIONS = ["", "optimizer", "probes", "tracking", "executor", "planner", "checkpoint", "seeds"]
 
 
-@pytest.mark.parametrize("section", [*SECTIONS, "paper", "model", "init"])
+@pytest.mark.parametrize("section", [*SECTIONS, "paper", "model", "init", "data", "loss"])
 def test_a_key_that_nothing_reads_is_refused_at_every_level(configured, section):
     config = configured()
     (config[section] if section else config)["nonsense"] = 1
