@@ -78,7 +78,7 @@ class MuP(ModelPolicy):
         >>> from initstudy.initializers import MuP, initialize
         >>> model = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 10))
         >>> model = initialize(model, MuP(base_width=128), seed=0)
-        >>> round(float(model[2].weight.std()), 3)  # √128/512
+        >>> round(model[2].weight.std().item(), 3)  # √128/512
         0.022
     """
 

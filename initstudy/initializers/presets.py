@@ -209,7 +209,7 @@ def matlab() -> Policy:
         >>> from torch import nn
         >>> from initstudy.initializers import initialize, matlab
         >>> embedding = initialize(nn.Embedding(1000, 50), matlab(), seed=0)
-        >>> round(float(embedding.weight.std()), 3)
+        >>> round(embedding.weight.std().item(), 3)
         0.01
     """
     return Policy(
@@ -233,7 +233,7 @@ def flax() -> Policy:
         >>> from torch import nn
         >>> from initstudy.initializers import flax, initialize
         >>> embedding = initialize(nn.Embedding(1000, 100), flax(), seed=0)
-        >>> round(float(embedding.weight.std()), 2)
+        >>> round(embedding.weight.std().item(), 2)
         0.1
     """
     kernel = VarianceScaling(1.0, "fan_in", "truncated_normal")
@@ -316,7 +316,7 @@ def mean_field(sigma_w2: float = 2.0, sigma_b2: float = 0.0) -> Policy:
         >>> from torch import nn
         >>> from initstudy.initializers import initialize, mean_field
         >>> layer = initialize(nn.Linear(400, 300), mean_field(sigma_w2=4.0), seed=0)
-        >>> round(float(layer.weight.std()), 2)
+        >>> round(layer.weight.std().item(), 2)
         0.1
     """
     require_finite("sigma_w2", sigma_w2, "a variance")

@@ -9,6 +9,7 @@ initializer, and neither the model nor the global random state changes.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -35,7 +36,7 @@ RANDOM = {
 
 
 def reset_of(module: nn.Module) -> Callable[[], object] | None:
-    """The method with which a module fills its parameters, or None if it has none.
+    """The method with which a module fills its parameters, or None if it has none to call so.
 
     Args:
         module: Any module.
@@ -48,9 +49,15 @@ def reset_of(module: nn.Module) -> Callable[[], object] | None:
     """
     for name in ("reset_parameters", "_reset_parameters"):
         method = getattr(module, name, None)
-        if callable(method):
+        if callable(method) and not _needs_arguments(method):
             return method
     return None
+
+
+def _needs_arguments(method: Callable[..., object]) -> bool:
+    parameters = inspect.signature(method).parameters.values()
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return any(p.default is p.empty and p.kind not in several for p in parameters)
 
 
 def reset_roots(model: nn.Module) -> dict[str, nn.Module]:

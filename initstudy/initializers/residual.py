@@ -49,7 +49,7 @@ class GPT2(ModelPolicy):
         >>> layer = nn.TransformerEncoderLayer(64, 4, 256, batch_first=True)
         >>> model = nn.TransformerEncoder(layer, num_layers=8, enable_nested_tensor=False)
         >>> model = initialize(model, GPT2(), seed=0)
-        >>> round(float(model.layers[0].linear2.weight.std()), 3)  # 0.02/√16
+        >>> round(model.layers[0].linear2.weight.std().item(), 3)  # 0.02/√16
         0.005
     """
 
@@ -149,7 +149,7 @@ class Fixup(ModelPolicy):
         >>> model = ResNet((1, 8, 8), 10, channels=(16,), blocks=9, batch_norm=False)
         >>> model = initialize(model, Fixup(), seed=0)
         >>> block = model.stage1.block1
-        >>> round(float(block.conv1.weight.std()), 2), float(block.conv2.weight.abs().max())
+        >>> round(block.conv1.weight.std().item(), 2), block.conv2.weight.abs().max().item()
         (0.04, 0.0)
     """
 
