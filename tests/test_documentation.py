@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import tomllib
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,8 @@ def test_python_in_documents_runs(file, tmp_path, monkeypatch):
     if "store.load" in file.read_text():
         pytest.importorskip("polars")
         a_finished_study(tmp_path)
-    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    layers = {"body": nn.Linear(8, 8), "act": nn.ReLU(), "head": nn.Linear(8, 2)}
+    model = nn.Sequential(OrderedDict(layers))
     namespace = {"__name__": "page", "model": model, "batch": torch.randn(4, 8)}
     torch.manual_seed(0)
     for text in blocks(file, "python"):
