@@ -15,6 +15,7 @@ import yaml
 
 import initstudy
 from initstudy.config.paths import CONF
+from tests.tasks.test_data import fake_mnist
 
 ROOT = CONF.parent
 FOLDER = ROOT / "experiments"
@@ -71,8 +72,9 @@ def test_a_reduced_study_trains_checks_its_claims_and_reports(name, experiments,
 def test_a_report_names_no_folder_of_the_machine_that_trained_it(experiments, command, tmp_path):
     """The path of the data is part of the recorded command, and of no other machine's business."""
     reports = experiments("reports")
-    data = str(tmp_path / "somewhere")
-    code, _, err = command(*reports.command("std_lr", reduced=True), f"data.root={data}")
+    data = str(fake_mnist(tmp_path / "somewhere"))
+    on_mnist = ("data=mnist", f"data.root={data}", "data.subset=40", "data.download=false")
+    code, _, err = command(*reports.command("std_lr", reduced=True), *on_mnist)
     assert code == 0, err
     folder = tmp_path / reports.write("std_lr_reduced", data)
     for file in ("README.md", "claims.json"):
