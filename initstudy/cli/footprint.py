@@ -6,6 +6,7 @@ before the model is built. A command that is refused takes all of it back.
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,6 +60,7 @@ def remove() -> None:
     files = [path for path in study.rglob("*") if not path.is_dir()]
     if any(file.parent != study or file.name not in SCAFFOLD for file in files):
         return
+    _close_logs(study)
     for file in files:
         file.unlink()
     folders = sorted((path for path in study.rglob("*")), reverse=True)
@@ -66,6 +68,16 @@ def remove() -> None:
     with suppress(OSError):
         for folder in (*folders, *Footprint.missing):
             folder.rmdir()
+
+
+def _close_logs(study: Path) -> None:
+    """Closes Hydra's log in the study's directory, so that nothing logs there any more."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        file = Path(handler.baseFilename) if isinstance(handler, logging.FileHandler) else None
+        if file is not None and file.is_relative_to(study):
+            root.removeHandler(handler)
+            handler.close()
 
 
 def _note(config: DictConfig, mode: str) -> None:
