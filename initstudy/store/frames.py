@@ -123,19 +123,22 @@ class Study:
             facet: The facet, or None for the whole study.
 
         Returns:
-            For a learning time the number of steps trained, which is a lower bound; for a metric of
-            which large values are good zero; for any other one the largest finite value.
+            For a learning time the number of steps trained, which is a lower bound. For a metric of
+            which large values are good zero, or the smallest finite value if that is below zero.
+            For any other one the largest finite value.
         """
         if metric == LEARNING_TIME.name:
             history = self.history if facet is None else self.history_of(facet, STEP.name)
             steps: Any = history[STEP.name].max()
             return float(steps)
-        if not self.is_lower_better(metric):
-            return 0.0
         runs = self.runs if facet is None else self.runs_of(facet)
         values = runs[metric].cast(pl.Float64)
-        largest: Any = values.filter(values.is_finite()).max()
-        return float(largest or 0.0)
+        finite = values.filter(values.is_finite())
+        if self.is_lower_better(metric):
+            largest: Any = finite.max()
+            return float(largest or 0.0)
+        smallest: Any = finite.min()
+        return min(0.0, float(smallest or 0.0))
 
     def values(self, facet: str | None = None) -> list[Any]:
         """The values of the studied key: numbers ascending, others from the best to the worst.

@@ -22,6 +22,9 @@ from initstudy.columns import (
     RUN,
     SCHEMA,
     STEP,
+    TEST,
+    TRAIN,
+    VALIDATION,
     Column,
     layer_of,
 )
@@ -34,7 +37,9 @@ FORMAT_KEY, FORMAT = "initstudy.format", "2"
 CHOICES = ("init", "model")
 # Up to here a float holds every integer.
 EXACT = 2.0**53
-ALWAYS = frozenset(c.name for c in (RUN, STEP, DIVERGED_STEP, DIVERGED_LAYER, *SCHEMA.measured))
+ALWAYS = frozenset(c.name for c in (RUN, STEP, DIVERGED_STEP, DIVERGED_LAYER))
+# What metrics' columns begin with, whatever the task measures.
+METRICS = (f"{TRAIN}/", f"{VALIDATION}/", f"{TEST}/", "best/")
 MEASURED: dict[str, pl.DataType] = {
     "float": pl.Float64(),
     "int": pl.Int64(),
@@ -78,7 +83,9 @@ def as_parquet(table: pl.DataFrame) -> bytes:
 
 def without_empty(table: pl.DataFrame) -> pl.DataFrame:
     """A table without the columns that are null throughout, but with metrics and divergence."""
-    return table.select(c for c in table.columns if c in ALWAYS or not _is_empty(table[c]))
+    return table.select(
+        c for c in table.columns if c in ALWAYS or c.startswith(METRICS) or not _is_empty(table[c])
+    )
 
 
 def with_whole_numbers(runs: pl.DataFrame) -> pl.DataFrame:

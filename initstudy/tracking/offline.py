@@ -21,7 +21,7 @@ from typing import Any
 
 import polars as pl
 
-from initstudy.columns import HISTOGRAM_EDGES, RUN, SCHEMA, STEP
+from initstudy.columns import HISTOGRAM_EDGES, RUN, STEP, Schema
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings
 
@@ -88,7 +88,7 @@ def _records(
     header.header.version_info.min_consumer = MIN_READER
     yield header
     yield _run(to, run, now)
-    yield from _metrics()
+    yield from _metrics(Schema.described(run.config.get("schema") or {}))
     rows = _Rows(now)
     for values in history.drop(RUN.name).iter_rows(named=True):
         yield rows.record(values.pop(STEP.name), values)
@@ -123,9 +123,9 @@ def _run(to: Destination, run: Mirrored, now: float) -> Message:
     return record
 
 
-def _metrics() -> Iterator[Message]:
+def _metrics(schema: Schema) -> Iterator[Message]:
     """All metrics go over steps; of those with a direction the summary keeps the best value."""
-    directed = {column.name: column.better for column in SCHEMA.directed}
+    directed = {column.name: column.better for column in schema.directed}
     for name, better in {"*": None, **directed}.items():
         record = _record()
         metric = record.metric

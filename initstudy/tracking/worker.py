@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from initstudy import store
-from initstudy.columns import HISTOGRAM_EDGES, RUN, SCHEMA, STEP
+from initstudy.columns import HISTOGRAM_EDGES, RUN, STEP, Schema
 from initstudy.tracking import offline, pending
 from initstudy.tracking.pending import Mirrored
 from initstudy.tracking.settings import Settings
@@ -241,7 +241,7 @@ class Worker:
         if self.mode == "online" and opened.url:
             self.address = opened.url.rpartition("/runs/")[0]
         opened.define_metric("*", step_metric=STEP.name)
-        for column in SCHEMA.directed:
+        for column in Schema.described(config.get("schema") or {}).directed:
             best = "min" if column.better == "lower" else "max"
             opened.define_metric(column.name, step_metric=STEP.name, summary=f"last,{best}")
         return opened

@@ -54,3 +54,29 @@ def test_what_is_not_finite_counts_as_the_worst():
     broken = study.__class__(**{**vars(study), "runs": runs})
     assert set(points(broken, "MLP", "test/accuracy")["b"][64].values()) == {0.0}
     assert set(points(broken, "MLP", "train/loss")["b"][64].values()) == {0.75}
+
+
+def test_with_validation_data_nothing_is_chosen_by_what_is_reported():
+    """The rate 1.0 is better on the test data, and 0.1 on those that were held out."""
+    study = plane(INIT, DEPTH, accuracy=lambda b, a, t: 0.6 if t == 1.0 else 0.4, tune=LR)
+    about = {**study.about, "splits": ["train", "validation", "test"]}
+    runs = study.runs.with_columns(
+        pl.when(pl.col("tune") == 0.1).then(0.9).otherwise(0.5).alias("validation/accuracy")
+    )
+    held_out = study.__class__(**{**vars(study), "runs": runs, "about": about})
+    assert held_out.schema.selection == "validation/accuracy"
+    found = cells(held_out, "MLP", "test/accuracy")
+    assert set(found["tuned"]) == {0.1}
+    assert found["value"].to_list() == pytest.approx([0.4] * len(found))
+
+
+def test_a_diverged_run_is_no_better_than_the_worst_that_was_measured():
+    """R² may be negative; then zero would be a good result."""
+    study = plane(INIT, DEPTH)
+    r2 = pl.when(pl.col("by") == "a").then(-2.5).otherwise(0.5).alias("test/r2")
+    metrics = [{"name": "r2", "meaning": "R²", "unit": "1", "better": "higher"}]
+    about = {**study.about, "metrics": metrics, "objective": "test/r2"}
+    runs = study.runs.with_columns(r2)
+    other = study.__class__(**{**vars(study), "runs": runs, "about": about})
+    assert other.worst("test/r2") == -2.5
+    assert study.worst("test/accuracy") == 0.0
