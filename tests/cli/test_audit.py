@@ -20,7 +20,11 @@ def audited(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def run(*arguments):
-        code = main(list(arguments))
+        try:
+            code = main(list(arguments))
+        except SystemExit as left:
+            # As argparse does for --help and for an option that it does not know.
+            code = int(left.code or 0)
         out, err = capsys.readouterr()
         return code, out, err
 

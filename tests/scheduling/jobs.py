@@ -23,7 +23,12 @@ CPU = torch.device("cpu")
 CONFIG = """
     model: {_target_: initstudy.models.MLP, width: 4, depth: 1, activation: relu, layer_norm: false}
     init: {_target_: initstudy.initializers.Normal, std: 0.1}
-    data: {name: digits, root: data, download: false, subset: 40}
+    data: {_target_: initstudy.tasks.digits, subset: 40, validation: null}
+    loss: {_target_: initstudy.tasks.losses.by_targets}
+    metrics: {}
+    objective: null
+    output: null
+    seeds: {init: null, order: null, split: null}
     optimizer: {name: sgd, lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0,
                 base_width: null}
     probes: {preset: "off", every: 20}

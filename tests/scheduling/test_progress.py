@@ -127,7 +127,7 @@ def test_status_of_a_sweep_that_runs_and_of_one_that_was_killed(tmp_path):
         sweep.kill()
     shown = status("runs/grid", cwd=tmp_path).stdout
     assert "0 of 6 runs" in shown
-    assert "to continue: python -m initstudy -m" in shown
+    assert f"to continue: {sys.executable} -m initstudy -m" in shown.replace("\n", "")
 
 
 def test_status_of_nothing_is_one_line(tmp_path):
