@@ -3,12 +3,28 @@ from __future__ import annotations
 import os
 import sys
 
+import jaxtyping
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
-from initstudy.__main__ import main
-from initstudy.config.paths import CONF
-from tests.wandb_server import KEY, WandbServer
+# Every call in these packages checks its arguments and its result against the annotations, shapes
+# of tensors included; an int is a float there, as it is for mypy. The hook has to be in place
+# before the first import of them, and exists in the tests alone.
+install_import_hook(
+    ["initstudy.initializers", "initstudy.probes", "initstudy.engine"],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+from initstudy.__main__ import main  # noqa: E402
+from initstudy.config.paths import CONF  # noqa: E402
+from tests.wandb_server import KEY, WandbServer  # noqa: E402
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """For arguments of a wrong type, which the function itself has to refuse."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """How a pack of models takes a step. Knows tensors, and nothing of Hydra, W&B or files."""
 
 from initstudy.engine.choose import ENGINES, Choice, choose_engine
-from initstudy.engine.contract import Batch, Capabilities, Engine
+from initstudy.engine.contract import Batch, Capabilities, Engine, EngineKind
 from initstudy.engine.losses import CROSS_ENTROPY, Loss, Losses
 from initstudy.engine.optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer
 from initstudy.engine.schedule import Schedule
@@ -21,6 +21,7 @@ __all__ = [
     "Capabilities",
     "Choice",
     "Engine",
+    "EngineKind",
     "Loss",
     "Losses",
     "Optimizer",

@@ -32,6 +32,15 @@ from initstudy.trees import TensorTree, arguments, at, leaves, map_tensors, stac
 DRAWS = "draws random numbers"
 
 
+# The layers whose batching rules make the members further channels of one kernel.
+FOLDED_BY_VMAP = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
+
+
 class AutogradEngine(EagerEngine):
     """What the engines of this module have in common."""
 
@@ -109,18 +118,18 @@ class Vmap(AutogradEngine):
         name="vmap",
         purpose="torch.func.vmap over the members, differentiated by autograd",
         modules=None,
-        random=False,
+        any_forward=False,
         optimizers=None,
         losses=None,
         probes=("basic", "full"),
         devices=("cpu", "cuda"),
         together=True,
-        size_invariant=("cpu",),
+        folded=FOLDED_BY_VMAP,
     )
 
     @classmethod
     def refusal(cls, workload: Workload) -> str | None:
-        """See `Engine.refusal`; runs two members on the example, forward and back."""
+        """See `EngineKind.refusal`; runs two members on the example, forward and back."""
         if workload.members == 1:
             return "a single run gains nothing from it"
         return not_vectorizable(workload)
@@ -152,18 +161,17 @@ class OneByOne(AutogradEngine):
         name="one by one",
         purpose="one run after another, as in a plain PyTorch loop",
         modules=None,
-        random=True,
+        any_forward=True,
         optimizers=None,
         losses=None,
         probes=("basic", "full"),
         devices=("cpu", "cuda"),
         together=False,
-        size_invariant=("cpu", "cuda"),
     )
 
     @classmethod
     def refusal(cls, workload: Workload) -> str | None:
-        """See `Engine.refusal`; it takes everything."""
+        """See `EngineKind.refusal`; it takes everything."""
         return None
 
     def outputs(self, inputs: TensorTree, taps: Tensors) -> tuple[TensorTree, Tensors]:

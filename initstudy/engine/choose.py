@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from initstudy.engine.autograd import OneByOne, Vmap
 from initstudy.engine.batched.engine import Batched
 from initstudy.engine.compiled.engine import Compiled
-from initstudy.engine.contract import Engine
+from initstudy.engine.contract import Engine, EngineKind
 from initstudy.engine.graph import Graph
 from initstudy.engine.optimizers import Optimizer
 from initstudy.engine.stack import Stack
@@ -16,7 +16,7 @@ from initstudy.engine.workload import Workload
 from initstudy.probes.layers import Layer
 
 # The fastest first. The last one takes everything.
-ENGINES: tuple[type[Engine], ...] = (Compiled, Graph, Batched, Vmap, OneByOne)
+ENGINES: tuple[EngineKind, ...] = (Compiled, Graph, Batched, Vmap, OneByOne)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Choice:
     """
 
     workload: Workload
-    engine: type[Engine]
+    engine: EngineKind
     reasons: Mapping[str, str]
 
     @property
@@ -59,7 +59,7 @@ class Choice:
         return self.engine.build(self.workload, stack, optimizer, layers)
 
 
-def choose_engine(workload: Workload, engines: Sequence[type[Engine]] = ENGINES) -> Choice:
+def choose_engine(workload: Workload, engines: Sequence[EngineKind] = ENGINES) -> Choice:
     """The fastest engine that takes a workload.
 
     It traces the model and at most runs two copies of it on the example, so that it can be asked
@@ -85,7 +85,7 @@ def choose_engine(workload: Workload, engines: Sequence[type[Engine]] = ENGINES)
     raise ValueError(f"no engine takes the model: {why_none}")
 
 
-def _refusal(engine: type[Engine], workload: Workload) -> str | None:
+def _refusal(engine: EngineKind, workload: Workload) -> str | None:
     capabilities = engine.capabilities
     if capabilities.losses is not None and workload.loss.name not in capabilities.losses:
         return f"it has no kernel for the loss {workload.loss.name}"

@@ -51,9 +51,10 @@ class Capabilities:
     Attributes:
         name: The engine's name in messages and tables.
         purpose: How it takes a step, in one sentence.
-        modules: The layers and activation functions from which it takes models; None if it takes
-            any module, and any `forward`.
-        random: Whether it takes models that draw random numbers as they train.
+        modules: The layers and activation functions of which it takes chains; None if it takes any
+            module in any arrangement.
+        any_forward: Whether it takes a `forward` that draws random numbers, or whose control flow
+            depends on values.
         optimizers: The optimizers that it takes, by name; None for all.
         losses: The losses that it takes, by name; None for all. Engines with batched kernels take
             those that are a `KernelLoss`.
@@ -62,21 +63,51 @@ class Capabilities:
         devices: The types of device on which it runs.
         together: Whether the members of a pack take a step in one program.
         machine_code: Whether its first step in a process loads machine code, or compiles it.
-        size_invariant: On which device types the losses of a member are the same to the last bit
-            alone and in a pack of any size.
+        folded: The layers that it computes for all members in one kernel of torch, which may round
+            in another way when their number changes. The losses of models without such layers are
+            the same on a CPU, to the last bit, alone and in a pack of any size.
     """
 
     name: str
     purpose: str
     modules: frozenset[type[nn.Module]] | None
-    random: bool
+    any_forward: bool
     optimizers: tuple[str, ...] | None
     losses: tuple[str, ...] | None
     probes: tuple[str, ...]
     devices: tuple[str, ...]
     together: bool
     machine_code: bool = False
-    size_invariant: tuple[str, ...] = ()
+    folded: tuple[type[nn.Module], ...] = ()
+
+
+@runtime_checkable
+class EngineKind(Protocol):
+    """An engine before it has members: a class of engines.
+
+    Attributes:
+        capabilities: What it takes.
+    """
+
+    capabilities: Capabilities
+
+    def refusal(self, workload: Workload) -> str | None:
+        """Why it does not take a workload, or None if it does.
+
+        Trains nothing, and reads no parameter's value.
+        """
+
+    def build(
+        self, workload: Workload, stack: Stack, optimizer: Optimizer, layers: Sequence[Layer]
+    ) -> Engine:
+        """The engine over members of a workload that it does not refuse.
+
+        Args:
+            workload: What they have in common.
+            stack: The members.
+            optimizer: It holds `stack.params`, in their order.
+            layers: Where `Engine.probe_step` measures.
+        """
 
 
 @runtime_checkable
@@ -104,26 +135,6 @@ class Engine(Protocol):
     @property
     def loss(self) -> Loss:
         """What the members minimize."""
-
-    @classmethod
-    def refusal(cls, workload: Workload) -> str | None:
-        """Why the engine does not take a workload, or None if it does.
-
-        Trains nothing, and reads no parameter's value.
-        """
-
-    @classmethod
-    def build(
-        cls, workload: Workload, stack: Stack, optimizer: Optimizer, layers: Sequence[Layer]
-    ) -> Engine:
-        """The engine for members of a workload that it does not refuse.
-
-        Args:
-            workload: What they have in common.
-            stack: The members.
-            optimizer: It holds `stack.params`, in their order.
-            layers: Where `probe_step` measures.
-        """
 
     def step(self, batch: Batch) -> Losses:
         """Updates every living member once; returns the losses before the update."""

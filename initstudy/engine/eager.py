@@ -71,19 +71,21 @@ class EagerEngine(ABC):
     @classmethod
     @abstractmethod
     def refusal(cls, workload: Workload) -> str | None:
-        """See `Engine.refusal`."""
+        """See `EngineKind.refusal`."""
 
     @classmethod
     def build(
         cls, workload: Workload, stack: Stack, optimizer: Optimizer, layers: Sequence[Layer]
     ) -> Engine:
-        """See `Engine.build`."""
+        """See `EngineKind.build`."""
         return cls(stack, optimizer, layers, workload.loss)
 
     @property
     def size_invariant(self) -> bool:
         """See `Engine.size_invariant`; a GPU's matrix products may round in another way."""
-        return self.stack.device.type == "cpu"
+        folded = self.capabilities.folded
+        none_folded = not any(isinstance(m, folded) for m in self.stack.model.modules())
+        return self.stack.device.type == "cpu" and none_folded
 
     @abstractmethod
     def differentiate(self, batch: Batch, layers: Sequence[Layer] = ()) -> Pass:

@@ -123,12 +123,13 @@ class Graph(Batched):
         name="graph",
         purpose="the step of the batched kernels, captured as a CUDA graph",
         modules=Batched.capabilities.modules,
-        random=False,
+        any_forward=False,
         optimizers=None,
         losses=Batched.capabilities.losses,
         probes=(),
         devices=("cuda",),
         together=True,
+        folded=Batched.capabilities.folded,
     )
     recorder: Recorder | None = None
     _replayed: Replayed | None = None

@@ -233,7 +233,7 @@ def histogram(values: Float[Tensor, "members ..."]) -> Int[Tensor, "members bins
     return counts.scatter_add_(1, indices, torch.isfinite(values).long())
 
 
-def spectral_norm(weights: Sequence[Float[Tensor, "members out ..."]]) -> Float[Tensor, " members"]:
+def spectral_norm(weights: Sequence[Float[Tensor, "members ..."]]) -> Float[Tensor, " members"]:
     """The largest singular value over a layer's weights, each flattened to `[out, rest]`.
 
     NaN for a member whose weights are not finite.

@@ -137,6 +137,7 @@ def test_what_no_rule_fills_is_named():
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.usefixtures("unchecked")
 def test_a_wrong_shape_a_wrong_kind_and_a_non_initializer_are_refused():
     class Square:
         def __call__(self, shape, fans, *, generator, dtype):

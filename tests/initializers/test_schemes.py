@@ -211,6 +211,7 @@ def test_initializers_print_compare_and_hash():
         (lambda: Fans(0, 3), "fans of at least 1"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_arguments_are_one_line(make, said):
     with pytest.raises(ValueError, match=said):
         make()

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from initstudy.engine.batched.convolution import Conv2d
 from initstudy.engine.batched.dense import Flatten
 from initstudy.engine.batched.kernels import KERNELS, Call, kernel
 from initstudy.engine.batched.stage import Stage, Tensors
@@ -40,9 +39,6 @@ class Chain:
         stages: From the function `stages`. They are copied, since they hold what their backward
             pass needs.
         members: How many there are.
-
-    Attributes:
-        on_images: Whether it has convolutions.
     """
 
     def __init__(self, stages: Sequence[Stage], members: int) -> None:
@@ -50,7 +46,6 @@ class Chain:
         self.members = members
         # No stage before this one has a parameter that needs a gradient.
         self.first = next(i for i, stage in enumerate(self.stages) if stage.parameters)
-        self.on_images = any(isinstance(stage, Conv2d) for stage in self.stages)
 
     def train(self, training: bool) -> None:
         """Sets the mode, as `nn.Module.train` does."""

@@ -1,4 +1,8 @@
-"""Convolutions and pooling."""
+"""Convolutions and pooling.
+
+Images of all members are `[batch, members × channels, height, width]`, the channels of one member
+after those of another. Where members share their images, `members` is the number of groups.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ from torch import Tensor, nn
 from initstudy.engine.batched.stage import Stage, Tensors
 
 _ops = torch.ops.aten
-# The member is the major part of the channels: member 0's channels, then member 1's, and so on.
-Images = Float[Tensor, "batch channels h w"]
+# What goes into a layer and what comes out of it: both sizes and channels may differ.
+Before = Float[Tensor, "batch in_channels in_h in_w"]
+After = Float[Tensor, "batch out_channels out_h out_w"]
 
 
 class Conv2d(Stage):
@@ -19,31 +24,29 @@ class Conv2d(Stage):
 
     Args:
         name: The module's name.
-        module: The layer, with zeros for padding and no groups of its own.
-        padding: Zeros at each end of height and width.
+        module: The layer, with zero padding and without groups of its own.
+        padding: The number of zeros at each end of height and of width.
     """
 
     def __init__(self, name: str, module: nn.Conv2d, padding: tuple[int, int]) -> None:
         super().__init__(name)
         self.stride, self.dilation, self.padding = module.stride, module.dilation, padding
-        self.inputs = module.in_channels
+        self.channels = module.in_channels
         self.weight = f"{name}.weight"
         self.bias = f"{name}.bias" if module.bias is not None else None
         self.parameters = (self.weight, self.bias) if self.bias else (self.weight,)
 
-    def forward(self, x: Images, tensors: Tensors) -> Images:
+    def forward(self, x: Before, tensors: Tensors) -> After:
         """The images of all members."""
         self.x = x
-        self.groups = x.shape[1] // self.inputs
+        self.groups = x.shape[1] // self.channels
         self.kernels = tensors[self.weight].flatten(0, 1)
         bias = None if self.bias is None else tensors[self.bias].flatten()
         y = F.conv2d(x, self.kernels, bias, self.stride, self.padding, self.dilation, self.groups)
         return y.contiguous(memory_format=torch.channels_last)
 
-    def backward(
-        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
-    ) -> Tensor | None:
-        """One backward convolution by weight and input, or by the weight alone."""
+    def backward(self, grad: After, tensors: Tensors, grads: Tensors, first: bool) -> Before | None:
+        """One backward convolution with respect to weight and input, or to the weight alone."""
         dx, dw, db = _ops.convolution_backward(
             grad,
             self.x,
@@ -66,15 +69,15 @@ class Conv2d(Stage):
 class PatchesConv2d(Conv2d):
     """A convolution of the data itself: a matrix product with its patches.
 
-    With few channels a patch is short, members that share data share its patches, and nobody needs
-    the gradient by them; that is several times as fast as a convolution.
+    With few channels a patch is short, members that share data share its patches, and no layer
+    needs the gradient with respect to them; that makes it several times as fast as a convolution.
     """
 
-    def forward(self, x: Images, tensors: Tensors) -> Images:
+    def forward(self, x: Before, tensors: Tensors) -> After:
         """The images of all members."""
         weight = tensors[self.weight]
         members, out = weight.shape[:2]
-        self.groups = x.shape[1] // self.inputs
+        self.groups = x.shape[1] // self.channels
         padded = F.pad(x, [self.padding[1]] * 2 + [self.padding[0]] * 2)
         windows = padded.unfold(2, weight.shape[3], self.stride[0])
         windows = windows.unfold(3, weight.shape[4], self.stride[1])
@@ -90,10 +93,8 @@ class PatchesConv2d(Conv2d):
             torch.mm(patches.T, kernel.T, out=target)
         return y.view(*size, -1).permute(0, 3, 1, 2)
 
-    def backward(
-        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
-    ) -> Tensor | None:
-        """The gradients by the parameters alone."""
+    def backward(self, grad: After, tensors: Tensors, grads: Tensors, first: bool) -> Before | None:
+        """The gradients with respect to the parameters alone."""
         weight = tensors[self.weight]
         flat = grad.permute(0, 2, 3, 1).flatten(0, 2)
         by_kernel = [
@@ -107,25 +108,27 @@ class PatchesConv2d(Conv2d):
             grads[self.bias].view(-1).copy_(rows[:, entries])
         return None
 
-    def _gather(self, windows: Float[Tensor, "channels kh kw batch h w"]) -> Tensor:
-        """The patches of each group, as columns; with a bias also a row of ones for it."""
+    def _gather(
+        self, windows: Float[Tensor, "channels kernel_h kernel_w batch out_h out_w"]
+    ) -> Float[Tensor, "groups entries positions"]:
+        """The patches of each group as columns; with a bias also a row of ones for it."""
         patches = windows.unflatten(0, (self.groups, -1))
-        entries, places = patches[0, ..., 0, 0, 0].numel(), windows[0, 0, 0].numel()
+        entries, positions = patches[0, ..., 0, 0, 0].numel(), windows[0, 0, 0].numel()
         if self.bias is None:
-            return patches.reshape(self.groups, entries, places)
-        gathered = windows.new_ones(self.groups, entries + 1, places)
+            return patches.reshape(self.groups, entries, positions)
+        gathered = windows.new_ones(self.groups, entries + 1, positions)
         gathered[:, :entries].unflatten(1, patches.shape[1:4]).unflatten(
             4, patches.shape[4:]
         ).copy_(patches)
         return gathered
 
-    def _split(self, flat: Float[Tensor, "places channels"]) -> tuple[Tensor, ...]:
+    def _split(self, flat: Float[Tensor, "positions channels"]) -> tuple[Tensor, ...]:
         """The channels of each group."""
         return flat.chunk(self.groups, 1)
 
 
 class MaxPool2d(Stage):
-    """`nn.MaxPool2d` on images: a window never spans two channels, so nor two members.
+    """`nn.MaxPool2d` on images: no window spans two channels, and so none spans two members.
 
     Args:
         name: The module's name.
@@ -138,19 +141,17 @@ class MaxPool2d(Stage):
         windows = module.kernel_size, stride, module.padding, module.dilation
         self.windows = (*map(_pair, windows), module.ceil_mode)
 
-    def forward(self, x: Images, tensors: Tensors) -> Images:
+    def forward(self, x: Before, tensors: Tensors) -> After:
         """The largest value of each window."""
         self.x = x
-        y, self.places = _ops.max_pool2d_with_indices(x, *self.windows)
+        y, self.indices = _ops.max_pool2d_with_indices(x, *self.windows)
         return y
 
-    def backward(
-        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
-    ) -> Tensor | None:
-        """The gradient goes to where the largest value was."""
+    def backward(self, grad: After, tensors: Tensors, grads: Tensors, first: bool) -> Before | None:
+        """The gradient goes to the largest value of each window."""
         if first:
             return None
-        return _ops.max_pool2d_with_indices_backward(grad, self.x, *self.windows, self.places)
+        return _ops.max_pool2d_with_indices_backward(grad, self.x, *self.windows, self.indices)
 
 
 class AvgPool2d(Stage):
@@ -171,17 +172,15 @@ class AvgPool2d(Stage):
             module.divisor_override,
         )
 
-    def forward(self, x: Images, tensors: Tensors) -> Images:
+    def forward(self, x: Before, tensors: Tensors) -> After:
         """The mean of each window."""
         self.x = x
         return _ops.avg_pool2d(x, *self.windows)
 
-    def backward(
-        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
-    ) -> Tensor | None:
-        """An equal share of the gradient for every value of a window."""
+    def backward(self, grad: After, tensors: Tensors, grads: Tensors, first: bool) -> Before | None:
+        """Every value of a window gets the same part of the gradient."""
         return None if first else _ops.avg_pool2d_backward(grad, self.x, *self.windows)
 
 
-def _pair(size: int | tuple[int, int]) -> list[int]:
+def _pair(size: int | tuple[int, ...]) -> list[int]:
     return [size, size] if isinstance(size, int) else list(size)

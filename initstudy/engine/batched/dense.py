@@ -23,22 +23,29 @@ class Linear(Stage):
         self.bias = f"{name}.bias" if module.bias is not None else None
         self.parameters = (self.weight, self.bias) if self.bias else (self.weight,)
 
-    def forward(self, x: Float[Tensor, "groups inputs batch"], tensors: Tensors) -> Tensor:
-        """Features `[members, out, batch]`."""
+    def forward(
+        self, x: Float[Tensor, "groups inputs batch"], tensors: Tensors
+    ) -> Float[Tensor, "members outputs batch"]:
+        """The features of all members."""
         self.x = x
         weight = tensors[self.weight]
-        members, out, inputs = weight.shape
+        members, outputs, inputs = weight.shape
+        # The members of a group multiply the same input: one product for all their rows.
         stacked = weight.view(len(x), -1, inputs)
         if self.bias is None:
             y = torch.bmm(stacked, x)
         else:
             y = torch.baddbmm(tensors[self.bias].view(len(x), -1, 1), stacked, x)
-        return y.view(members, out, -1)
+        return y.view(members, outputs, -1)
 
     def backward(
-        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
-    ) -> Tensor | None:
-        """Three batched matrix products at most."""
+        self,
+        grad: Float[Tensor, "members outputs batch"],
+        tensors: Tensors,
+        grads: Tensors,
+        first: bool,
+    ) -> Float[Tensor, "members inputs batch"] | None:
+        """Two batched matrix products at most."""
         weight = tensors[self.weight]
         stacked = grad.reshape(len(self.x), -1, grad.shape[2])
         by_weight = grads[self.weight].view(len(self.x), -1, weight.shape[2])
@@ -60,14 +67,20 @@ class Flatten(Stage):
         super().__init__(name)
         self.shape = shape
 
-    def forward(self, x: Float[Tensor, "batch channels h w"], tensors: Tensors) -> Tensor:
-        """Features `[members, channels × h × w, batch]`."""
+    def forward(
+        self, x: Float[Tensor, "batch channels h w"], tensors: Tensors
+    ) -> Float[Tensor, "members features batch"]:
+        """The features of all members."""
         images = x.unflatten(1, (-1, self.shape[0])).permute(1, 2, 3, 4, 0)
         return images.flatten(1, 3)
 
     def backward(
-        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
-    ) -> Tensor | None:
+        self,
+        grad: Float[Tensor, "members features batch"],
+        tensors: Tensors,
+        grads: Tensors,
+        first: bool,
+    ) -> Float[Tensor, "batch channels h w"] | None:
         """The same values as images."""
         if first:
             return None

@@ -6,16 +6,18 @@ import copy
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from initstudy.engine.batched.stage import Stage, Tensors
 
 _ops = torch.ops.aten
+Function = Callable[[Tensor], Tensor]
+# From the gradient with respect to the output, and the output, to that with respect to the input.
+Derivative = Callable[[Tensor, Tensor], Tensor]
 
-# In place, and the backward pass from the output.
-FROM_OUTPUT: dict[
-    type[nn.Module], tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]
-] = {
+# Functions that work in place, and whose derivative is a function of their value.
+FROM_OUTPUT: dict[type[nn.Module], tuple[Function, Derivative]] = {
     nn.ReLU: (torch.relu_, lambda grad, y: _ops.threshold_backward(grad, y, 0)),
     nn.Tanh: (torch.tanh_, _ops.tanh_backward),
     nn.Sigmoid: (torch.sigmoid_, _ops.sigmoid_backward),
@@ -44,7 +46,7 @@ class FromOutput(Stage):
     Args:
         name: The module's name.
         module: A class of `FROM_OUTPUT`.
-        in_place: Whether nobody else needs the input.
+        in_place: Whether it may overwrite its input, since no other stage reads it.
     """
 
     def __init__(self, name: str, module: nn.Module, *, in_place: bool) -> None:
@@ -52,14 +54,14 @@ class FromOutput(Stage):
         self.function, self.derivative = FROM_OUTPUT[type(module)]
         self.in_place = in_place
 
-    def forward(self, x: Tensor, tensors: Tensors) -> Tensor:
+    def forward(self, x: Float[Tensor, "*any"], tensors: Tensors) -> Float[Tensor, "*any"]:
         """The function of every entry."""
         self.y = self.function(x if self.in_place else x.clone())
         return self.y
 
     def backward(
-        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
-    ) -> Tensor | None:
+        self, grad: Float[Tensor, "*any"], tensors: Tensors, grads: Tensors, first: bool
+    ) -> Float[Tensor, "*any"] | None:
         """The gradient times the derivative."""
         return None if first else self.derivative(grad, self.y)
 
@@ -78,7 +80,7 @@ class ByAutograd(Stage):
         if hasattr(self.function, "inplace"):
             self.function.__dict__["inplace"] = False
 
-    def forward(self, x: Tensor, tensors: Tensors) -> Tensor:
+    def forward(self, x: Float[Tensor, "*any"], tensors: Tensors) -> Float[Tensor, "*any"]:
         """The function of every entry."""
         self.x = x.detach().requires_grad_()
         with torch.enable_grad():
@@ -86,7 +88,7 @@ class ByAutograd(Stage):
         return self.y.detach()
 
     def backward(
-        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
-    ) -> Tensor | None:
+        self, grad: Float[Tensor, "*any"], tensors: Tensors, grads: Tensors, first: bool
+    ) -> Float[Tensor, "*any"] | None:
         """The gradient times the derivative."""
         return None if first else torch.autograd.grad(self.y, self.x, grad)[0]

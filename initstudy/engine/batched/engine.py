@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from initstudy.engine.batched.chain import Chain
 from initstudy.engine.batched.kernels import KERNELS
@@ -36,12 +37,13 @@ class Batched(EagerEngine):
         name="batched",
         purpose="every layer of all members in one kernel, differentiated by hand",
         modules=frozenset(KERNELS),
-        random=False,
+        any_forward=False,
         optimizers=None,
         losses=("cross_entropy",),
         probes=("basic", "full"),
         devices=("cpu", "cuda"),
         together=True,
+        folded=(nn.Conv2d, nn.BatchNorm2d),
     )
 
     loss: KernelLoss
@@ -61,7 +63,7 @@ class Batched(EagerEngine):
     def build(
         cls, workload: Workload, stack: Stack, optimizer: Optimizer, layers: Sequence[Layer]
     ) -> Engine:
-        """See `Engine.build`."""
+        """See `EngineKind.build`."""
         stages = workload.stages
         assert not isinstance(stages, Refusal)
         assert isinstance(workload.loss, KernelLoss)
@@ -70,13 +72,8 @@ class Batched(EagerEngine):
 
     @classmethod
     def refusal(cls, workload: Workload) -> str | None:
-        """See `Engine.refusal`; traces the model."""
+        """See `EngineKind.refusal`; traces the model."""
         return workload.stages.reason if isinstance(workload.stages, Refusal) else None
-
-    @property
-    def size_invariant(self) -> bool:
-        """See `Engine.size_invariant`; convolutions take the images of all members at once."""
-        return super().size_invariant and not self.chain.on_images
 
     def differentiate(self, batch: Batch, layers: Sequence[Layer] = ()) -> Pass:
         """See `EagerEngine.differentiate`."""

@@ -25,32 +25,21 @@ class BatchNorm(Stage):
         self.parameters = tuple(f"{name}.{key}" for key, _ in module.named_parameters())
         self.buffers = tuple(f"{name}.{key}" for key, _ in module.named_buffers())
 
-    def forward(self, x: Tensor, tensors: Tensors) -> Tensor:
-        """The same shape as the input, of all members unless it keeps nothing of any."""
+    def forward(self, x: Float[Tensor, "*before"], tensors: Tensors) -> Float[Tensor, "*after"]:
+        """The shape of the input, of all members unless the layer has no tensors of its own."""
         own = [tensors[name] for name in (*self.parameters, *self.buffers)]
         x = self._expand(x, len(own[0])) if own else x
+        # The members' channels are the channels of one batch normalization.
         self.x = x if x.dim() == 4 else x.reshape(1, -1, x.shape[2])
         if self.training and self.x[:, 0].numel() == 1:
-            raise ValueError(f"{self.name}: one value a channel cannot be normalized")
+            raise ValueError(f"{self.name}: a batch of one value per channel cannot be normalized")
         affine: list[Tensor | None] = [tensors[name].view(-1) for name in self.parameters]
         self.weight, bias = affine or [None, None]
-        running = [tensors[name] for name in self.buffers]
-        if running and not self.training:
-            statistics = [buffer.view(-1) for buffer in running[:2]]
-        else:
-            statistics = [x.new_zeros(self.x.shape[1]) for _ in range(2)]
-        by_batch = self.training or not running
-        # With a momentum of 1 it leaves this batch's statistics there.
-        y, self.mean, self.inverse = _ops.native_batch_norm(
-            self.x, self.weight, bias, *statistics, by_batch, 1.0, self.eps
-        )
-        if running and self.training:
-            self._follow(running, statistics)
-        return y.view(x.shape)
+        return self._normalize(bias, [tensors[name] for name in self.buffers]).view(x.shape)
 
     def backward(
-        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
-    ) -> Tensor | None:
+        self, grad: Float[Tensor, "*any"], tensors: Tensors, grads: Tensors, first: bool
+    ) -> Float[Tensor, "*any"] | None:
         """The backward pass of training mode."""
         dx, *by_parameters = _ops.native_batch_norm_backward(
             grad.reshape(self.x.shape),
@@ -68,6 +57,29 @@ class BatchNorm(Stage):
             grads[name].copy_(by_parameter.view_as(tensors[name]))
         return None if first else dx.view(grad.shape)
 
+    def _normalize(self, bias: Tensor | None, running: list[Tensor]) -> Tensor:
+        """Normalizes by the batch, or in evaluation mode by the running statistics if there are."""
+        if running and not self.training:
+            statistics = [buffer.view(-1) for buffer in running[:2]]
+        else:
+            statistics = [self.x.new_zeros(self.x.shape[1]) for _ in range(2)]
+        by_batch = self.training or not running
+        # With a momentum of 1 the kernel leaves this batch's statistics there.
+        y, self.mean, self.inverse = _ops.native_batch_norm(
+            self.x, self.weight, bias, *statistics, by_batch, 1.0, self.eps
+        )
+        if running and self.training:
+            self._follow(running, statistics)
+        return y
+
+    def _follow(self, running: list[Tensor], statistics: list[Tensor]) -> None:
+        """Moves the running mean and variance towards a batch's."""
+        mean, _, count = running
+        count.add_(1)
+        rate = (1 / count)[:, None] if self.momentum is None else self.momentum
+        for buffer, latest in zip(running, statistics, strict=False):
+            buffer.lerp_(latest.view_as(mean), rate)
+
     def _expand(self, x: Tensor, members: int) -> Tensor:
         """The input of each member, from that of each group."""
         if x.dim() == 3:
@@ -75,14 +87,6 @@ class BatchNorm(Stage):
         images = x.unflatten(1, (-1, self.channels))
         each = images.repeat_interleave(members // images.shape[1], 1).flatten(1, 2)
         return each.contiguous(memory_format=torch.channels_last)
-
-    def _follow(self, running: list[Tensor], statistics: list[Tensor]) -> None:
-        """Moves the running mean and variance towards a batch's."""
-        mean, _, count = running
-        count.add_(1)
-        share = (1 / count)[:, None] if self.momentum is None else self.momentum
-        for buffer, latest in zip(running, statistics, strict=False):
-            buffer.lerp_(latest.view_as(mean), share)
 
 
 class LayerNorm(Stage):
@@ -100,8 +104,10 @@ class LayerNorm(Stage):
         self.bias = f"{name}.bias" if module.bias is not None else None
         self.parameters = tuple(key for key in (self.weight, self.bias) if key is not None)
 
-    def forward(self, x: Float[Tensor, "groups features batch"], tensors: Tensors) -> Tensor:
-        """The same features, of all members where it has parameters."""
+    def forward(
+        self, x: Float[Tensor, "groups features batch"], tensors: Tensors
+    ) -> Float[Tensor, "members features batch"]:
+        """The same features, of all members if the layer has parameters."""
         # Over the middle axis, since a copy with the features last costs more than the sums.
         centred = x - x.mean(1, keepdim=True)
         self.inverse = centred.square().mean(1, keepdim=True).add_(self.eps).rsqrt_()
@@ -114,9 +120,13 @@ class LayerNorm(Stage):
         return y
 
     def backward(
-        self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
-    ) -> Tensor | None:
-        """The gradient through the mean and the variance too."""
+        self,
+        grad: Float[Tensor, "members features batch"],
+        tensors: Tensors,
+        grads: Tensors,
+        first: bool,
+    ) -> Float[Tensor, "members features batch"] | None:
+        """The gradient through the mean and the variance as well."""
         if self.bias is not None:
             torch.sum(grad, 2, out=grads[self.bias])
         if self.weight is not None:

@@ -12,15 +12,15 @@ Tensors = dict[str, Tensor]
 class Stage(ABC):
     """A module of the model as a kernel over all members.
 
-    It keeps what its backward pass needs until the next forward pass. Values that are the same for
-    several members enter once: `groups` of them divide the members evenly, in their order.
+    It keeps what its backward pass needs until the next forward pass. Values that several members
+    share enter once: `groups` of them divide the members evenly, in their order.
 
     Attributes:
         name: The module's name in the model.
         title: The module in messages, as in "nn.Tanh (act1)".
         parameters: The names of its parameters in the model.
         buffers: The names of its buffers in the model.
-        training: Its mode, as a module has.
+        training: Its mode, as of a module.
     """
 
     parameters: tuple[str, ...] = ()
@@ -32,17 +32,23 @@ class Stage(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, tensors: Tensors) -> Tensor:
-        """The output, of all members where the module has parameters or buffers."""
+        """The output, of all members if the module has parameters or buffers.
+
+        Args:
+            x: The input, in one of the two forms of this package.
+            tensors: The stacked parameters and buffers, by name.
+        """
 
     @abstractmethod
     def backward(
         self, grad: Tensor, tensors: Tensors, grads: Tensors, first: bool
     ) -> Tensor | None:
-        """The gradient by the input, from that by the output; fills in those by the parameters.
+        """The gradient with respect to the input; fills in those of the parameters.
 
         Args:
-            grad: The gradient by the output.
+            grad: The gradient with respect to the output.
             tensors: The stacked parameters and buffers, by name.
-            grads: What to fill with the parameters' gradients, by name.
-            first: Whether no stage before has parameters: nobody needs the gradient by the input.
+            grads: The tensors to fill with the parameters' gradients, by name.
+            first: Whether no stage before this one has parameters, so that nothing needs the
+                gradient with respect to the input.
         """

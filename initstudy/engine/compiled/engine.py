@@ -57,14 +57,13 @@ class Compiled(Batched):
         name="compiled",
         purpose="forward, backward and update in machine code, a member at a time",
         modules=frozenset((nn.Linear, nn.ReLU, nn.Flatten, nn.Identity)),
-        random=False,
+        any_forward=False,
         optimizers=tuple(ALGORITHMS),
         losses=("cross_entropy",),
         probes=("basic",),
         devices=("cpu",),
         together=True,
         machine_code=True,
-        size_invariant=("cpu",),
     )
 
     def __init__(
@@ -81,7 +80,7 @@ class Compiled(Batched):
 
     @classmethod
     def refusal(cls, workload: Workload) -> str | None:
-        """See `Engine.refusal`."""
+        """See `EngineKind.refusal`."""
         stages = workload.stages
         if isinstance(stages, Refusal):
             return f"{stages.module} is not compiled yet" if stages.module else stages.reason
