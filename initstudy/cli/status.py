@@ -66,7 +66,7 @@ def status(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     study = store.read_study(path)
     if not study:
-        raise store.StoreError(f"{path}: no sweep has been there; give the directory of one")
+        raise store.StoreError(f"{path}: no study has been there; give the directory of one")
     complete = store.finished(path)
     diverged = 0
     if complete:

@@ -1,4 +1,4 @@
-"""The jobs of a sweep as runs: Hydra composes each set of group choices once."""
+"""The jobs of a grid as runs: Hydra composes each set of group choices once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MISSING, INTERPOLATION = "???", "${"
 def compose_jobs(
     loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> list[Run]:
-    """Every job of a sweep as a validated run, but for those that `exclude` names.
+    """Every job of a grid as a validated run, without those that `exclude` names.
 
     Hydra composes once for each distinct set of group choices. The plain values of a job are then
     set in the result, which is what Hydra does with them too, in a hundredth of the time.
 
     Args:
         loader: Hydra's loader, which knows conf/ and the user's own folders.
-        config: The configuration of the sweep as a whole.
+        config: The configuration of the grid as a whole.
         jobs: The overrides of each job.
 
     Raises:
@@ -56,7 +56,7 @@ class Overrides:
     """The overrides of all jobs, each parsed once.
 
     Args:
-        loader: Knows which names are groups.
+        loader: Hydra's loader, which knows which names are groups.
     """
 
     def __init__(self, loader: ConfigLoader) -> None:
@@ -86,10 +86,10 @@ class Composed:
     """One set of group choices, and the runs that differ in values alone.
 
     Args:
-        loader: Composes the choices.
-        config: Of the sweep as a whole.
-        choices: Overrides that Hydra has to compose.
-        shared: Values that all jobs of the sweep have.
+        loader: Hydra's loader, which composes the choices.
+        config: The configuration of the grid as a whole.
+        choices: The overrides that Hydra has to compose.
+        shared: The overrides that all jobs of the grid have.
     """
 
     def __init__(
@@ -111,10 +111,14 @@ class Composed:
         self.converted: dict[str, Any] = {}
 
     def run(self, job: Sequence[str], values: Sequence[Override]) -> Run:
-        """The run with these values.
+        """The run of one job.
+
+        Args:
+            job: All overrides of the job, as the user or the grid gave them.
+            values: Those of them that set a value, rather than choose one of a group.
 
         Raises:
-            ConfigError: One is invalid.
+            ConfigError: A value is invalid.
         """
         own = [override for override in values if override.key_or_group not in self.shared]
         if self.plain is None or not self._stand_alone(values, own):
@@ -155,7 +159,7 @@ class Composed:
 def _as_template(cfg: DictConfig) -> tuple[Plain | None, str]:
     """The configuration as plain values, and the text of all its interpolations.
 
-    None where something is missing or cannot be resolved before the values of a job are set.
+    The first is None if a value is missing, or cannot be resolved before those of a job are set.
     """
     raw = [v for v in _leaves(OmegaConf.to_container(cfg, resolve=False)) if isinstance(v, str)]
     try:
@@ -179,13 +183,13 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _replaced(config: Plain, path: Sequence[str], value: Any) -> Plain:
-    """The configuration with one value replaced; what is beside it is shared, not copied."""
+    """The configuration with one value replaced; the other values are shared, not copied."""
     first, rest = path[0], path[1:]
     return {**config, first: _replaced(config[first], rest, value) if rest else value}
 
 
 def _has(config: Any, path: Sequence[str]) -> bool:
-    """Whether a value lies there that is no section of others."""
+    """Whether the configuration has a single value at a path, rather than a section."""
     for part in path:
         if not isinstance(config, dict) or part not in config:
             return False

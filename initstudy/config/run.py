@@ -10,8 +10,8 @@ from typing import Any
 
 Plain = dict[str, Any]
 
-# Keys that describe the sweep, not the run.
-OF_THE_SWEEP = (
+# Keys that describe the study, not a run of it.
+OF_THE_STUDY = (
     "name",
     "dir",
     "by",
@@ -26,9 +26,9 @@ OF_THE_SWEEP = (
     "save_weights",
     "checkpoint",
 )
-# What cannot change a run's result, and so is no part of its identity.
+# Keys that cannot change the result of a run, and so are no part of its identity.
 WITHOUT_EFFECT = (
-    *OF_THE_SWEEP,
+    *OF_THE_STUDY,
     "device",
     "tracking",
     "executor",
@@ -44,8 +44,8 @@ class Run:
 
     Attributes:
         config: The resolved configuration as plain values.
-        overrides: What the user or the sweep set, as Hydra takes it.
-        id: Twelve hexadecimal digits; the same for the same configuration.
+        overrides: What the user or the grid set, as Hydra takes it.
+        id: Twelve hexadecimal digits, which are the same for the same configuration.
         choices: The choice of each group, such as "xavier_normal" of `init`.
     """
 
@@ -62,7 +62,7 @@ class Run:
         return " ".join(shown) or self.id
 
     def matches_any(self, patterns: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the run has all choices of groups and values of keys of one of the patterns."""
+        """Whether one of the patterns, of choices by group and values by key, fits the run."""
         has = {**flatten(self.config), **self.choices} if patterns else {}
         return any(
             all(str(has.get(key)) == str(value) for key, value in pattern.items())
@@ -78,7 +78,7 @@ def identity(config: Plain) -> str:
 
 
 def without(config: Mapping[str, Any], keys: Iterable[str]) -> Plain:
-    """A configuration less some keys, each with all that lies below it; what is left is shared."""
+    """A configuration without some keys and all that lies below them; the rest is shared."""
     left = dict(config)
     for key in keys:
         first, _, rest = key.partition(".")
@@ -90,7 +90,7 @@ def without(config: Mapping[str, Any], keys: Iterable[str]) -> Plain:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Plain:
-    """Nested keys as dotted ones."""
+    """A nested configuration as one mapping from dotted keys to values."""
     flat: Plain = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
@@ -101,8 +101,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Plain:
 
 
 def as_columns(config: Mapping[str, Any]) -> Plain:
-    """A run's configuration as columns of a table: dotted keys, lists as text."""
-    flat = flatten(without(config, OF_THE_SWEEP))
+    """A run's configuration as the columns of a table: dotted keys, with lists as text."""
+    flat = flatten(without(config, OF_THE_STUDY))
     return {k: str(v) if isinstance(v, list | tuple | dict) else v for k, v in flat.items()}
 
 

@@ -336,3 +336,8 @@ def test_the_whole_command_from_the_shell(tmp_path):
     assert "large" in done.stdout
     readme = (tmp_path / "runs/std_grid/report/README.md").read_text()
     assert "python -m initstudy +sweep=std_grid max_steps=3" in readme
+
+
+def test_a_value_may_refer_to_another_one(command):
+    assert command(*SMALL, "name=one", "init.std=0.03", "optimizer.lr=${init.std}")[0] == 0
+    assert store.load("runs/one").runs["optimizer.lr"].to_list() == [0.03]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -213,7 +214,7 @@ COMMAND_LINE = [
     (["report"], "the following arguments are required: source; see initstudy report --help"),
     (["report", "nowhere"], "nowhere: no such directory"),
     (["report", "nowhere", "--format", "docx"], "--format docx: choose from html, markdown, pdf"),
-    (["status", "nowhere"], "nowhere: no sweep has been there"),
+    (["status", "nowhere"], "nowhere: no study has been there"),
     (["check", "nowhere"], "nowhere: no such directory"),
     (["audit", "--josn"], "--josn: there is no such option"),
     (["audit", "--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder"),
@@ -290,6 +291,10 @@ def test_a_traceback_is_there_for_those_who_want_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ConfigError, match="seed=-1"):
         run.main(["seed=-1"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    assert run.main(["seed=-1"]) == 2
+    # Hydra is told to raise its errors, and no program that comes after it.
+    assert "HYDRA_FULL_ERROR" not in os.environ
 
 
 @pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("ray", "ray")])

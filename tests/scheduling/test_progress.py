@@ -133,6 +133,6 @@ def test_status_of_a_sweep_that_runs_and_of_one_that_was_killed(tmp_path):
 def test_status_of_nothing_is_one_line(tmp_path):
     done = status("nowhere", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    expected = "initstudy: nowhere: no sweep has been there; give the directory of one\n"
+    expected = "initstudy: nowhere: no study has been there; give the directory of one\n"
     assert done.stderr == expected
     assert not Path(tmp_path, "nowhere").exists()
