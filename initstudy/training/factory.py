@@ -43,7 +43,8 @@ def device(name: str) -> torch.device:
         chosen = torch.device(name)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        # The first sentence; torch goes on with every backend that there could be.
+        reason = str(error).splitlines()[0].partition(". ")[0]
         raise ConfigError(f"device={name}: not usable here ({reason}); try device=auto") from error
     return chosen
 
