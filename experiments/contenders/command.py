@@ -27,9 +27,11 @@ def command(work: Work, folder: Path, probes: str, tracking: str) -> list[str]:
     """The command line."""
     task = work.task
     options = [f"model.{key}={value}".replace(" ", "") for key, value in task.options.items()]
+    # The digits come with scikit-learn and lie nowhere else.
+    where = [f"data.root={work.root}", "data.download=false"] if task.data != "digits" else []
     return [
         sys.executable, "-m", "initstudy", "-m", f"model={task.model}", *options,
-        f"data={task.data}", f"data.root={work.root}", "data.download=false", "init=normal",
+        f"data={task.data}", *where, "init=normal",
         f"init.std={','.join(map(str, work.stds))}", f"seed={','.join(map(str, work.seeds))}",
         "optimizer=sgd", f"optimizer.lr={LR}", f"optimizer.momentum={MOMENTUM}",
         f"batch_size={task.batch}", "epochs=1000000", f"max_steps={work.steps}",

@@ -42,7 +42,7 @@ class Objects:
         if key.startswith("_") or key not in self._makers:
             raise AttributeError(
                 "it was given as an object of another process; put it into a module that can be "
-                "imported, or train with executor=local"
+                "imported, or train on this machine"
             )
         return _Named(self._makers[key])
 
@@ -210,15 +210,6 @@ def _importable(value: Any) -> str | None:
     return f"{module}.{name}" if found is value else None
 
 
-def check_reach(section: Plain, executor: str) -> None:
-    """Makes sure that the processes that train can find an object.
-
-    Raises:
-        ConfigError: They cannot.
-    """
-    target = str(section.get("_target_", ""))
-    if target.startswith(f"{HERE}.") and executor != "local":
-        raise ConfigError(
-            f"executor={executor}: {target.rpartition('.')[2]} is known to this process alone; "
-            "put it into a module that can be imported, or use executor=local"
-        )
+def is_known_here_alone(section: Plain) -> bool:
+    """Whether a section names an object that only this process and its forks have."""
+    return str(section.get("_target_", "")).startswith(f"{HERE}.")

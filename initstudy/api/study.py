@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,10 @@ from initstudy.api import given
 from initstudy.api.compose import composed
 from initstudy.api.options import OBJECTS, overrides, with_claims
 from initstudy.api.results import Results
+from initstudy.config import ConfigError
 from initstudy.config.command_line import Grid
+from initstudy.scheduling.backends.choose import choose
+from initstudy.scheduling.backends.cluster import Cluster
 from initstudy.store import failures
 
 ModelChoice = str | Callable[..., nn.Module] | nn.Module
@@ -88,9 +92,7 @@ def _grid_of(words: Sequence[str], claims: Mapping[str, Any]) -> Grid:
         ConfigError: It is not valid.
     """
     grid = composed(words)
-    for group in OBJECTS:
-        for run in grid.runs:
-            given.check_reach(run.config[group], run.config["executor"]["name"])
+    _check_reach(grid)
     of_the_study = {"claims": {**grid.runs[0].config["claims"], **with_claims(claims)}}
     if grid.config.by is None:
         of_the_study["by"] = _studied(words)
@@ -106,3 +108,26 @@ def _studied(words: Sequence[str]) -> str | None:
     swept = [word.partition("=")[0] for word in words if "," in word.partition("=")[2]]
     keys = [key for key in ("init", "model", *swept) if key in swept and key != "seed"]
     return next(iter(keys), None)
+
+
+def _check_reach(grid: Grid) -> None:
+    """Makes sure that the processes that train can find what was given as an object.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    config = grid.runs[0].config
+    names = {
+        run.config[group]["_target_"].rpartition(".")[2]
+        for run in grid.runs
+        for group in OBJECTS
+        if given.is_known_here_alone(run.config[group])
+    }
+    if not names:
+        return
+    with closing(choose(config, grid.directory)) as backend:
+        if isinstance(backend, Cluster):
+            raise ConfigError(
+                f"executor={backend.name}: {min(names)} is known to this process alone; put it "
+                "into a module that can be imported, or train on this machine"
+            )

@@ -187,6 +187,9 @@ def joined(groups: Sequence[Schema], earlier: Schema | None, objective: str | No
         ConfigError: The groups have different objectives, or the study has none of that name.
     """
     schemas = [*groups] if earlier is None else [earlier, *groups]
+    if not schemas:
+        # Nothing is left to train, and what described the study was damaged.
+        return Schema()
     metrics = {metric.name: metric for schema in schemas for metric in schema.metrics}
     splits = [s for s in (TRAIN, VALIDATION, TEST) if any(s in x.splits for x in schemas)]
     usual = list(dict.fromkeys(schema.objective for schema in groups or schemas))

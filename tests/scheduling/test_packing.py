@@ -13,7 +13,9 @@ from initstudy.tasks.batches import groups_of
 
 
 def grid(seeds, points):
-    return [Run({"seed": seed}, id=f"{seed}-{point}") for point in range(points) for seed in seeds]
+    own = {"init": None, "order": None, "split": None}
+    configs = {seed: {"seed": seed, "seeds": own} for seed in seeds}
+    return [Run(configs[s], id=f"{s}-{point}") for point in range(points) for s in seeds]
 
 
 @given(
