@@ -26,6 +26,7 @@ from initstudy.api.watch import Watch
 from initstudy.columns import Preset
 from initstudy.config import ConfigError, Plain, Run, as_columns, identity
 from initstudy.initializers import Calibrated, initialize
+from initstudy.initializers.own import Own
 from initstudy.store import hydra_files, locks
 from initstudy.training import factory
 
@@ -295,10 +296,13 @@ class GridRun:
             ValueError: The initializer cannot fill the model.
         """
         if self.init == OWN:
+            # Known by its name alone: there is no section of the configuration to build.
             return model
         chosen = factory.policy(self._run.config["init"])
         if isinstance(chosen, Calibrated):
             raise ValueError(f"init={self.init}: looks at data, which only a study's own loop has")
+        if isinstance(chosen, Own):
+            return model
         return initialize(model, chosen, seed=self.seed)
 
     def watch(self, model: nn.Module) -> Watch:

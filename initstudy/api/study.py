@@ -15,7 +15,7 @@ from initstudy.api import given
 from initstudy.api.compose import composed
 from initstudy.api.options import OBJECTS, overrides, with_claims
 from initstudy.api.results import Results
-from initstudy.config import ConfigError
+from initstudy.config import ConfigError, Plain
 from initstudy.config.command_line import Grid
 from initstudy.scheduling.backends.choose import choose
 from initstudy.scheduling.backends.cluster import Cluster
@@ -93,7 +93,7 @@ def _grid_of(words: Sequence[str], claims: Mapping[str, Any]) -> Grid:
     """
     grid = composed(words)
     _check_reach(grid)
-    of_the_study = {"claims": {**grid.runs[0].config["claims"], **with_claims(claims)}}
+    of_the_study: Plain = {"claims": {**grid.runs[0].config["claims"], **with_claims(claims)}}
     if grid.config.by is None:
         of_the_study["by"] = _studied(words)
     with open_dict(grid.config):

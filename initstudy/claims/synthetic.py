@@ -56,5 +56,5 @@ def synthetic_study(
         settings = dict(zip(grid, point, strict=True)) | {"seed": seed, MODEL: f"models.{model}"}
         runs.append(run | settings | {DIVERGED_STEP.name: None} | summary)
     about = {"by": by, "across": second[0] if second else None}
-    frames = [pl.DataFrame(rows, infer_schema_length=None) for rows in (runs, history)]
-    return prepare(Store(*frames, about))
+    table, steps = (pl.DataFrame(rows, infer_schema_length=None) for rows in (runs, history))
+    return prepare(Store(table, steps, about))

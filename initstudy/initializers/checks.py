@@ -76,4 +76,5 @@ def _number(value: object) -> float | None:
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         return None
-    return value if type(value) in (int, float) else float(value)
+    # A whole number stays one, so that it prints as it was given.
+    return value if isinstance(value, int) else float(value)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from jaxtyping import Float
+from jaxtyping import Inexact
 from torch import Tensor
 
 from initstudy.initializers.fans import Fans
 
 
-def as_kernels(tensor: Tensor, fans: Fans) -> Float[Tensor, "blocks out in *kernel"]:
+def as_kernels(tensor: Tensor, fans: Fans) -> Inexact[Tensor, "blocks out in *kernel"]:
     """The blocks of a parameter, each with its outputs first in any layout.
 
     Args:
@@ -26,7 +26,7 @@ def as_kernels(tensor: Tensor, fans: Fans) -> Float[Tensor, "blocks out in *kern
     return kernels.transpose(1, 2) if fans.transposed else kernels
 
 
-def from_kernels(kernels: Float[Tensor, "blocks out in *kernel"], fans: Fans) -> Tensor:
+def from_kernels(kernels: Inexact[Tensor, "blocks out in *kernel"], fans: Fans) -> Tensor:
     """The parameter that holds given blocks; the inverse of `as_kernels`.
 
     Args:
@@ -36,7 +36,7 @@ def from_kernels(kernels: Float[Tensor, "blocks out in *kernel"], fans: Fans) ->
     return (kernels.transpose(1, 2) if fans.transposed else kernels).flatten(0, 1).contiguous()
 
 
-def as_matrices(tensor: Tensor, fans: Fans) -> Float[Tensor, "blocks out in_kernel"]:
+def as_matrices(tensor: Tensor, fans: Fans) -> Inexact[Tensor, "blocks out in_kernel"]:
     """The blocks of a parameter as matrices, with a convolution's kernel among the inputs.
 
     Args:
@@ -50,7 +50,7 @@ def as_matrices(tensor: Tensor, fans: Fans) -> Float[Tensor, "blocks out in_kern
 
 
 def as_tensor(
-    matrices: Float[Tensor, "blocks out in_kernel"], shape: tuple[int, ...], fans: Fans
+    matrices: Inexact[Tensor, "blocks out in_kernel"], shape: tuple[int, ...], fans: Fans
 ) -> Tensor:
     """The parameter that holds given matrices; the inverse of `as_matrices`.
 

@@ -13,6 +13,9 @@ from initstudy.cli import run
 from initstudy.config import ConfigError
 from tests.users_own import MINE
 
+# The hook that checks types in the tests would refuse before the program does.
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 SMALL = [
     "model=cnn",
     "max_steps=2",
@@ -101,7 +104,10 @@ UNKNOWN = [
     (["+executor.foo=3"], "unknown key 'executor.foo': executor=local does not have it"),
     (["+paper.foo=3"], "unknown key 'paper.foo'; paper has discussion, here, source, used"),
     (["+model.what=1"], "unknown key 'model.what': MLP does not have it; model has activation"),
-    (["+init.what=1"], "unknown key 'init.what': Normal does not have it; init has mean, std"),
+    (
+        ["+init.what=1"],
+        "unknown key 'init.what': Normal does not have it; init has bias, mean, rest, std",
+    ),
     (["-m", "seed=0,1", "by=nope"], "by=nope: is no key of the configuration"),
     (["-m", "seed=0,1", "across=nope"], "across=nope: is no key of the configuration"),
     (["-m", "seed=0,1", "tune=optimizer.rl"], "(did you mean 'optimizer.lr'?)"),

@@ -154,7 +154,8 @@ def test_a_target_of_ones_own_is_given_only_what_it_takes(configured, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     overrides = ["model._target_=mine_fitted.make"]
     model = as_run(configured(*overrides), overrides).config["model"]
-    assert model == {"_target_": "mine_fitted.make", "depth": 3}
+    # What conf/model/mlp.yaml says of MLPs is no other model's.
+    assert model == {"_target_": "mine_fitted.make"}
     named = [*overrides, "model.width=3"]
     with pytest.raises(
         ConfigError, match=r"model\.width=3: mine_fitted\.make takes classes, depth"

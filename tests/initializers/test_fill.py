@@ -179,6 +179,7 @@ def test_a_rule_that_never_matches_is_reported():
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_meant_is_refused_in_a_line(model, policy, options, said):
     with pytest.raises(ValueError, match=said) as error:
         initialize(model, policy, **{"seed": 0, **options})
@@ -194,6 +195,7 @@ def test_what_cannot_be_meant_is_refused_in_a_line(model, policy, options, said)
         (0.1, "0.1 is neither a Policy nor callable"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_no_initializer_is_refused_in_a_line(initializer, said):
     with pytest.raises(TypeError, match=said) as error:
         initialize(nn.Linear(2, 2), initializer, seed=0)
@@ -211,6 +213,7 @@ def test_functions_that_give_no_numbers_are_refused():
         initialize(nn.Linear(2, 2), nothing, seed=0)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_numbers_of_numpy_and_torch_are_numbers():
     assert Normal(np.float32(0.5)) == Normal(0.5)
     assert repr(Normal(np.float64(0.5))) == "Normal(std=0.5, mean=0.0)"

@@ -72,6 +72,7 @@ def test_kaiming_takes_a_function():
         ((lambda x: x @ x.T @ torch.ones(3),), "must map a double tensor elementwise"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_what_has_no_gain_is_refused_in_a_line(arguments, said):
     with pytest.raises(ValueError, match=said) as error:
         gain(*arguments)
