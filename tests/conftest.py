@@ -21,6 +21,36 @@ from initstudy.config.paths import CONF  # noqa: E402
 from tests.wandb_server import KEY, WandbServer  # noqa: E402
 
 
+# What takes minutes together: files whose tests are all slow.
+SLOW = (
+    "cli/test_check.py",
+    "cli/test_completion.py",
+    "engine/test_compiled_code.py",
+    "report/test_many_runs.py",
+    "report/test_page.py",
+    "runtime/test_signals.py",
+    "scheduling/test_lost_workers.py",
+    "scheduling/test_pool.py",
+    "scheduling/test_ray.py",
+    "scheduling/test_slurm.py",
+    "store/test_disk.py",
+    "tasks/test_recipes.py",
+    "test_conformance.py",
+    "test_documentation.py",
+    "test_experiments.py",
+    "test_faults.py",
+    "test_throughput.py",
+    "training/test_checkpoints.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests of slow files."""
+    for item in items:
+        if item.path.as_posix().endswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def unchecked(monkeypatch):
     """For arguments of a wrong type, which the function itself has to refuse."""
