@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
 import subprocess
@@ -90,7 +91,9 @@ class Calls:
     """How often functions are called in this process while it is entered."""
 
     def __init__(self, *functions) -> None:
-        self.names = {function.__code__: function.__qualname__ for function in functions}
+        self.names = {
+            inspect.unwrap(function).__code__: function.__qualname__ for function in functions
+        }
         self.counted: Counter[str] = Counter()
 
     def __enter__(self) -> Counter[str]:
