@@ -20,7 +20,6 @@ from initstudy.__main__ import main  # noqa: E402
 from initstudy.config.paths import CONF  # noqa: E402
 from tests.wandb_server import KEY, WandbServer  # noqa: E402
 
-
 # What takes minutes together: files whose tests are all slow.
 SLOW = (
     "cli/test_check.py",
