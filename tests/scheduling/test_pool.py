@@ -181,6 +181,18 @@ def test_a_worker_that_dies_while_it_has_nothing_to_do_loses_nothing(forks, pack
     assert forks.workers[0].process.pid != first
 
 
+def test_workers_that_end_as_soon_as_they_start_are_lost_with_their_pack(pack, monkeypatch):
+    """A state that is larger than the pipe waits for a reader that never comes."""
+    monkeypatch.setattr(
+        "initstudy.scheduling.backends.pool.serve", lambda *given: os._exit(3), raising=True
+    )
+    pool = Pool()
+    state = State(1, {"large": torch.zeros(2**20)}, {})
+    pool.submit(Training(pack.id, pack.group.key, pack.runs, state, None))
+    assert events(pool, pack) == [Lost("its process ended with code 3", Blame.WORKER)]
+    pool.close()
+
+
 def test_a_worker_that_leaves_its_pipe_to_a_child_is_lost_all_the_same(held, monkeypatch):
     """A model may start processes of its own, which hold open what they have inherited."""
     monkeypatch.chdir(held)

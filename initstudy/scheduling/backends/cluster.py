@@ -6,7 +6,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -62,7 +62,7 @@ class _Held:
     submission: Submission
     adopted: bool = False
     times: int = 0
-    steps: dict[str, int] | None = None
+    steps: dict[str, int] = field(default_factory=dict)
     ended: float | None = None
 
 
@@ -86,7 +86,7 @@ class Cluster(ABC):
     seconds: float
     packs_per_job: int
     jobs_at_once: int
-    # Of the cluster as a whole: how many jobs it runs at a time is its own affair.
+    # How many jobs run at a time is for the cluster to decide.
     workers = 1
     trials = None
 
@@ -193,9 +193,10 @@ class Cluster(ABC):
         return True
 
     def events(self, timeout: float) -> Iterator[tuple[str, Event]]:
-        """What the mailbox and the cluster tell; each event is forgotten only once it is handled.
+        """What the mailbox and the cluster tell, and then a pause.
 
-        Waits after it has looked, so that what is under way is told without delay.
+        What a job has written is removed when the event that it made has been handled, so that a
+        kill in between loses nothing.
         """
         status = mailbox.list_status(self.directory)
         if time.monotonic() - self._read >= SECONDS_BETWEEN_READINGS:
@@ -236,13 +237,11 @@ class Cluster(ABC):
             steps = progress.steps if held.adopted else progress.resumed
             held.times, held.adopted, held.steps = progress.times, False, dict(steps)
             yield held.task.pack, Started(None, steps, resumed=bool(progress.resumed))
-        told = held.steps or {}
         for member, run in enumerate(held.task.runs):
             step = progress.steps.get(run.id)
-            if step is not None and step != told.get(run.id):
-                told[run.id] = step
+            if step is not None and step != held.steps.get(run.id):
+                held.steps[run.id] = step
                 yield held.task.pack, Row(member, step, {"train/loss": progress.losses.get(run.id)})
-        held.steps = told
 
     def _done(self, held: _Held) -> Iterator[tuple[str, Event]]:
         done = mailbox.read_done(self.directory, held.task.pack)

@@ -136,7 +136,7 @@ class Pool:
         return self.devices[index % len(self.devices)]
 
     def take(self, count: int) -> list[Worker]:
-        """So many workers that wait for a request; one that is dead, or in a trial, is replaced."""
+        """The first so many workers; those that are dead, or still in a trial, are replaced."""
         for index in range(count):
             if index == len(self.workers):
                 self.workers.append(self._start(index))
@@ -157,16 +157,18 @@ class Pool:
         Returns:
             The name of its process.
         """
-        while True:
+        for _ in range(2):
             free = (i for i, worker in enumerate(self.workers) if worker.pack is None)
             worker = self.take(next(free, len(self.workers)) + 1)[-1]
             try:
                 worker.send(request)
+                break
             except OSError:
                 # It ended while it had nothing to do; `take` replaces it.
                 worker.process.join()
-                continue
-            return f"process {worker.process.pid}"
+        # One that ends as soon as it has started is lost with the pack, as `events` tells.
+        worker.pack = request.pack
+        return f"process {worker.process.pid}"
 
     def events(self, timeout: float) -> Iterator[tuple[str, Event]]:
         """What the workers tell of their packs; waits so many seconds for the first of them."""
