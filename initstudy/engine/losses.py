@@ -37,7 +37,7 @@ class Losses:
     """
 
     loss: Float[Tensor, " members"]
-    metrics: Mapping[str, Float[Tensor, members * values]]
+    metrics: Mapping[str, Float[Tensor, "members *values"]]
 
     def means(self) -> dict[str, Tensor]:
         """Everything that is averaged over batches and chunks, by name."""
