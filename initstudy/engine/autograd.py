@@ -24,7 +24,7 @@ from initstudy.engine.optimizers import SGD
 from initstudy.engine.refusal import describe
 from initstudy.engine.stack import Stack, Tensors
 from initstudy.engine.workload import Workload
-from initstudy.probes.forward import as_written, first_tensor
+from initstudy.probes.forward import as_written, first_tensor, hooked
 from initstudy.probes.layers import Layer
 from initstudy.trees import TensorTree, arguments, at, leaves, map_tensors, stacked
 
@@ -226,27 +226,16 @@ def tapped(model: nn.Module, taps: Mapping[str, Tensor]) -> Iterator[Tensors]:
     """
     outputs: Tensors = {}
 
-    def hook(name: str, output: object) -> object:
+    def tap(name: str, _module: nn.Module, output: object) -> object:
         if name in outputs:
             return None
         outputs[name] = first_tensor(output) + taps[name]
-        if isinstance(output, tuple):
-            # What a recurrent layer returns besides is a tensor or a tuple of tensors, and what
-            # attention returns is None when nobody needs its weights.
-            return (outputs[name], *output[1:])
-        return outputs[name]
+        # Recurrent layers return a tensor or a tuple of tensors besides, and attention returns None
+        # if nobody needs its weights.
+        return (outputs[name], *output[1:]) if isinstance(output, tuple) else outputs[name]
 
-    handles = [
-        model.get_submodule(name).register_forward_hook(
-            lambda _module, _args, output, name=name: hook(name, output)
-        )
-        for name in taps
-    ]
-    try:
+    with hooked({name: model.get_submodule(name) for name in taps}, tap):
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def not_vectorizable(workload: Workload) -> str | None:

@@ -1,4 +1,4 @@
-"""How long an ensemble trains, and how often it is looked at."""
+"""How long a pack trains, and how often it is looked at."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from initstudy.probes.statistics import Probes
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, and how often to look.
+    """How long to train, and how often to look.
 
     Args:
-        steps: Number of updates.
-        log_every: Steps between two rows of the training loss.
-        eval_every: Steps between two evaluations on the test set.
+        steps: The number of updates.
+        log_every: The number of steps between two rows of the training loss.
+        eval_every: The number of steps between two evaluations.
         probes: What is measured in the layers, and how often.
         keep_weights: Whether summaries hold the final parameters and buffers.
     """

@@ -1,30 +1,37 @@
-"""Running a model so that every module's hooks see its output, and transforms can batch it."""
+"""Running a model so that hooks see every module's output, and transforms can batch it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Tensors = dict[str, Tensor]
 
 
+# Takes a module's name, the module and its output; may return another output instead.
+Hook = Callable[[str, nn.Module, Any], Any]
+
+
 @contextmanager
 def as_written(recurrent: bool = False) -> Iterator[None]:
-    """Attention, and where asked for recurrent layers, in basic operations.
+    """Runs attention, and on request recurrent layers, in basic operations.
 
-    The fused kernels that torch has for them have no batching rule, and attention's of evaluation
-    mode runs none of the hooks below it.
+    The fused kernels that torch has for them have no batching rule, and the one that attention uses
+    in evaluation mode runs no hook of the modules below it.
+
+    Args:
+        recurrent: Whether recurrent layers are meant too. Convolutions then run without oneDNN and
+            cuDNN as well, so it is for recurrent models alone.
     """
     mkldnn: Any = torch.backends.mkldnn
     cudnn: Any = torch.backends.cudnn
     mha = torch.backends.mha
     before = mkldnn.enabled, cudnn.enabled, mha.get_fastpath_enabled()
-    # Convolutions need both libraries; they are switched off for recurrent models alone.
     mkldnn.enabled, cudnn.enabled = (on and not recurrent for on in before[:2])
     mha.set_fastpath_enabled(False)
     try:
@@ -33,6 +40,28 @@ def as_written(recurrent: bool = False) -> Iterator[None]:
     finally:
         mkldnn.enabled, cudnn.enabled = before[:2]
         mha.set_fastpath_enabled(before[2])
+
+
+@contextmanager
+def hooked(modules: Mapping[str, nn.Module], hook: Hook) -> Iterator[None]:
+    """Calls a hook after every call of some modules, for as long as it is open.
+
+    Args:
+        modules: The modules by name.
+        hook: Takes the name, the module and its output. What it returns replaces the output, unless
+            that is None.
+    """
+    handles = [
+        module.register_forward_hook(
+            lambda module, _args, output, name=name: hook(name, module, output)
+        )
+        for name, module in modules.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def first_tensor(output: object) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from initstudy.probes.forward import as_written, first_tensor
+from initstudy.probes.forward import as_written, first_tensor, hooked
 from initstudy.trees import TensorTree, arguments, call, count
 
 Limits = tuple[float, float]
@@ -51,8 +51,8 @@ class Layer:
         weights: The names of its weight matrices (parameters of two dimensions or more).
         output: The module whose output is read: the first activation module that runs after this
             layer and before the next one, or else the layer itself.
-        shape: Shape of that output, without the batch.
-        limits: Where the activation function saturates, or None where it does not.
+        shape: The shape of that output, without the batch.
+        limits: The values at which the activation function saturates, or None if it does not.
         units: The axis of the units in its stacked output: 2, the channels, after a convolution,
             and the last one otherwise.
     """
@@ -113,27 +113,17 @@ def first_nonfinite(
         layers: The model's layers.
 
     Returns:
-        The layer's name, or "loss" where every layer is finite and only the loss overflowed.
+        The layer's name, or "loss" if every layer is finite and only the loss overflowed.
     """
     bad: set[str] = set()
 
-    def hook(name: str, output: Tensor) -> None:
-        if not torch.isfinite(output).all():
+    def look(name: str, _module: nn.Module, output: object) -> None:
+        if not torch.isfinite(first_tensor(output)).all():
             bad.add(name)
 
     names = {name for layer in layers for name in (layer.name, layer.output)}
-    handles = [
-        model.get_submodule(name).register_forward_hook(
-            lambda _m, _a, output, name=name: hook(name, first_tensor(output))
-        )
-        for name in names
-    ]
-    try:
-        with as_written():
-            torch.func.functional_call(model, dict(tensors), *arguments(inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked({name: model.get_submodule(name) for name in names}, look), as_written():
+        torch.func.functional_call(model, dict(tensors), *arguments(inputs))
     for layer in layers:
         weights_finite = all(bool(torch.isfinite(tensors[w]).all()) for w in layer.weights)
         if layer.name in bad or layer.output in bad or not weights_finite:
@@ -142,10 +132,10 @@ def first_nonfinite(
 
 
 def _matrices(name: str, module: nn.Module, called: set[str]) -> Iterator[str]:
-    """The names of a module's own weight matrices, and those of children it never calls.
+    """The names of a module's own weight matrices, and of those of children that it never calls.
 
     Attention multiplies by its output projection's weight without running that module. A parameter
-    along one axis alone, whatever its number of dimensions, is no matrix.
+    that extends along one axis alone is no matrix, whatever its number of dimensions.
     """
     prefix = f"{name}." if name else ""
     own = [prefix + key for key in _own_matrices(module)]
@@ -164,27 +154,21 @@ def _own_matrices(module: nn.Module) -> Iterator[str]:
 
 @torch.no_grad()
 def _calls(model: nn.Module, inputs: TensorTree) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
-    """Every module's first call: name, module, shape of its output."""
+    """The name, the module and the shape of the output of every module's first call."""
     calls: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
 
     def record(name: str, module: nn.Module, output: object) -> None:
-        tensor = output[0] if isinstance(output, tuple) else output
+        tensor = output[0] if isinstance(output, tuple) and output else output
         if isinstance(tensor, Tensor):
             calls.setdefault(name, (module, tuple(tensor.shape)))
 
-    handles = [
-        module.register_forward_hook(lambda m, _a, out, name=name: record(name, m, out))
-        for name, module in model.named_modules()
-    ]
     training = model.training
     try:
         # In evaluation mode a batch leaves no trace in running statistics.
-        with as_written():
+        with hooked(dict(model.named_modules()), record), as_written():
             call(model.eval(), inputs)
     finally:
         model.train(training)
-        for handle in handles:
-            handle.remove()
     return [(name, module, shape) for name, (module, shape) in calls.items()]
 
 

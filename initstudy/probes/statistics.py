@@ -1,8 +1,8 @@
 """Per-layer statistics of stacked tensors, taken on the device.
 
-Every function takes a stacked tensor `[members, ...]` and returns one number a member. What each
-statistic means is in `initstudy.columns`; a statistic of a tensor that holds NaN or infinities
-is itself not finite, and their count stands beside it.
+Every function takes a stacked tensor `[members, ...]` and returns one number per member. What each
+statistic means is in `initstudy.columns`. A statistic of a tensor that holds NaN or infinities is
+itself not finite, and their count stands beside it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Probes:
     """What is measured, and how often.
 
     Args:
-        preset: "off", "basic" or "full" (adds histograms and the largest singular values).
-        every: Steps between two measurements.
+        preset: "off", "basic", or "full", which adds histograms and the largest singular values.
+        every: The number of steps between two measurements.
     """
 
     preset: str = "basic"
@@ -47,16 +47,19 @@ def measure(
     *,
     full: bool,
 ) -> Tensors:
-    """All statistics of one step but the update ratios, keyed as they are logged.
+    """All statistics of one step but the update ratios, by column.
 
     Args:
         layers: The model's layers.
         outputs: The layers' activations `[members, batch, ...]`, by module name.
-        output_grads: Gradients of each member's mean loss by them.
+        output_grads: The gradients of each member's mean loss with respect to the activations.
         params: The stacked parameters by name.
-        param_grads: Gradients of each member's mean loss by them; those of frozen parameters are
-            absent.
+        param_grads: The gradients of each member's mean loss with respect to the parameters; those
+            of frozen parameters are absent.
         full: Whether to add histograms and the largest singular values.
+
+    Returns:
+        One number per member and column, `[members]`, and histograms `[members, bins]`.
     """
     rows: Tensors = {}
     for layer in layers:
@@ -85,7 +88,13 @@ def measure(
 def activation_statistics(
     activation: Float[Tensor, "members batch ..."], limits: Limits | None, units: int = -1
 ) -> Tensors:
-    """The statistics of one layer's activations, one number a member each."""
+    """The statistics of one layer's activations, by the last part of their column.
+
+    Args:
+        activation: The stacked activations.
+        limits: The values at which the activation function saturates; None if it does not.
+        units: The axis of the units: 2, the channels, of a convolution; the last one of features.
+    """
     values = entries(activation)
     count = values.shape[1]
     mean = values.sum(1, dtype=torch.float64) / count
@@ -93,15 +102,15 @@ def activation_statistics(
     size = _norm(values) / count**0.5
     std = (size.square() - mean.square()).clamp_min(0).sqrt()
     largest = _largest(activation, units)
-    # As numbers rather than truth values, which a CPU adds up several times as slowly.
-    other_than_zero = torch.ne(values, 0, out=torch.empty_like(values))
+    # As numbers: a CPU adds up booleans several times as slowly.
+    nonzero = torch.ne(values, 0, out=torch.empty_like(values))
     rows = {
         "mean": mean.to(values.dtype),
         "std": std.to(values.dtype),
         "rms": size.to(values.dtype),
         "absmax": largest.amax(1),
-        "zero": 1 - other_than_zero.sum(1) / count,
-        "dead": _share_of_zeros(largest),
+        "zero": 1 - nonzero.sum(1) / count,
+        "dead": _fraction_of_zeros(largest),
         "nonfinite": nonfinite(values, size),
     }
     if limits is not None:
@@ -113,11 +122,11 @@ def gradient_statistics(
     by_output: Float[Tensor, "members batch ..."],
     by_weight: Float[Tensor, "members entries"] | None,
 ) -> Tensors:
-    """The statistics of one layer's gradients, one number per member each.
+    """The statistics of one layer's gradients, by the last part of their column.
 
     Args:
         by_output: The gradients with respect to its activations.
-        by_weight: Those with respect to its weights; None if all of them are frozen.
+        by_weight: The gradients with respect to its weights; None if all of them are frozen.
     """
     size = rms(by_output)
     if by_weight is None:
@@ -133,13 +142,13 @@ def gradient_statistics(
 def update_ratios(
     layers: Sequence[Layer], before: Tensors, after: Tensors, measured: Tensors
 ) -> Tensors:
-    """Root mean square of each layer's weight update over that of its weights.
+    """The root mean square of each layer's weight update, divided by that of its weights.
 
     Args:
         layers: The model's layers.
         before: The parameters before the update.
-        after: Those after it.
-        measured: What `measure` gave of those before.
+        after: The parameters after it.
+        measured: What `measure` returned before the update.
     """
     return {
         f"weight/{layer.name}/update_ratio": rms(
@@ -158,7 +167,7 @@ def entries(values: Float[Tensor, "members ..."]) -> Float[Tensor, "members entr
 
 
 def rms(values: Float[Tensor, "members ..."]) -> Float[Tensor, " members"]:
-    """Root mean square, summed in float64, where squares neither over- nor underflow."""
+    """The root mean square, summed in float64, where squares neither over- nor underflow."""
     values = entries(values)
     return (_norm(values) / values.shape[1] ** 0.5).to(values.dtype)
 
@@ -170,7 +179,8 @@ def nonfinite(
 
     Args:
         values: The entries.
-        size: A norm of them, which is finite where all of them are. On the CPU that saves counting.
+        size: A norm of the entries, which is finite if all of them are. On the CPU that saves
+            counting.
     """
     if size is not None and size.device.type == "cpu" and bool(torch.isfinite(size).all()):
         return values.new_zeros(len(values))
@@ -180,16 +190,16 @@ def nonfinite(
 def dead(
     activation: Float[Tensor, "members batch ..."], units: int = -1
 ) -> Float[Tensor, " members"]:
-    """Fraction of units that are zero for every example of the batch.
+    """The fraction of units that are zero for every example of the batch.
 
     Args:
         activation: The stacked activations.
         units: The axis of the units: 2, the channels, of a convolution; the last one of features.
     """
-    return _share_of_zeros(_largest(activation, units))
+    return _fraction_of_zeros(_largest(activation, units))
 
 
-def _share_of_zeros(largest: Float[Tensor, "members units"]) -> Float[Tensor, " members"]:
+def _fraction_of_zeros(largest: Float[Tensor, "members units"]) -> Float[Tensor, " members"]:
     return (largest == 0).float().mean(1)
 
 
@@ -208,9 +218,9 @@ def _largest(
 def saturated(
     activation: Float[Tensor, "members batch ..."], limits: Limits
 ) -> Float[Tensor, " members"]:
-    """Fraction of entries within 1% of the activation's range of one of its limits.
+    """The fraction of entries that lie within 1% of the activation's range of one of its limits.
 
-    An activation with one limit (SELU, ELU) counts within 1% of that limit's size.
+    For a function with one limit (SELU, ELU), within 1% of the limit's magnitude.
     """
     low, high = limits
     bounded = torch.isfinite(torch.tensor(limits)).all()
@@ -222,11 +232,11 @@ def saturated(
 def histogram(values: Float[Tensor, "members ..."]) -> Int[Tensor, "members bins"]:
     """Counts of |value| in the bins between `HISTOGRAM_EDGES`.
 
-    Values that are not finite are left out, and counted by `nonfinite`.
+    Values that are not finite are in no bin; `nonfinite` counts them.
     """
     values = values.flatten(1)
     bins = len(HISTOGRAM_EDGES) - 1
-    # Inner edges only: whatever lies beyond the first or the last falls into the end bins.
+    # The inner edges alone: whatever lies beyond them falls into the first or the last bin.
     inner = torch.tensor(HISTOGRAM_EDGES[1:-1], device=values.device, dtype=values.dtype)
     indices = torch.bucketize(values.abs().contiguous(), inner, right=True)
     counts = torch.zeros(len(values), bins, dtype=torch.int64, device=values.device)
@@ -234,9 +244,12 @@ def histogram(values: Float[Tensor, "members ..."]) -> Int[Tensor, "members bins
 
 
 def spectral_norm(weights: Sequence[Float[Tensor, "members ..."]]) -> Float[Tensor, " members"]:
-    """The largest singular value over a layer's weights, each flattened to `[out, rest]`.
+    """The largest singular value of a layer's weights, each flattened to `[out, rest]`.
 
-    NaN for a member whose weights are not finite.
+    It is NaN for a member whose weights are not finite.
+
+    Args:
+        weights: The layer's weights `[members, out, ...]`.
     """
     return torch.stack([_largest_singular_value(weight) for weight in weights]).amax(0)
 
@@ -250,7 +263,7 @@ def _largest_singular_value(weight: Tensor) -> Tensor:
 
 
 def flat(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Float[Tensor, "members entries"]:
-    """A layer's weight matrices, side by side."""
+    """The entries of all weights of a layer."""
     if len(names) == 1:
         return tensors[names[0]].flatten(1)
     return torch.cat([tensors[name].flatten(1) for name in names], dim=1)

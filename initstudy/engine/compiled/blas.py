@@ -1,4 +1,4 @@
-"""The library that multiplies matrices in compiled code, on one thread."""
+"""The libraries that multiply matrices in compiled code, on one thread."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """What happens inside has the threads to itself: no product of matrices takes others."""
+    """Keeps matrix products on the thread that calls them, for as long as it is open.
+
+    Every thread works on members of its own then, and no product takes threads from another.
+    """
     before = [(library, library.get_num_threads()) for library in _libraries()]
     others = [(library, threads) for library, threads in before if threads != 1]
     for library, _ in others:
@@ -27,11 +29,11 @@ def one_thread() -> Iterator[None]:
 
 
 @functools.cache
-def _libraries() -> list[Any]:
-    """Those of SciPy, which compiled code calls, and of NumPy; torch keeps its own."""
-    # SciPy's is loaded with this.
+def _libraries() -> list[LibController]:
+    """The BLAS of SciPy, which compiled code calls, and that of NumPy; torch keeps its own."""
+    # This loads SciPy's.
     import scipy.linalg.cython_blas  # noqa: F401
 
     of_torch = Path(torch.__file__).parent
-    found = ThreadpoolController().select(user_api="blas").lib_controllers
-    return [library for library in found if not Path(library.filepath).is_relative_to(of_torch)]
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    return [lib for lib in libraries if not Path(lib.filepath).is_relative_to(of_torch)]

@@ -1,7 +1,7 @@
-"""The statistics of the basic probes, of one member's layer.
+"""The statistics of the basic probes, for one layer of one member.
 
-What each of them means is in `initstudy.probes.statistics`, whose definitions these follow: sums in
-float64, and what holds NaN or infinities is itself not finite.
+What each of them means is in `initstudy.columns`. They follow `initstudy.probes.statistics`: sums
+are in float64, and a statistic of values that are not finite is itself not finite.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COLUMNS = (
 
 @part
 def of_activation(values: Float[Array, "units batch"], into: Float[Array, " statistics"]) -> None:
-    """Those of a layer's activation."""
+    """The statistics of a layer's activations."""
     units, count = len(values), values.size
     mean = _sum(values.reshape(count)) / count
     squares = _mean_square(values.reshape(count))
@@ -67,7 +67,7 @@ def of_activation(values: Float[Array, "units batch"], into: Float[Array, " stat
 
 @part
 def of_gradient(values: Float[Array, " values"], into: Float[Array, " statistics"]) -> None:
-    """Those of the gradient by its activation."""
+    """The statistics of the gradient with respect to a layer's activations."""
     squares = _mean_square(values)
     into[GRADIENT_RMS] = np.sqrt(squares)
     into[GRADIENT_NONFINITE] = _nonfinite(values, squares)
@@ -79,7 +79,10 @@ def of_weight(
     gradient: Float[Array, " values"],
     into: Float[Array, " statistics"],
 ) -> None:
-    """Those of a layer's weights, and of the gradient by them; after `of_gradient`."""
+    """The statistics of a layer's weights and of the gradient with respect to them.
+
+    Adds to what `of_gradient` has written.
+    """
     squares = _mean_square(gradient)
     into[WEIGHT_GRADIENT_RMS] = np.sqrt(squares)
     into[GRADIENT_NONFINITE] += _nonfinite(gradient, squares)
@@ -93,7 +96,7 @@ def of_update(
     after: Float[Array, " values"],
     into: Float[Array, " statistics"],
 ) -> None:
-    """How large an update was, relative to the weights; after `of_weight`.
+    """The ratio of an update to the weights; divides by what `of_weight` has written.
 
     Overwrites `before`.
     """
@@ -120,7 +123,7 @@ def _mean_square(values: Float[Array, " values"]) -> float:
 
 @part
 def _largest_and_zeros(values: Float[Array, " values"]) -> tuple[np.float32, np.int32]:
-    """The largest magnitude, leaving out what is no number, and how many are zero."""
+    """The largest magnitude, leaving out NaN, and how many values are zero."""
     largest, zeros = np.float32(0), np.int32(0)
     for i in range(len(values)):
         size = abs(values[i])
@@ -131,7 +134,7 @@ def _largest_and_zeros(values: Float[Array, " values"]) -> tuple[np.float32, np.
 
 @part
 def _nonfinite(values: Float[Array, " values"], squares: float) -> int:
-    """How many are NaN or infinite; none where the sum of their squares is finite."""
+    """How many values are NaN or infinite; no value is if their mean square is finite."""
     if np.isfinite(squares):
         return 0
     count = 0
