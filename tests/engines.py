@@ -251,7 +251,13 @@ number of threads and the same versions. The first table says for which layers a
 stay the same when other runs share its pack (✓=). For the others one kernel of torch works on all
 runs at once, and may add up in another order when their number changes; results then agree to
 rounding, as they do between engines. On a GPU matrix products may round in another way whenever the
-size of the pack changes, with every engine."""
+size of the pack changes, with every engine.
+
+What a row records of the losses are means: `train/loss` over the steps since the row before, and
+`test/loss` over chunks of the test data, which are smaller in larger packs. Both are added up in
+single precision in an order that depends on the pack, so that they can differ in the last digit
+between packs of other sizes even if every step is the same. `planner.pack_size` and
+`planner.workers` fix the packs."""
 
 
 def _cell(subject: Subject, engine: Capabilities) -> str:
