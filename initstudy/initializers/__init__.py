@@ -24,6 +24,7 @@ from initstudy.initializers.fill import KeptParameterWarning as KeptParameterWar
 from initstudy.initializers.fill import UnusedRuleWarning as UnusedRuleWarning
 from initstudy.initializers.fill import assign as assign
 from initstudy.initializers.fill import draw as draw
+from initstudy.initializers.fill import draw_state as draw_state
 from initstudy.initializers.gains import gain as gain
 from initstudy.initializers.inplace import initialize as initialize
 from initstudy.initializers.inplace import param_init_fn as param_init_fn
@@ -38,6 +39,7 @@ from initstudy.initializers.mup import MuPOutput as MuPOutput
 from initstudy.initializers.mup import mup_learning_rates as mup_learning_rates
 from initstudy.initializers.names import PRESETS as PRESETS
 from initstudy.initializers.names import preset as preset
+from initstudy.initializers.parametrized import State as State
 from initstudy.initializers.policy import Extended as Extended
 from initstudy.initializers.policy import Keep as Keep
 from initstudy.initializers.policy import ModelPolicy as ModelPolicy
