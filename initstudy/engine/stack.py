@@ -19,7 +19,8 @@ class Stack:
     Args:
         model: The architecture. Its own values are never read, only its structure; it is moved to
             the device.
-        members: For each member a mapping from parameter name to tensor, on any device.
+        members: For each member a mapping from parameter name to tensor, on any device. It may hold
+            buffers as well; those that it does not hold are the model's.
         device: Where the members train.
 
     Attributes:
@@ -43,13 +44,15 @@ class Stack:
         self.model = model.to(self.device)
         self.size = len(members)
         trained = {name for name, param in model.named_parameters() if param.requires_grad}
-        values = {
-            name: torch.stack([m[name] for m in members]).to(self.device) for name in members[0]
-        }
+        names = [name for name in members[0] if name in dict(model.named_parameters())]
+        values = {name: torch.stack([m[name] for m in members]).to(self.device) for name in names}
         self.frozen = {name: value for name, value in values.items() if name not in trained}
         self._hold(
             {name: value for name, value in values.items() if name in trained},
-            {name: torch.stack([buffer] * self.size) for name, buffer in model.named_buffers()},
+            {
+                name: torch.stack([m.get(name, buffer).to(self.device) for m in members])
+                for name, buffer in model.named_buffers()
+            },
         )
 
     def select(self, members: Sequence[int]) -> Stack:

@@ -24,6 +24,7 @@ from initstudy.initializers.fill import KeptParameterWarning as KeptParameterWar
 from initstudy.initializers.fill import UnusedRuleWarning as UnusedRuleWarning
 from initstudy.initializers.fill import assign as assign
 from initstudy.initializers.fill import draw as draw
+from initstudy.initializers.fill import draw_state as draw_state
 from initstudy.initializers.gains import gain as gain
 from initstudy.initializers.inplace import initialize as initialize
 from initstudy.initializers.inplace import param_init_fn as param_init_fn
@@ -33,11 +34,16 @@ from initstudy.initializers.kinds import WEIGHTED as WEIGHTED
 from initstudy.initializers.kinds import kind as kind
 from initstudy.initializers.kinds import role as role
 from initstudy.initializers.laws import Law as Law
+from initstudy.initializers.multipliers import BranchMultiplier as BranchMultiplier
+from initstudy.initializers.multipliers import layer_scale as layer_scale
+from initstudy.initializers.multipliers import rezero as rezero
+from initstudy.initializers.multipliers import skip_init as skip_init
 from initstudy.initializers.mup import MuP as MuP
 from initstudy.initializers.mup import MuPOutput as MuPOutput
 from initstudy.initializers.mup import mup_learning_rates as mup_learning_rates
 from initstudy.initializers.names import PRESETS as PRESETS
 from initstudy.initializers.names import preset as preset
+from initstudy.initializers.parametrized import State as State
 from initstudy.initializers.policy import Extended as Extended
 from initstudy.initializers.policy import Keep as Keep
 from initstudy.initializers.policy import ModelPolicy as ModelPolicy
@@ -49,6 +55,7 @@ from initstudy.initializers.policy import as_policy as as_policy
 from initstudy.initializers.presets import TorchDefault as TorchDefault
 from initstudy.initializers.presets import article as article
 from initstudy.initializers.presets import bert as bert
+from initstudy.initializers.presets import dcgan as dcgan
 from initstudy.initializers.presets import flax as flax
 from initstudy.initializers.presets import irnn as irnn
 from initstudy.initializers.presets import keras as keras
@@ -56,6 +63,8 @@ from initstudy.initializers.presets import matlab as matlab
 from initstudy.initializers.presets import mean_field as mean_field
 from initstudy.initializers.presets import torch_default as torch_default
 from initstudy.initializers.presets import unit_forget_gate as unit_forget_gate
+from initstudy.initializers.recurrent import Chrono as Chrono
+from initstudy.initializers.recurrent import ChronoBias as ChronoBias
 from initstudy.initializers.residual import GPT2 as GPT2
 from initstudy.initializers.residual import Fixup as Fixup
 from initstudy.initializers.residual import ZeroResidual as ZeroResidual
@@ -66,6 +75,8 @@ from initstudy.initializers.schemes import LecunUniform as LecunUniform
 from initstudy.initializers.schemes import VarianceScaling as VarianceScaling
 from initstudy.initializers.schemes import XavierNormal as XavierNormal
 from initstudy.initializers.schemes import XavierUniform as XavierUniform
+from initstudy.initializers.selection import WeightSelection as WeightSelection
+from initstudy.initializers.sines import Siren as Siren
 from initstudy.initializers.slots import Slot as Slot
 from initstudy.initializers.slots import named_parameters as named_parameters
 from initstudy.initializers.structured import DeltaOrthogonal as DeltaOrthogonal
@@ -74,3 +85,8 @@ from initstudy.initializers.structured import Identity as Identity
 from initstudy.initializers.structured import Orthogonal as Orthogonal
 from initstudy.initializers.structured import UnitForgetGate as UnitForgetGate
 from initstudy.initializers.structured import ZerO as ZerO
+from initstudy.initializers.transformer import DeepNorm as DeepNorm
+from initstudy.initializers.transformer import Mitchell as Mitchell
+from initstudy.initializers.transformer import TFixup as TFixup
+from initstudy.initializers.transformer import llama as llama
+from initstudy.initializers.transformer import vit as vit

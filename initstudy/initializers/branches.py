@@ -67,6 +67,7 @@ class Branch:
         activation: The activation function between these and the addition, if it has φ(0) = 0 and
             φ'(0) ≠ 0, so that a branch of zeros still learns.
         end: What ends the branch, if that is nothing of the above.
+        attends: Whether the branch is attention: whether it holds a softmax.
 
     Example:
         >>> from torch import nn
@@ -89,6 +90,7 @@ class Branch:
     shortcut: tuple[str, ...] = ()
     activation: str | None = None
     end: str | None = None
+    attends: bool = False
 
 
 def residual_branches(model: nn.Module, batch: object = None) -> list[Branch]:
@@ -114,7 +116,7 @@ def residual_branches(model: nn.Module, batch: object = None) -> list[Branch]:
         ...         return x + self.down(self.up(x).relu())
         >>> residual_branches(Block())
         [Branch(layers=('up', 'down'), weight='down.weight', norm=None, multipliers=(), \
-shortcut=(), activation=None, end=None)]
+shortcut=(), activation=None, end=None, attends=False)]
     """
     return find_branches(trace(model, batch))
 
@@ -197,7 +199,8 @@ class _Search:
             last = f"{node.name} ({_called(node)})" if node.module else node.name
         inside = self._between(start, end.node)
         layers = tuple(name for n in inside if is_layer(n) and (name := _layer(n)) not in shortcut)
-        return Branch(layers, weight, norm, end.multipliers, shortcut, activation, last)
+        attends = any(_attends(n) for n in inside)
+        return Branch(layers, weight, norm, end.multipliers, shortcut, activation, last, attends)
 
     def _only(self, node: Node) -> Node:
         """What a node's signal comes from, or the node itself if that is not one thing."""
@@ -278,7 +281,9 @@ def _of_layer(name: str, module: nn.Module, branches: Sequence[Sequence[str]]) -
         last = module.get_submodule(layers[-1])
         inner = "out_proj." if isinstance(last, nn.MultiheadAttention) else ""
         yield Branch(
-            tuple(prefix + layer for layer in layers), f"{prefix}{layers[-1]}.{inner}weight"
+            tuple(prefix + layer for layer in layers),
+            f"{prefix}{layers[-1]}.{inner}weight",
+            attends=isinstance(last, nn.MultiheadAttention),
         )
 
 
@@ -334,6 +339,12 @@ def _layer(node: Node) -> str:
 
 def _called(node: Node) -> str:
     return node.name if node.module is None else type(node.module).__name__
+
+
+def _attends(node: Node) -> bool:
+    if node.module is not None:
+        return isinstance(node.module, nn.MultiheadAttention | nn.Softmax)
+    return node.name in ("softmax", "scaled_dot_product_attention")
 
 
 def _starts_steep(node: Node) -> bool:

@@ -176,16 +176,56 @@ def draw(
         >>> torch.equal(large["0.weight"], 2 * small["0.weight"])
         True
     """
+    return draw_state(model, policy, seed, batch=batch, unknown=unknown).parameters
+
+
+def draw_state(
+    model: nn.Module,
+    policy: Policy | ModelPolicy,
+    seed: int,
+    *,
+    batch: object = None,
+    unknown: str | None = None,
+) -> State:
+    """Samples what `draw` does, with the buffers of computed tensors that depend on it.
+
+    Such buffers are the singular vectors of a spectral norm, which a model needs with its new
+    parameters.
+
+    Args:
+        model: Any module.
+        policy: The policy.
+        seed: The seed, a whole number.
+        batch: Inputs of the model, for policies that follow its data flow; see `ModelPolicy.of`.
+        unknown: What happens to a parameter that no rule matches; see `assign`.
+
+    Returns:
+        The values of all parameters, and of the buffers that change, by their names.
+
+    Raises:
+        UnfilledParameterError: No rule matches a parameter.
+        ValueError: As for `draw`.
+
+    Example:
+        >>> from torch import nn
+        >>> from initstudy.initializers import XavierNormal, as_policy, draw_state
+        >>> layer = nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4))
+        >>> sorted(draw_state(layer, as_policy(XavierNormal()), seed=0).buffers)
+        ['parametrizations.weight.0._u', 'parametrizations.weight.0._v']
+    """
     assignment = assign(model, policy, batch=batch, unknown=unknown)
     warn(assignment)
-    sampler, values = Sampler(model, assignment, seed), dict[str, Tensor]()
+    sampler = Sampler(model, assignment, seed)
+    values, buffers = dict[str, Tensor](), dict[str, Tensor]()
     for name in assignment.rules:
-        values |= sampler.state(name).parameters
+        state = sampler.state(name)
+        values |= state.parameters
+        buffers |= state.buffers
     for name, parameter in model.named_parameters():
         if name not in values:
             require_value(name, parameter)
             values[name] = parameter.detach().cpu().clone()
-    return {name: values[name] for name, _ in model.named_parameters()}
+    return State({name: values[name] for name, _ in model.named_parameters()}, buffers)
 
 
 class Sampler:

@@ -12,8 +12,13 @@ from initstudy.initializers import distributions, presets, residual, schemes, st
 from initstudy.initializers.base import Initializer
 from initstudy.initializers.calibrated import LSUV, Calibrated, WithinLayer
 from initstudy.initializers.checks import finite
+from initstudy.initializers.multipliers import layer_scale, rezero, skip_init
 from initstudy.initializers.mup import MuP
 from initstudy.initializers.policy import Fill, ModelPolicy, Policy, as_policy, require_action
+from initstudy.initializers.recurrent import Chrono
+from initstudy.initializers.selection import WeightSelection
+from initstudy.initializers.sines import Siren
+from initstudy.initializers.transformer import DeepNorm, Mitchell, TFixup, llama, vit
 
 Made = TypeVar("Made")
 
@@ -68,6 +73,18 @@ PRESETS: dict[str, Callable[..., Policy | ModelPolicy]] = {
     "mean_field": presets.mean_field,
     "irnn": presets.irnn,
     "unit_forget_gate": presets.unit_forget_gate,
+    "dcgan": presets.dcgan,
+    "chrono": Chrono,
+    "siren": Siren,
+    "tfixup": TFixup,
+    "deepnorm": DeepNorm,
+    "mitchell": Mitchell,
+    "llama": llama,
+    "vit": vit,
+    "rezero": rezero,
+    "skip_init": skip_init,
+    "layer_scale": layer_scale,
+    "weight_selection": WeightSelection,
     "policy": Policy,
 }
 CALIBRATED: dict[str, Callable[..., Calibrated]] = {"lsuv": LSUV, "within_layer": WithinLayer}

@@ -27,7 +27,17 @@ Computed = tuple[str, nn.Module, str, Tensor]
 
 @dataclass(frozen=True)
 class State:
-    """The parameters and buffers that make a computed tensor take a value, by name in the model."""
+    """New values of parameters and buffers, by their names in the model.
+
+    Attributes:
+        parameters: The values of parameters.
+        buffers: The values of buffers.
+
+    Example:
+        >>> from initstudy.initializers import State
+        >>> State()
+        State(parameters={}, buffers={})
+    """
 
     parameters: dict[str, Tensor] = field(default_factory=dict)
     buffers: dict[str, Tensor] = field(default_factory=dict)

@@ -271,6 +271,36 @@ def bert(std: float = 0.02) -> Policy:
     return Policy((Rule(normal, kind=WEIGHTED, role=WEIGHTS), *biases_and_norms()))
 
 
+def dcgan(std: float = 0.02) -> Policy:
+    """DCGAN's weights: convolutions N(0, std²), scales of batch norms N(1, std²), offsets zero.
+
+    Everything else, the biases of convolutions among it, is as torch makes it (Radford, Metz &
+    Chintala 2016, Unsupervised representation learning with deep convolutional generative
+    adversarial networks, section 4; `weights_init` of PyTorch's DCGAN tutorial, which adds the
+    rule for batch norms).
+
+    Args:
+        std: The standard deviation.
+
+    Raises:
+        ValueError: The deviation is negative or not finite.
+
+    Example:
+        >>> from initstudy.initializers import dcgan
+        >>> dcgan().rules[1].initializer
+        Normal(std=0.02, mean=1.0)
+    """
+    batch_norm = nn.modules.batchnorm._BatchNorm
+    return Policy(
+        (
+            Rule(Normal(std), kind=("conv", "conv_transpose"), role="weight"),
+            Rule(Normal(std, 1.0), module=batch_norm, role="weight", optional=True),
+            Rule(Constant(0.0), module=batch_norm, role="bias", optional=True),
+            Rule(Reset(), kind=(*WEIGHTED, "norm", "prelu")),
+        )
+    )
+
+
 def unit_forget_gate(forget: float = 1.0, bias: float = 0.0) -> Policy:
     """LSTMs that remember at first: the bias of the forget gates is `forget`.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from initstudy.initializers import laws
 from initstudy.initializers.base import Initializer, Shape, Type, standard
 from initstudy.initializers.checks import require_choice
-from initstudy.initializers.distributions import TruncatedNormal
+from initstudy.initializers.distributions import TruncatedNormal, Uniform
 from initstudy.initializers.fans import Fans
 from initstudy.initializers.gains import Nonlinearity, gain
 from initstudy.initializers.laws import Law
@@ -77,6 +77,74 @@ class VarianceScaling(Initializer):
             if self.distribution == "normal"
             else TruncatedNormal(std).law(shape, fans)
         )
+
+
+@dataclass(frozen=True)
+class TruncatedScaling(Initializer):
+    """N(0, scale/fan) truncated at `cutoff` deviations, which the truncation narrows.
+
+    Args:
+        scale: The variance before the truncation, times the fan.
+        mode: The fan: "fan_in", "fan_out", or "fan_avg" for their mean.
+        cutoff: The distance of the bounds, in standard deviations before the truncation.
+
+    Example:
+        >>> from initstudy.initializers import Fans
+        >>> from initstudy.initializers.schemes import TruncatedScaling
+        >>> print(TruncatedScaling(1.0, "fan_in", 3.0).law((5, 100), Fans(100, 5)))
+        N(0, 0.1²) in [-0.3, 0.3]
+    """
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    cutoff: float = 3.0
+
+    def __post_init__(self) -> None:
+        self._number("scale", "a variance")
+        require_choice("mode", self.mode, MODES)
+        self._number("cutoff", "the cutoff")
+
+    def _normal(self, fans: Fans) -> TruncatedNormal:
+        std = VarianceScaling(self.scale, self.mode).std(fans)
+        return TruncatedNormal(std, cutoff=self.cutoff, restore=False)
+
+    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
+        return self._normal(fans)(shape, fans, generator=generator, dtype=dtype)
+
+    def _law(self, shape: Shape, fans: Fans) -> Law:
+        return self._normal(fans).law(shape, fans)
+
+
+@dataclass(frozen=True)
+class FanBound(Initializer):
+    """U(±factor/fan_in^power).
+
+    Args:
+        factor: The bound for a fan of one.
+        power: The power of the fan.
+
+    Example:
+        >>> from initstudy.initializers import Fans
+        >>> from initstudy.initializers.schemes import FanBound
+        >>> print(FanBound(1.0, 1.0).law((5, 4), Fans(4, 5)))
+        U(±0.25)
+    """
+
+    factor: float = 1.0
+    power: float = 0.5
+
+    def __post_init__(self) -> None:
+        self._number("factor", "a bound")
+        self._number("power", "a power", -math.inf)
+
+    def _uniform(self, fans: Fans) -> Uniform:
+        return Uniform(self.factor / fans.fan_in**self.power)
+
+    def _draw(self, shape: Shape, fans: Fans, generator: torch.Generator, dtype: Type) -> Tensor:
+        return self._uniform(fans)(shape, fans, generator=generator, dtype=dtype)
+
+    def _law(self, shape: Shape, fans: Fans) -> Law:
+        return self._uniform(fans).law(shape, fans)
 
 
 @dataclass(frozen=True)

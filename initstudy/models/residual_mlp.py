@@ -6,11 +6,12 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from initstudy.models.activations import activation as make_activation
-from initstudy.models.activations import require_count, require_flag
+from initstudy.models.activations import require_choice, require_count, require_flag
 
 
 class Block(nn.Module):
@@ -21,19 +22,31 @@ class Block(nn.Module):
         hidden: Units between the layers.
         activation: The activation function between them.
         layer_norm: Whether the input of the branch is normalized.
+        multiplier: What the branch is multiplied by: "none", "scalar" or "channels" for a
+            parameter of one entry or of one per feature, which is one at first.
     """
 
-    def __init__(self, width: int, hidden: int, activation: str, layer_norm: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        activation: str,
+        layer_norm: bool,
+        multiplier: str = "none",
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width) if layer_norm else None
         self.mlp1 = nn.Linear(width, hidden)
         self.act = make_activation(activation)
         self.mlp2 = nn.Linear(hidden, width)
+        size = {"none": None, "scalar": 1, "channels": width}[multiplier]
+        self.alpha = None if size is None else nn.Parameter(torch.ones(size))
 
     def forward(self, x: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         """The input, with what the branch adds."""
         branch = x if self.norm is None else self.norm(x)
-        return x + self.mlp2(self.act(self.mlp1(branch)))
+        branch = self.mlp2(self.act(self.mlp1(branch)))
+        return x + (branch if self.alpha is None else self.alpha * branch)
 
 
 class ResidualMLP(nn.Sequential):
@@ -48,9 +61,11 @@ class ResidualMLP(nn.Sequential):
         activation: The activation function within the blocks.
         layer_norm: Whether branches and head have a LayerNorm in front; without it `norm` is
             absent.
+        multiplier: What every branch is multiplied by: "none", "scalar" or "channels" for a
+            parameter of one entry or of one per feature, which is one at first.
 
     Raises:
-        ValueError: For a size below its least, or an unknown activation.
+        ValueError: For a size below its least, an unknown activation or multiplier.
 
     Example:
         >>> import torch
@@ -69,7 +84,9 @@ class ResidualMLP(nn.Sequential):
         hidden_ratio: int = 2,
         activation: str = "relu",
         layer_norm: bool = False,
+        multiplier: str = "none",
     ) -> None:
+        require_choice("multiplier", multiplier, ("none", "scalar", "channels"))
         require_count("depth", depth, low=0)
         require_count("width", width)
         require_count("hidden_ratio", hidden_ratio)
@@ -77,7 +94,9 @@ class ResidualMLP(nn.Sequential):
         modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         modules["stem"] = nn.Linear(math.prod(input_shape), width)
         for number in range(1, depth + 1):
-            modules[f"block{number}"] = Block(width, hidden_ratio * width, activation, layer_norm)
+            modules[f"block{number}"] = Block(
+                width, hidden_ratio * width, activation, layer_norm, multiplier
+            )
         if layer_norm:
             modules["norm"] = nn.LayerNorm(width)
         modules["head"] = nn.Linear(width, classes)

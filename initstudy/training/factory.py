@@ -15,6 +15,7 @@ from initstudy.initializers import (
     Policy,
     as_policy,
     calibrate,
+    draw_state,
     mup_learning_rates,
 )
 from initstudy.initializers import draw as draw_parameters
@@ -156,7 +157,8 @@ def draw(run: Run, architecture: nn.Module, task: Task) -> tuple[Tensors, Plain]
         task: What the run learns.
 
     Returns:
-        The parameters by name, and what they cost beyond sampling, as columns of the summary:
+        The parameters by name, with the buffers that are computed from them, and what they cost
+        beyond sampling, as columns of the summary:
         `init/examples` that were looked at in `init/passes` forward passes.
 
     Raises:
@@ -173,12 +175,13 @@ def draw(run: Run, architecture: nn.Module, task: Task) -> tuple[Tensors, Plain]
     example, _ = tasks.example(task)
     try:
         if not isinstance(chosen, Calibrated):
-            return draw_parameters(architecture, chosen, seed, batch=example), {}
+            state = draw_state(architecture, chosen, seed, batch=example)
+            return state.parameters | state.buffers, {}
         start = draw_parameters(architecture, chosen.start(), seed, batch=example)
         inputs, _ = Batches(task.data, order_seeds([run]), run.config["batch_size"])(0)
         if not isinstance(inputs, Tensor):
             raise ValueError("looks at data, and so far takes only models with one input")
-        values, cost = calibrate(architecture, chosen, start, inputs[0])
+        values, cost = calibrate(architecture, chosen, start, inputs[0], seed=seed)
     except (TypeError, ValueError) as error:
         raise ConfigError(keyed("init", section, error)) from error
     return values, {"init/examples": cost.examples, "init/passes": cost.passes}

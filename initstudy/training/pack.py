@@ -184,7 +184,7 @@ def _train(
         foreseen = [({}, at_last) for _, at_last in foreseen]
     if config.keeps_first and resumption.state is None:
         for member, values in enumerate(members):
-            yield Start(member, {**values, **dict(model.named_buffers())})
+            yield Start(member, {**dict(model.named_buffers()), **values})
     yield from _annotated(rows, [cost for _, cost in drawn], foreseen)
 
 

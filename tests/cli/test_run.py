@@ -210,11 +210,11 @@ def shipped():
             yield pytest.param(group.name, file.stem, id=f"{group.name}={file.stem}")
 
 
-OF_ONES_OWN = ("data=image_folder", "data=npz", "data=csv", "loss=binary")
+OF_ONES_OWN = ("data=image_folder", "data=npz", "data=csv", "loss=binary", "init=weight_selection")
 
 
 def own_file(choice, folder):
-    """A file of the kind that a choice of data or of a loss reads."""
+    """A file of the kind that a choice of data, of a loss or of weights reads."""
     from tests.tasks.test_sources import pictures
 
     numbers = np.random.default_rng(0).normal(size=(60, 3))
@@ -224,6 +224,9 @@ def own_file(choice, folder):
         lines = [",".join(map(str, row)) for row in numbers.round(3)]
         (folder / "t.csv").write_text("\n".join(["a,b,price", *lines]))
         return folder / "t.csv"
+    if choice == "weight_selection":
+        torch.save(MLP((1, 8, 8), 10, width=128).state_dict(), folder / "large.pt")
+        return folder / "large.pt"
     targets = numbers[:, 0] > 0 if choice == "binary" else numbers.sum(1)
     np.savez(folder / "a.npz", x=numbers, y=targets.astype(float))
     return folder / "a.npz"
