@@ -282,8 +282,8 @@ SECONDS = _of_a_run(
 )
 LEARNING_TIME = Column(
     "learning_time",
-    "the first step at which the training accuracy reached the study's `criterion`, added when a "
-    "report is drawn",
+    "the first step at which the objective's metric on the training data (the training accuracy "
+    "of a classifier) reached the study's `criterion`, added when a report is drawn",
     "steps",
     "int",
     better="lower",
@@ -343,6 +343,17 @@ class Schema:
         """The metric of a column such as "test/accuracy"; None if it is no metric's."""
         split, _, metric = name.removeprefix("best/").partition("/")
         return next((m for m in self.metrics if split in self.splits and m.name == metric), None)
+
+    @property
+    def learning(self) -> str:
+        """The column in which a study's `criterion` says what counts as learned.
+
+        Example:
+            >>> from initstudy.columns import SCHEMA
+            >>> SCHEMA.learning
+            'train/accuracy'
+        """
+        return f"{TRAIN}/{self.objective.rpartition('/')[2]}"
 
     @classmethod
     def described(cls, about: Mapping[str, Any]) -> Schema:
@@ -447,6 +458,8 @@ def _best(column: Column, selection: str) -> Column:
 
 
 SCHEMA = Schema()
+# Metrics whose usual names are no words.
+SYMBOLS = {"r2": "R²", "psnr": "PSNR"}
 
 READING = """\
 from glob import glob
@@ -466,12 +479,12 @@ def label(name: str) -> str:
     """A column's name as a title has it.
 
     Example:
-        >>> label("train/loss"), label("test/accuracy"), label("diverged_step")
-        ('training loss', 'test accuracy', 'diverged step')
+        >>> label("train/loss"), label("test/accuracy"), label("diverged_step"), label("test/r2")
+        ('training loss', 'test accuracy', 'diverged step', 'test R²')
     """
-    split, slash, metric = name.partition("/")
-    shown = f"training{slash}{metric}" if split == TRAIN else name
-    return shown.replace("/", " ").replace("_", " ")
+    split, slash, metric = name.rpartition("/")
+    place = split.replace("/", " ").replace(TRAIN, "training")
+    return f"{place}{' ' if slash else ''}{SYMBOLS.get(metric, metric.replace('_', ' '))}"
 
 
 def layer_of(name: str) -> str | None:

@@ -10,7 +10,7 @@ import polars as pl
 
 from initstudy.claims.finding import Finding, shortfall
 from initstudy.claims.statistics import RESAMPLES, Interval, mean_interval, percentile_interval
-from initstudy.columns import THEORY_ACTIVATION, THEORY_SIGMA_B2, THEORY_SIGMA_W2, TRAIN_ACCURACY
+from initstudy.columns import THEORY_ACTIVATION, THEORY_SIGMA_B2, THEORY_SIGMA_W2
 from initstudy.store.frames import Study
 from initstudy.theory import meanfield
 
@@ -32,7 +32,8 @@ class Separates:
 
     Args:
         statement: What is claimed, in words.
-        trained: The training accuracy from which a run counts as trained.
+        trained: The training accuracy from which a run counts as trained; of another task, the
+            value of the objective's metric on the training data.
         limit: The smallest area that supports the claim; the whole interval must reach it.
 
     Example:
@@ -83,7 +84,8 @@ class UntrainedBeyond:
 
     Args:
         statement: What is claimed, in words.
-        trained: The training accuracy from which a run counts as trained.
+        trained: The training accuracy from which a run counts as trained; of another task, the
+            value of the objective's metric on the training data.
         scales: How many depth scales.
         limit: The largest fraction that supports the claim; the whole interval must lie at or below
             it.
@@ -126,7 +128,8 @@ def scored(study: Study, facet: str, trained: float, *keys: str) -> pl.DataFrame
     Args:
         study: The study.
         facet: One of its facets.
-        trained: The training accuracy from which a run counts as trained.
+        trained: The training accuracy from which a run counts as trained; of another task, the
+            value of the objective's metric on the training data.
         keys: Further columns of the runs that tell cells apart.
 
     Returns:
@@ -143,8 +146,10 @@ def scored(study: Study, facet: str, trained: float, *keys: str) -> pl.DataFrame
         pl.col(THEORY_ACTIVATION.name).first(), pl.col(VARIANCES).mean()
     )
     scale = {by: depth_scale(*row) for by, *row in values.iter_rows()}
-    accuracy = pl.col(TRAIN_ACCURACY.name).cast(pl.Float64)
-    good = accuracy.is_finite() & (accuracy >= trained) & ~pl.col("diverged")
+    column = study.schema.learning
+    value = pl.col(column).cast(pl.Float64)
+    enough = value <= trained if study.is_lower_better(column) else value >= trained
+    good = value.is_finite() & enough & ~pl.col("diverged")
     cell = ("by", DEPTH, *keys)
     grouped = runs.group_by(cell).agg(pl.len().alias("runs"), good.sum().alias("trained"))
     depth = pl.col(DEPTH).cast(pl.Float64)

@@ -4,6 +4,7 @@ from initstudy.config.errors import ConfigError
 from initstudy.config.grid import check_grid, check_sweep
 from initstudy.config.run import WITHOUT_EFFECT, Plain, Run, as_columns, flatten, identity, without
 from initstudy.config.schema import Config, geomspace, register
+from initstudy.config.sources import code_fingerprints
 from initstudy.config.validation import accepted_arguments, as_run, make_run, named_arguments
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "as_run",
     "check_grid",
     "check_sweep",
+    "code_fingerprints",
     "flatten",
     "geomspace",
     "identity",

@@ -211,7 +211,7 @@ class Config:
     by: str | None = None
     across: str | None = None
     tune: str | None = None
-    criterion: Annotated[float | None, Number(high=1, above=True)] = None
+    criterion: Annotated[float | None, Number(above=True)] = None
     paper: Annotated[dict[str, str], Paper] = field(default_factory=dict)
     claims: Annotated[dict[str, Any], CLAIMS] = field(default_factory=dict)
     exclude: Annotated[list[dict[str, Any]], PATTERNS] = field(default_factory=list)

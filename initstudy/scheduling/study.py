@@ -25,8 +25,10 @@ from initstudy.scheduling.backends.contract import Backend
 from initstudy.scheduling.progress import Progress
 from initstudy.scheduling.recorder import Recorder
 from initstudy.scheduling.scheduler import Scheduler
+from initstudy.scheduling.superseded import Superseded, superseded, told
 from initstudy.scheduling.work import Work, left_to_do
 from initstudy.store import locks
+from initstudy.training.identity import fingerprinted
 
 RUNS_FAILED = 3
 
@@ -59,13 +61,18 @@ def study(
         directory = directory.relative_to(Path.cwd())
     signals.advise(f"to continue: {_to_continue(config, directory, command)}")
     settings = check(runs)
+    # What was read for the fingerprints is held until the groups have it.
+    runs, _read = fingerprinted(runs)
     backend = choose(runs[0].config, directory)
     store.ensure_writable(directory)
     with locks.lock(directory), closing(backend):
         for line in store.set_aside_damaged(directory):
             _say(console, line)
         work = left_to_do(runs, directory, backend, under_way(backend, directory))
-        _write_study(config, directory, command, backend, work, len(runs))
+        old = superseded(directory, runs)
+        _write_study(config, directory, command, backend, work, runs, old)
+        for line in told(old):
+            _say(console, line)
         _say(console, _opening(runs, work, directory, backend))
         # W&B finishes while the report is drawn.
         with tracking.Tracker(settings, directory, group=directory.name) as tracker:
@@ -106,6 +113,7 @@ def dry_run(runs: Sequence[Run], directory: Path) -> Work:
         StoreError: The directory cannot be read.
     """
     check(runs)
+    runs, _read = fingerprinted(runs)
     with closing(choose(runs[0].config, directory)) as backend:
         return left_to_do(runs, directory, backend, submitted(directory), dry=True)
 
@@ -169,7 +177,13 @@ def _opening(runs: Sequence[Run], work: Work, directory: Path, backend: Backend)
 
 
 def _write_study(
-    config: DictConfig, directory: Path, command: str, backend: Backend, work: Work, runs: int
+    config: DictConfig,
+    directory: Path,
+    command: str,
+    backend: Backend,
+    work: Work,
+    grid: Sequence[Run],
+    old: Sequence[Superseded],
 ) -> None:
     """Writes the study's description; what an earlier command has trained stays described."""
     previous = store.read_study(directory)
@@ -186,7 +200,10 @@ def _write_study(
         "claims": claims,
         **work.schema.description(),
         "layers": layers,
-        "runs": runs,
+        "runs": len(grid),
+        "superseded": sorted(
+            {*previous.get("superseded", ()), *(run.id for run in old)} - {run.id for run in grid}
+        ),
         "planner": work.tuner.record(),
     }
     if work.all_packs:

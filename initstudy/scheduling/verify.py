@@ -22,6 +22,7 @@ from initstudy.config import Run, identity
 from initstudy.engine.train import Row, Summary
 from initstudy.training import factory
 from initstudy.training.group import Pack, prepare
+from initstudy.training.identity import changed_since
 from initstudy.training.pack import train_pack
 
 
@@ -52,6 +53,11 @@ def compare(
         members = next(ids for ids in store.packs(path).values() if chosen[0] in ids)
         row = results.runs.row(by_predicate=pl.col("run") == chosen[0], named=True)
         retrained = [_run(path, run) for run in members]
+        if changed := {name for run in retrained for name in changed_since(run)}:
+            for run in [run for run in chosen if run in members]:
+                yield run, f"{' and '.join(sorted(changed))} changed since it was trained"
+            chosen = [run for run in chosen if run not in members]
+            continue
         history, ends = _retrain(retrained, factory.device(row["device"]))
         for run in [run for run in chosen if run in members]:
             stored = results.runs.filter(run=run).to_dicts()[0]

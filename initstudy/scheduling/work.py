@@ -15,7 +15,7 @@ from initstudy.scheduling.backends.contract import Backend
 from initstudy.scheduling.packing import ids_when_halved, pack_runs, packs_of, unfinished
 from initstudy.training import checkpoints
 from initstudy.training.group import Pack, RunGroup, check_draws, prepare
-from initstudy.training.tasks import joined
+from initstudy.training.tasks import check_criterion, joined
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def left_to_do(
     described = store.read_study(directory)
     before = Schema.described(described) if finished and described else None
     schema = joined([group.schema for group in groups], before, shared["objective"])
+    check_criterion(schema, shared["criterion"])
     for group in groups:
         check_draws(group, finished | held.keys())
     under_way = packs_of(groups, [[run.id for run in task.runs] for task in earlier.tasks])

@@ -15,7 +15,6 @@ from initstudy.columns import (
     LEARNING_TIME,
     SCHEMA,
     STEP,
-    TRAIN_ACCURACY,
     Schema,
 )
 from initstudy.config import WITHOUT_EFFECT
@@ -192,7 +191,8 @@ def prepare(store: Store) -> Study:
     history = store.history.join(keys, on="run", how="inner").sort("run", "step")
     criterion = store.study.get("criterion")
     if criterion is not None:
-        runs = runs.join(_learning_times(history, criterion), on="run", how="left")
+        schema = Schema.described(store.study)
+        runs = runs.join(_learning_times(history, criterion, schema), on="run", how="left")
     logarithmic = numeric and _spans(runs["by"])
     return Study(runs, history, by, numeric, logarithmic, store.study, **roles)
 
@@ -213,8 +213,10 @@ def _role(runs: pl.DataFrame, key: str | None) -> str | None:
     return key if key in runs.columns and runs[key].n_unique() > 1 else None
 
 
-def _learning_times(history: pl.DataFrame, criterion: float) -> pl.DataFrame:
-    learned = pl.col(TRAIN_ACCURACY.name) >= criterion
+def _learning_times(history: pl.DataFrame, criterion: float, schema: Schema) -> pl.DataFrame:
+    value = pl.col(schema.learning)
+    lower = schema.better(schema.learning) == "lower"
+    learned = value <= criterion if lower else value >= criterion
     first = pl.col(STEP.name).min().alias(LEARNING_TIME.name)
     return history.filter(learned & (pl.col(STEP.name) > 0)).group_by("run").agg(first)
 
@@ -226,7 +228,9 @@ def _varying(runs: pl.DataFrame) -> list[str]:
 
 def _is_configuration(column: str) -> bool:
     # Keys of the configuration have dots; what was measured or predicted has a slash.
-    if "/" in column or column in PREPARED or SCHEMA.find(column) is not None:
+    if "/" in column or column in PREPARED or column.startswith("fingerprints."):
+        return False
+    if SCHEMA.find(column) is not None:
         return False
     return not any(column == key or column.startswith(f"{key}.") for key in WITHOUT_EFFECT)
 

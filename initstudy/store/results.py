@@ -68,6 +68,9 @@ class Store:
 def load(path: str | Path) -> Store:
     """Reads the results in a study's directory.
 
+    Runs that were trained with other code or data than the same runs of the study's last command
+    are left out.
+
     Raises:
         StoreError: There is no such directory, it holds no finished run, a file is damaged, or
             another version has written it.
@@ -83,6 +86,10 @@ def load(path: str | Path) -> Store:
     study = read_study(path)
     if failed := failures(path):
         study["failed"] = failed
+    if superseded := study.get("superseded"):
+        runs, history = (t.filter(~pl.col("run").is_in(superseded)) for t in (runs, history))
+    if runs.is_empty():
+        raise StoreError(f"{path}: holds no finished run")
     runs = with_whole_numbers(runs.unique("run", keep="last", maintain_order=True))
     return Store(without_empty(runs), without_empty(history), study)
 
@@ -122,6 +129,24 @@ def finished(path: str | Path) -> set[str]:
         StoreError: A file is damaged, or another version has written it.
     """
     return {run for runs in packs(path).values() for run in runs}
+
+
+def fingerprints(path: str | Path) -> list[dict[str, str]]:
+    """The fingerprints of the complete runs that have some.
+
+    Returns:
+        For each run its id under "run", and its fingerprints by column.
+
+    Raises:
+        StoreError: A file is damaged, or another version has written it.
+    """
+    rows: list[dict[str, str]] = []
+    for file in _runs_files(path):
+        names = [n for n in pl.read_parquet_schema(file) if n.startswith("fingerprints.")]
+        if names:
+            table = _read_runs(file, ["run", *names]).drop_nulls("fingerprints.point")
+            rows += [{k: v for k, v in row.items() if v is not None} for row in table.to_dicts()]
+    return rows
 
 
 def set_aside_damaged(path: str | Path) -> list[str]:

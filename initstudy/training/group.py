@@ -194,7 +194,9 @@ def shared(run: Run) -> Plain:
     Runs for which different examples are held out do not train together.
     """
     held_out = {"split": split_seed(run)} if split_seed(run) is not None else {}
-    return without(run.config, (*MEMBER_KEYS, "seeds", *WITHOUT_EFFECT)) | held_out
+    # Members may have initializers of different code; model and data are the same here and now.
+    apart = (*MEMBER_KEYS, "seeds", "fingerprints", *WITHOUT_EFFECT)
+    return without(run.config, apart) | held_out
 
 
 def check_draws(group: RunGroup, finished: Collection[str] = ()) -> None:

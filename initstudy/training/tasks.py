@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -29,22 +30,33 @@ BESIDE_THE_TARGET = ("subset", "validation")
 # What a metric of one's own says besides its target.
 METRIC_OPTIONS = ("better", "meaning", "unit")
 EXAMPLES = 2
+# Data that somebody in this process still holds; nothing is kept alive by it.
+_LOADED: WeakValueDictionary[str, Data] = WeakValueDictionary()
 
 
 def load(section: Mapping[str, Any]) -> Data:
     """The data that a section `data` names, on the CPU, before any of them are held out.
 
+    Data that were loaded before and are still held are the same object.
+
     Raises:
         ConfigError: They are missing, damaged, or no data.
     """
+    source = json.dumps(dict(section), sort_keys=True, default=str)
+    loaded = _LOADED.get(source)
+    if loaded is not None:
+        return loaded
     target = section["_target_"]
     named = {key: value for key, value in section.items() if key not in BESIDE_THE_TARGET}
     made = instantiated("data", named)
     try:
         data = as_data(made, target.removeprefix("initstudy.tasks."))
-        return data if section.get("subset") is None else data.first(section["subset"])
+        if section.get("subset") is not None:
+            data = data.first(section["subset"])
     except ValueError as error:
         raise ConfigError(keyed("data", section, error)) from error
+    _LOADED[source] = data
+    return data
 
 
 def hold_out(data: Data, fraction: float | None, seed: int) -> Data:
@@ -205,6 +217,17 @@ def joined(groups: Sequence[Schema], earlier: Schema | None, objective: str | No
             "them have, such as objective=loss, or study them apart"
         )
     return every
+
+
+def check_criterion(schema: Schema, criterion: float | None) -> None:
+    """Makes sure that what counts as learned can be reached.
+
+    Raises:
+        ConfigError: The metric is a fraction, which cannot exceed 1.
+    """
+    metric = schema.metric(schema.learning)
+    if criterion is not None and metric is not None and metric.fraction and criterion > 1:
+        raise ConfigError(f"criterion={criterion}: must be at most 1")
 
 
 def _function(group: str, section: Mapping[str, Any]) -> Callable[[Any, Any], Tensor]:

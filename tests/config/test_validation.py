@@ -87,7 +87,6 @@ BOUNDS = [
     ("log_every", 1, 1.0),
     ("max_steps", None, 0),
     ("data.subset", None, 0),
-    ("criterion", 1, math.nextafter(1, 2)),
     ("criterion", math.ulp(0), 0),
     ("checkpoint.every", 0, -math.ulp(0)),
     ("checkpoint.every", None, math.inf),

@@ -1,5 +1,8 @@
-"""The recipes of docs/tasks.md, word for word: each trains to what the page says of it, and its
-losses are those of a plain PyTorch loop with torch's own losses and optimizers."""
+"""The recipes of docs/tasks.md and docs/data.md, word for word.
+
+Each trains to what its page says of it, and its losses are those of a plain PyTorch loop with
+torch's own losses and optimizers.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,15 @@ from initstudy.models import CNN, GPT, LSTM, MLP, Siren
 from initstudy.tasks import Batches, characters
 from initstudy.training.tasks import load
 
-PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
+DOCS = Path(__file__).parents[2] / "docs"
 # Steps that are compared with a plain loop.
 STEPS = 20
 
 
 def recipe(title):
-    """The files and the command of a section of the page."""
-    section = PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    """The files and the command of a section of the pages."""
+    text = "".join((DOCS / page).read_text() for page in ("tasks.md", "data.md"))
+    section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```(\w+)\n(.*?)```", section, flags=re.S)
     files = {}
     for language, text in blocks:
@@ -272,3 +276,27 @@ def test_a_loss_and_a_metric_of_ones_own(follow):
         lambda output, y: F.huber_loss(output[:, 0], y, delta=0.5),
         torch.optim.Adam,
     )
+
+
+def test_data_of_ones_own(follow):
+    title = "As arrays, tensors or datasets"
+    study = follow(title)
+    assert study.runs["test/accuracy"].min() > 0.9
+    check_against_a_plain_loop(follow, title, lambda data: MLP((2,), 2), F.cross_entropy)
+
+
+def test_seeds_apart_set_what_they_say(follow):
+    def trained(name, *seeds):
+        more = ["seed=0", "init=torch", "max_steps=1", "save_weights=init", f"name={name}"]
+        study = follow("As arrays, tensors or datasets", *more, "+data.noise=0.2", *seeds)
+        folder = f"runs/{name}/runs/{study.runs['run'].item()}"
+        start = load_weights(folder, MLP((2,), 2), moment="init").fc1.weight
+        return start, study.runs["train/loss"].item()
+
+    weights, loss = trained("base")
+    assert torch.equal(trained("same", "seeds.init=0", "seeds.order=0")[0], weights)
+    other_order = trained("order", "seeds.order=5")
+    assert torch.equal(other_order[0], weights)
+    assert other_order[1] != loss
+    other_start = trained("init", "seeds.init=5")
+    assert not torch.equal(other_start[0], weights)

@@ -22,7 +22,7 @@ def accuracy_along(study: Study, facet: str) -> style.Spec:
 
 
 def learning_time_along(study: Study, facet: str) -> style.Spec:
-    """Steps until the training accuracy reached the study's criterion, along the second key."""
+    """Steps until training reached the study's criterion, along the second key."""
     criterion = study.about.get("criterion")
     if LEARNING_TIME.name not in study.runs.columns or criterion is None:
         raise style.NothingToShow("The study has no criterion of what counts as learned.")
@@ -33,7 +33,9 @@ def learning_time_along(study: Study, facet: str) -> style.Spec:
     y = partial(style.log_axis, "learning time (steps, log scale)", domain, format="~s")
     unreached = study.runs_of(facet)[LEARNING_TIME.name].null_count()
     lost = f" {unreached} runs never reached it and count with all their steps."
-    title = f"Steps until the training accuracy reached {criterion:.0%}"
+    measure = style.Measure.of(study, study.schema.learning)
+    reached = f"{criterion:.0%}" if measure.fraction else f"{criterion:g}"
+    title = f"Steps until the {measure.label} reached {reached}"
     return _drawn(study, facet, rows, y, title, lost if unreached else "")
 
 
@@ -75,7 +77,9 @@ def _drawn(
         base.mark_line(strokeWidth=1.8).encode(y=y("mean"), opacity=opacity),
         base.mark_point(filled=True, size=45).encode(y=y("mean"), opacity=opacity, tooltip=tooltip),
     ]
-    tuned = f" {study.tune} is chosen for each point by the other seeds." if study.tune else ""
+    validated = study.schema.selection != study.objective
+    by = "on the validation data" if validated else "by the other seeds"
+    tuned = f" {study.tune} is chosen for each point {by}." if study.tune else ""
     return style.titled(
         facet,
         style.layered(layers, 1.4, 1.1 * style.HEIGHT),

@@ -6,7 +6,6 @@ import altair as alt
 import polars as pl
 
 from initstudy.claims.boundary import SCALES, boundary
-from initstudy.columns import TRAIN_ACCURACY
 from initstudy.report.charts import style
 from initstudy.report.charts.axis import Axis
 from initstudy.report.charts.theory import critical_line, critical_note
@@ -17,7 +16,7 @@ CROSS = 60
 
 
 def phase_diagram(study: Study, facet: str) -> style.Spec:
-    """Training accuracy over the plane of both keys, six depth scales as a line.
+    """The objective's metric in training over the plane of both keys, six depth scales as a line.
 
     A cell in which most runs diverged is marked, so that it differs from one that never learned.
     """
@@ -29,17 +28,18 @@ def phase_diagram(study: Study, facet: str) -> style.Spec:
     y_scale, y_axis = up.encoding()
     x = alt.X("x:Q", title=study.label, scale=x_scale, axis=x_axis)
     y = alt.Y("y:Q", title=study.across, scale=y_scale, axis=y_axis)
-    rows = _rows(runs, along, up)
+    measure = style.Measure.of(study, study.schema.learning)
+    rows = _rows(study, facet, measure, along, up)
     # All of viridis: a model that never learned is dark, and the legend says so.
     colour = alt.Color(
-        "accuracy:Q",
-        scale=alt.Scale(scheme="viridis", domain=[0, 1]),
-        legend=alt.Legend(title=["training", "accuracy"], format="%"),
+        f"{measure.field}:Q",
+        scale=alt.Scale(scheme="viridis", domain=[0, 1] if measure.fraction else alt.Undefined),
+        legend=alt.Legend(title=measure.label.split(), format="%" if measure.fraction else "~g"),
     )
     names = {"by": study.label, "across": study.across}
     tooltip = [
         *(alt.Tooltip(f"{field}:Q", title=name) for field, name in names.items()),
-        alt.Tooltip("accuracy:Q", format=".1%"),
+        alt.Tooltip(f"{measure.field}:Q", format=".1%" if measure.fraction else ".4g"),
         "runs:Q",
         "diverged:Q",
     ]
@@ -65,18 +65,20 @@ def phase_diagram(study: Study, facet: str) -> style.Spec:
         facet,
         style.layered(layers, 1.4, 1.2 * style.HEIGHT),
         "Where training is possible",
-        f"Mean training accuracy of {style.seeds_in(study, facet, POINT)} at the end.{theory}"
-        f"{note}",
+        f"Mean {measure.label} of {style.seeds_in(study, facet, POINT)} at the end.{theory}{note}",
     )
 
 
-def _rows(runs: pl.DataFrame, along: Axis, up: Axis) -> style.Rows:
-    """One row per cell: its borders, the mean accuracy, and how many of its runs diverged."""
-    accuracy = finite_or(TRAIN_ACCURACY.name).mean()
-    grouped = runs.with_columns(pl.col("across").cast(pl.Float64)).group_by(
-        POINT, maintain_order=True
+def _rows(study: Study, facet: str, measure: style.Measure, along: Axis, up: Axis) -> style.Rows:
+    """One row per cell: its borders, the mean of the metric, and how many of its runs diverged."""
+    mean = finite_or(measure.column, study.worst(measure.column, facet)).mean()
+    grouped = (
+        study.runs_of(facet)
+        .with_columns(pl.col("across").cast(pl.Float64))
+        .group_by(POINT, maintain_order=True)
     )
-    rows = grouped.agg(accuracy.alias("accuracy"), pl.col("diverged").sum(), pl.len().alias("runs"))
+    counts = (pl.col("diverged").sum(), pl.len().alias("runs"))
+    rows = grouped.agg(mean.alias(measure.field), *counts)
     placed = []
     for row in rows.to_dicts():
         (x, x2), (y, y2) = along.cell(row["by"]), up.cell(row["across"])
