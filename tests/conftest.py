@@ -18,6 +18,8 @@ install_import_hook(
 
 from initstudy.__main__ import main  # noqa: E402
 from initstudy.config.paths import CONF  # noqa: E402
+from initstudy.engine.compiled import jit  # noqa: E402
+from initstudy.runtime.files import cache  # noqa: E402
 from tests.wandb_server import KEY, WandbServer  # noqa: E402
 
 # What takes minutes together: files whose tests are all slow.
@@ -56,13 +58,29 @@ def unchecked(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
+@pytest.fixture(scope="session")
+def _compiled_code():
+    """The folder of this machine's compiled code; it is worth half a minute to each process."""
+    folder = jit.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def _quiet_machine(monkeypatch, tmp_path):
-    """No W&B setting, key or Hydra variable of the caller reaches a test."""
+def _quiet_machine(monkeypatch, tmp_path, _compiled_code):
+    """Nothing of the caller's reaches a test but compiled code.
+
+    That holds for W&B's settings and key, for Hydra's variables and for measured rates. The home
+    lies beside the folder of the test, so that a test can say what a command leaves there.
+    """
     for name in list(os.environ):
-        if name.startswith(("WANDB_", "HYDRA_")):
+        if name.startswith(("WANDB_", "HYDRA_", "XDG_")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    home = tmp_path.with_name(f"{tmp_path.name}-home")
+    monkeypatch.setenv("HOME", str(home))
+    compiled = cache() / _compiled_code.name
+    compiled.parent.mkdir(parents=True)
+    compiled.symlink_to(_compiled_code, target_is_directory=True)
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
 
 

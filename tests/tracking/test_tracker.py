@@ -120,7 +120,7 @@ def test_online_without_a_key_is_refused_before_any_training():
 
 def test_a_key_in_netrc_is_found_without_asking_the_server(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    (tmp_path / ".netrc").write_text(f"machine 127.0.0.1\n  login user\n  password {KEY}\n")
+    (Path.home() / ".netrc").write_text(f"machine 127.0.0.1\n  login user\n  password {KEY}\n")
     assert check(Settings("online")).mode == "online"
 
 

@@ -29,19 +29,13 @@ def part_with_sums(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def kept(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a function that Python calls, and keeps the code on disk for the next process.
-
-    The code lies in a folder named after all sources of this package, since Numba would look for
-    changes in the function's own file alone, and not in the files of what it calls.
-    """
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    """Compiles a function that Python calls, and keeps the code on disk for the next process."""
     config: Any = numba.config
     before = config.CACHE_DIR
-    folder = cache() / f"compiled-{digest[:12]}"
-    if not folder.exists():
+    kept_in = folder()
+    if not kept_in.exists():
         log.info("compiling the training step of linear layers, once on this machine")
-    config.CACHE_DIR = str(folder)
+    config.CACHE_DIR = str(kept_in)
     try:
         return _compiled(function, cache=True)
     except RuntimeError as error:
@@ -49,6 +43,17 @@ def kept(function: Callable[..., Any]) -> Callable[..., Any]:
         return part(function)
     finally:
         config.CACHE_DIR = before
+
+
+def folder() -> Path:
+    """The folder of the compiled code, named after all sources of this package.
+
+    Numba would look for changes in a function's own file alone, and not in the files of what it
+    calls.
+    """
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
+    return cache() / f"compiled-{digest[:12]}"
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
