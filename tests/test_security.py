@@ -52,8 +52,8 @@ def test_the_key_of_wandb_is_in_no_file_and_in_no_output(server, tmp_path):
 def test_nothing_is_read_from_disk_in_a_form_that_can_hold_code():
     """No pickle, no marshal, no shelve, no eval or exec.
 
-    But for what a command and its own workers say to each other through a pipe, and for weights that
-    a user names: `torch.load` reads them with the unpickler that makes nothing but tensors.
+    But for what a command and its own workers say to each other through a pipe, and for weights
+    that a user names: `torch.load` reads them with the unpickler that makes nothing but tensors.
     """
     piped = {ROOT / "initstudy/scheduling/backends/pipe.py"}
     for file in [*(ROOT / "initstudy").rglob("*.py"), *(ROOT / "hydra_plugins").rglob("*.py")]:
