@@ -132,6 +132,7 @@ initstudy.audit_modle(net)
 """
 
 
+@pytest.mark.slow
 def test_a_type_checker_follows_the_public_names(tmp_path):
     pytest.importorskip("mypy", reason='needs pip install -e ".[dev]"')
     (tmp_path / "mine.py").write_text(USERS_SCRIPT)

@@ -31,6 +31,7 @@ def test_a_name_cannot_lead_out_of_the_folder_of_studies(command, tmp_path, name
     assert not Path("/tmp/out").exists()
 
 
+@pytest.mark.slow
 def test_the_key_of_wandb_is_in_no_file_and_in_no_output(server, tmp_path):
     arguments = ["-m", "seed=0,1", *SMALL, "tracking=online", "name=grid"]
     done = subprocess.run(

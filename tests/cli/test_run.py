@@ -323,6 +323,7 @@ def test_another_hydra_application_does_not_pay_for_the_plugin(tmp_path):
     assert done.stdout.split() == ["False", "False"]
 
 
+@pytest.mark.slow
 def test_the_whole_command_from_the_shell(tmp_path):
     arguments = [*SMALL, "init.std=0.1,2", "seed=0,1,2"]
     done = subprocess.run(

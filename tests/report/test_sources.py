@@ -46,6 +46,7 @@ def charts_data(source):
     return found, sorted(map(str, evaluate(study)))
 
 
+@pytest.mark.slow
 def test_store_offline_files_and_server_give_the_same_charts_and_claims(command, server):
     assert command(*SWEEP, "name=here", "tracking=offline")[::2] == (0, "")
     assert command(*SWEEP, "name=there", "tracking=online")[0] == 0

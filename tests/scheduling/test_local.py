@@ -41,6 +41,7 @@ def logged(directory: Path, run: str) -> list[dict]:
     return [{k: v for k, v in row.items() if not k.startswith(hidden)} for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "threads"), WORKERS.values(), ids=WORKERS)
 def test_two_workers_give_what_one_process_gives(tmp_path, undisturbed, asked, threads):
     """In the store, and in W&B."""
@@ -57,6 +58,7 @@ def test_two_workers_give_what_one_process_gives(tmp_path, undisturbed, asked, t
         assert logged(directory, run) == alone
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_process_fails_alone(tmp_path):
     """Not an exception but a death, as of memory: halved until what is left is the run at fault."""
     (tmp_path / "deadly.py").write_text(
@@ -120,6 +122,7 @@ def test_several_gpus_get_a_worker_each(monkeypatch, tmp_path, gpus, device, wor
     assert backend.devices == (devices or [])
 
 
+@pytest.mark.slow
 def test_workers_that_are_asked_for_are_spawned_where_nothing_forks(command, monkeypatch):
     """As on macOS."""
     monkeypatch.setattr("initstudy.scheduling.backends.pool.CAN_FORK", False)

@@ -95,6 +95,7 @@ def status(*arguments, cwd):
     )
 
 
+@pytest.mark.slow
 def test_status_of_a_sweep_that_runs_and_of_one_that_was_killed(tmp_path):
     """A real sweep in a process of its own, looked at from outside, then killed."""
     grid = [

@@ -143,6 +143,7 @@ def test_online_rows_arrive_once_under_the_runs_own_id(server, tmp_path):
     assert not list((tmp_path / "first/wandb-pending").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["training", "promised", "stored", "taken in"])
 @pytest.mark.parametrize("mode", ["offline", "online"])
 def test_what_a_kill_left_out_is_sent_when_the_sweep_goes_on_and_nothing_twice(
@@ -209,6 +210,7 @@ def reached(server: WandbServer, rows: bool) -> set[str]:
 FAULTS = ["hang", "drop", 401, 429, 500]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["start", "middle"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_server_holds_up_no_training_and_costs_no_row(
@@ -256,6 +258,7 @@ def test_a_faulty_server_holds_up_no_training_and_costs_no_row(
     assert not list((tmp_path / "wandb-pending").iterdir())
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_costs_no_row_and_little_time(server, tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "FINISH_TIMEOUT", 3.0)
     settings = check(Settings("online", "p"))
