@@ -114,18 +114,21 @@ def test_status_of_a_sweep_that_runs_and_of_one_that_was_killed(tmp_path):
     with subprocess.Popen(
         grid, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as sweep:
-        file = tmp_path / "runs/grid" / FILE
-        until = time.monotonic() + 60
-        while not (file.exists() and json.loads(file.read_text())["loss"]):
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        found = json.loads(status("runs/grid", "--json", cwd=tmp_path).stdout)
-        assert (found["running"], found["runs"], found["complete"]) == (True, 6, 0)
-        assert found["progress"]["pid"] == sweep.pid
-        assert found["progress"]["running"] == 1
-        assert found["jobs"] == {"packs": 0, "begun": 0, "done": 0}
-        assert 0 < found["progress"]["steps"] < found["progress"]["total_steps"]
-        sweep.kill()
+        try:
+            file = tmp_path / "runs/grid" / FILE
+            until = time.monotonic() + 300
+            while not (file.exists() and json.loads(file.read_text())["loss"]):
+                assert sweep.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            found = json.loads(status("runs/grid", "--json", cwd=tmp_path).stdout)
+            assert (found["running"], found["runs"], found["complete"]) == (True, 6, 0)
+            assert found["progress"]["pid"] == sweep.pid
+            assert found["progress"]["running"] == 1
+            assert found["jobs"] == {"packs": 0, "begun": 0, "done": 0}
+            assert 0 < found["progress"]["steps"] < found["progress"]["total_steps"]
+        finally:
+            sweep.kill()
     shown = status("runs/grid", cwd=tmp_path).stdout
     assert "0 of 6 runs" in shown
     assert f"to continue: {sys.executable} -m initstudy -m" in shown.replace("\n", "")
