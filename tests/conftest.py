@@ -8,12 +8,12 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-# Every call in these packages checks its arguments and its result against the annotations, shapes
-# of tensors included; an int is a float there, as it is for mypy. The hook has to be in place
-# before the first import of them, and exists in the tests alone.
+from tests import shapes
+
+# The hook has to be in place before the first import of these packages. It exists in tests alone.
 install_import_hook(
     ["initstudy.initializers", "initstudy.probes", "initstudy.engine"],
-    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+    f"{shapes.__name__}.{shapes.checked.__name__}",
 )
 
 from initstudy.__main__ import main  # noqa: E402
