@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
+from hydra.core.config_store import ConfigNode, ConfigStore
+from omegaconf import OmegaConf
 
 from initstudy.api import given
 from initstudy.config import ConfigError, Plain
@@ -61,8 +62,32 @@ def _choice(group: str, value: Any) -> str:
     name = re.sub(r"[^\w.]+", "_", given.label(value)).strip("_")
     if group == "data":
         name = f"own_{given.fingerprint(value)}"
+    registered = _registered(group)
+    if registered.get(name, section) != section:
+        # Two objects whose difference the label does not show.
+        name = f"{name}_{given.fingerprint(value)[:6]}"
     ConfigStore.instance().store(group=group, name=name, node=section, provider=PROVIDER)
     return name
+
+
+def _registered(group: str) -> dict[str, object]:
+    """The objects of a group that became choices, by their names."""
+    nodes = ConfigStore.instance().repo.get(group, {})
+    return {
+        file.removesuffix(".yaml"): OmegaConf.to_container(node.node)
+        for file, node in nodes.items()
+        if isinstance(node, ConfigNode) and node.provider == PROVIDER
+    }
+
+
+def forget() -> None:
+    """Removes the choices that objects became, which no later command of this process has."""
+    repo = ConfigStore.instance().repo
+    for group in OBJECTS:
+        for name in _registered(group):
+            del repo[group][f"{name}.yaml"]
+        if not repo.get(group, True):
+            del repo[group]
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from initstudy.api import given
 from initstudy.api.compose import composed
-from initstudy.api.options import OBJECTS, overrides, with_claims
+from initstudy.api.options import OBJECTS, forget, overrides, with_claims
 from initstudy.api.results import Results
 from initstudy.config import ConfigError, Plain
 from initstudy.config.command_line import Grid
@@ -74,8 +74,11 @@ def study(
     """
     from initstudy.scheduling.study import study as train
 
-    words = overrides({"model": model, "data": data, "init": init}, seeds, options)
-    grid = _grid_of([*words, *([] if name is None else [f"name={name}"])], claims or {})
+    try:
+        words = overrides({"model": model, "data": data, "init": init}, seeds, options)
+        grid = _grid_of([*words, *([] if name is None else [f"name={name}"])], claims or {})
+    finally:
+        forget()
     call = f"initstudy.study(…, name={grid.directory.name!r})"
     try:
         train(grid.runs, grid.config, grid.directory, command=call, report=False)

@@ -12,7 +12,7 @@ from torch import nn
 
 import initstudy
 from initstudy.claims import Better
-from initstudy.initializers import Orthogonal
+from initstudy.initializers import Normal, Orthogonal, Policy, Rule
 from initstudy.tasks import Batches, as_data
 
 
@@ -62,6 +62,16 @@ def test_the_snippet_of_the_readme_runs_word_for_word():
     shown = study._repr_html_()
     assert "kaiming_normal" in shown
     assert "<svg" in shown
+
+
+def test_objects_whose_label_is_the_same_are_choices_of_their_own(command):
+    """And no later command of the process has them."""
+    (x, y), quiet = examples(), {"tracking": "off", **QUICK}
+    first, second = (Policy((Rule(Normal(std)),)) for std in (0.01, 1.0))
+    study = initstudy.study(Net, data=(x, y, x, y), init=[first, second], **quiet)
+    assert study.runs["init"].n_unique() == 2
+    assert study.history.filter(step=0)["test/loss"].n_unique() == 2
+    assert "Policy" not in command("init=nope")[2]
 
 
 def test_names_train_the_same_runs_as_the_command(command):
