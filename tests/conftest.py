@@ -36,6 +36,7 @@ SLOW = (
     "scheduling/test_slurm.py",
     "store/test_disk.py",
     "tasks/test_recipes.py",
+    "test_any_configuration.py",
     "test_conformance.py",
     "test_documentation.py",
     "test_experiments.py",

@@ -78,6 +78,7 @@ ARGUMENTS = shlex.join([*GRID, *SMALL])
     ],
     ids=["script", "module", "own program", "notebook"],
 )
+@pytest.mark.slow
 def test_the_recorded_command_runs_again_as_recorded(shell, given, recorded):
     command, runs = shell(given)
     assert len(runs) == 4
