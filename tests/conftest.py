@@ -6,21 +6,9 @@ import sys
 import jaxtyping
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
 from tests import shapes
-
-# The hook has to be in place before the first import of these packages. It exists in tests alone.
-install_import_hook(
-    ["initstudy.initializers", "initstudy.probes", "initstudy.engine"],
-    f"{shapes.__name__}.{shapes.checked.__name__}",
-)
-
-from initstudy.__main__ import main  # noqa: E402
-from initstudy.config.paths import CONF  # noqa: E402
-from initstudy.engine.compiled import jit  # noqa: E402
-from initstudy.runtime.files import cache  # noqa: E402
-from tests.wandb_server import KEY, WandbServer  # noqa: E402
+from tests.wandb_server import KEY, WandbServer
 
 # What takes minutes together: files whose tests are all slow.
 SLOW = (
@@ -46,6 +34,19 @@ SLOW = (
 )
 
 
+def pytest_configure(config):
+    """In a run of all tests, every call is checked against its annotations, shapes included.
+
+    These checks take as long as what they check. The hook has to be in place before the first
+    import of the packages, which is why nothing here imports them at the top.
+    """
+    if "not slow" not in config.option.markexpr:
+        jaxtyping.install_import_hook(
+            ["initstudy.initializers", "initstudy.probes", "initstudy.engine"],
+            f"{shapes.__name__}.{shapes.checked.__name__}",
+        )
+
+
 def pytest_collection_modifyitems(items):
     """Marks the tests of slow files."""
     for item in items:
@@ -62,6 +63,8 @@ def unchecked(monkeypatch):
 @pytest.fixture(scope="session")
 def _compiled_code():
     """The folder of this machine's compiled code; it is worth half a minute to each process."""
+    from initstudy.engine.compiled import jit
+
     folder = jit.folder()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -74,6 +77,8 @@ def _quiet_machine(monkeypatch, tmp_path, _compiled_code):
     That holds for W&B's settings and key, for Hydra's variables and for measured rates. The home
     lies beside the folder of the test, so that a test can say what a command leaves there.
     """
+    from initstudy.runtime.files import cache
+
     for name in list(os.environ):
         if name.startswith(("WANDB_", "HYDRA_", "XDG_")):
             monkeypatch.delenv(name)
@@ -111,6 +116,9 @@ def _fresh_service():
 @pytest.fixture
 def command(monkeypatch, tmp_path, capfd):
     """Runs `python -m initstudy ARGUMENTS` in an empty folder; gives exit code and output."""
+    from initstudy.__main__ import main
+    from initstudy.config.paths import CONF
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     # Pictures take seconds; the tests of the report draw them.
