@@ -21,6 +21,9 @@ from initstudy.engine.workload import Workload
 from initstudy.probes.layers import Layer
 from initstudy.probes.statistics import measure, update_ratios
 
+# Where a state holds what an optimizer keeps besides its tensors per parameter.
+REST = "optimizer_rest/"
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -148,7 +151,8 @@ class EagerEngine(ABC):
     def state(self) -> Tensors:
         """See `Engine.state`."""
         # Copies, since a view of a buffer would be stored with all of that buffer.
-        return {name: tensor.detach().clone() for name, tensor in self._live().items()}
+        live = {name: tensor.detach().clone() for name, tensor in self._live().items()}
+        return live | {f"{REST}{name}": tensor for name, tensor in self.optimizer.rest().items()}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -158,6 +162,12 @@ class EagerEngine(ABC):
             if saved is None or saved.shape != tensor.shape or saved.dtype != tensor.dtype:
                 raise ValueError(f"{name} is not as it was")
             tensor.copy_(saved)
+        rest = {k.removeprefix(REST): t for k, t in tensors.items() if k.startswith(REST)}
+        try:
+            self.optimizer.restore_rest(rest)
+        except (KeyError, TypeError) as error:
+            # An optimizer of the user's own may have changed in any way.
+            raise ValueError(f"the optimizer is not as it was: {error}") from error
 
     def train(self, training: bool) -> None:
         """Sets the mode of all members, as `nn.Module.train` does."""
@@ -168,12 +178,12 @@ class EagerEngine(ABC):
         loss = passed.losses.loss
         if self._all_go_on(loss):
             self.health.last_loss.copy_(loss)
+            self.optimizer.step(passed.grads, number=self.health.updates)
             self.health.updates.add_(1)
-            self.optimizer.step(passed.grads)
             return
         self.health.record(loss)
+        self.optimizer.step(passed.grads, self.health.alive, self.health.updates)
         self.health.updates.add_(1)
-        self.optimizer.step(passed.grads, self.health.alive)
         for name, buffer in self.stack.buffers.items():
             alive = self.health.alive.view(-1, *[1] * (buffer.dim() - 1))
             buffer.copy_(torch.where(alive, buffer, buffers_before[name]))

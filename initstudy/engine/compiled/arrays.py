@@ -57,9 +57,11 @@ class Members(NamedTuple):
             parameters; empty for neither.
         second: Adam's averages of the square, in the same order; empty without.
         steps: How often Adam has updated each member.
-        lr: The learning rates.
-        decay: The weight decays.
+        lr: The learning rates of this step.
+        decay: The weight decays of matrices.
+        vector_decay: The weight decays of biases.
         momentum: The momenta.
+        clip_norm: The largest norms of the gradients; empty if none is clipped.
         alive: Whether all of a member's losses were finite so far.
         diverged_at: The first step whose loss was not finite.
         last_loss: That loss; the latest loss for a member that is alive.
@@ -71,7 +73,9 @@ class Members(NamedTuple):
     steps: Float[Array, " members"]
     lr: Float[Array, " members"]
     decay: Float[Array, " members"]
+    vector_decay: Float[Array, " members"]
     momentum: Float[Array, " members"]
+    clip_norm: Float[Array, " members"]
     alive: Bool[Array, " members"]
     diverged_at: Int[Array, " members"]
     last_loss: Float[Array, " members"]
@@ -101,8 +105,9 @@ class Scratch(NamedTuple):
         activations: All activations, the batch first.
         gradients: The gradients with respect to an activation and to the one before it, the batch
             first.
-        weight_gradients: The gradient with respect to a layer's weights.
-        bias_gradients: The gradient with respect to a layer's biases.
+        weight_gradients: The gradient with respect to a layer's weights; those of all layers, the
+            last one first, if they are clipped.
+        bias_gradients: The same for the biases.
         weights: A layer's weights before an update that is measured.
     """
 

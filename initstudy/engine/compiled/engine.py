@@ -178,7 +178,9 @@ class Compiled(Batched):
     ) -> Losses:
         inputs, targets = batch.single()
         examples, classes = inputs.flatten(2).contiguous().numpy(), targets.contiguous().numpy()
-        number = int(self.health.updates)
+        number, members = int(self.health.updates), self._members
+        if self.optimizer.rates is not None:
+            members = members._replace(lr=self.optimizer.rates_at(self.health.updates).numpy())
 
         def work(begin: int, end: int, scratch: Scratch, results: Results) -> None:
             self._kernels.step(
@@ -189,7 +191,7 @@ class Compiled(Batched):
                 number,
                 self._arrays,
                 self._rule,
-                self._members,
+                members,
                 scratch,
                 results,
                 updating,
@@ -212,7 +214,9 @@ class Compiled(Batched):
         results = Results(loss.numpy(), accuracy.numpy(), measurements.numpy())
         threads = min(torch.get_num_threads(), count)
         scratch = self._scratch.setdefault(examples, [])
-        scratch += [scratch_for(self._arrays, examples) for _ in range(threads - len(scratch))]
+        clipped = self.optimizer.clip_norm is not None
+        missing = range(threads - len(scratch))
+        scratch += [scratch_for(self._arrays, examples, clipped=clipped) for _ in missing]
 
         def part(i: int) -> None:
             begin, end = count * i // threads, count * (i + 1) // threads

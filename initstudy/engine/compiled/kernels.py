@@ -16,7 +16,7 @@ from numpy import ndarray as Array
 from initstudy.engine.compiled import statistics
 from initstudy.engine.compiled.arrays import Layers, Members, Results, Rule, Scratch
 from initstudy.engine.compiled.jit import kept, part
-from initstudy.engine.compiled.updates import at, update
+from initstudy.engine.compiled.updates import at, clipping, sum_of_squares, update
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
@@ -239,7 +239,8 @@ def _backward(
     """
     batch = len(inputs)
     last = len(layers.sizes) - 1
-    kept_values = 0
+    kept_values, held_weights, held_biases = 0, 0, 0
+    clipped, squares = updating and len(members.clip_norm) > 0, 0.0
     for layer in range(1, last + 1):
         kept_values += batch * layers.sizes[layer, 0]
     for layer in range(last, -1, -1):
@@ -252,7 +253,8 @@ def _backward(
             value = scratch.activations[kept_values : kept_values + batch * fan_in].reshape(
                 batch, fan_in
             )
-        by_weight = scratch.weight_gradients[: fan_out * fan_in]
+        end = held_weights + fan_out * fan_in
+        by_weight = scratch.weight_gradients[held_weights:end]
         np.dot(gradient.T, value, by_weight.reshape(fan_out, fan_in))
         weight = at(members.params, layers.weights[layer], member, fan_in * fan_out)
         if len(measured):
@@ -266,10 +268,58 @@ def _backward(
                 statistics.of_gradient(below.reshape(below.size), measured[layer - 1])
             if layers.rectified[layer - 1]:
                 _rectify_gradient(below, value)
-        if updating:
+        if not updating:
+            continue
+        by_bias = scratch.bias_gradients[held_biases : held_biases + fan_out]
+        if layers.biases[layer] >= 0:
+            _sum_over_batch(gradient, by_bias)
+        if clipped:
+            squares += sum_of_squares(by_weight)
+            if layers.biases[layer] >= 0:
+                squares += sum_of_squares(by_bias)
+            held_weights, held_biases = end, held_biases + fan_out
+        else:
             _update_layer(
-                layer, gradient, by_weight, member, layers, rule, members, scratch, measured
+                layer, by_weight, by_bias, member, layers, rule, members, scratch, measured
             )
+    if clipped:
+        factor = clipping(squares, members.clip_norm[member])
+        _update_clipped(factor, member, layers, rule, members, scratch, measured)
+
+
+@part
+def _sum_over_batch(gradient: Float[Array, "batch units"], by_bias: Float[Array, " units"]) -> None:
+    """The gradient with respect to a layer's biases, from that with respect to its outputs."""
+    batch, units = gradient.shape
+    for i in range(units):
+        by_bias[i] = gradient[0, i]
+    for j in range(1, batch):
+        for i in range(units):
+            by_bias[i] += gradient[j, i]
+
+
+@part
+def _update_clipped(
+    factor: np.float32,
+    member: int,
+    layers: Layers,
+    rule: Rule,
+    members: Members,
+    scratch: Scratch,
+    measured: Float[Array, "layers statistics"],
+) -> None:
+    """Updates all layers by the gradients that `scratch` holds, each times a factor."""
+    held_weights, held_biases = 0, 0
+    for layer in range(len(layers.sizes) - 1, -1, -1):
+        fan_in, fan_out = layers.sizes[layer]
+        by_weight = scratch.weight_gradients[held_weights : held_weights + fan_in * fan_out]
+        by_bias = scratch.bias_gradients[held_biases : held_biases + fan_out]
+        for i in range(len(by_weight)):
+            by_weight[i] *= factor
+        for i in range(fan_out):
+            by_bias[i] *= factor
+        _update_layer(layer, by_weight, by_bias, member, layers, rule, members, scratch, measured)
+        held_weights, held_biases = held_weights + len(by_weight), held_biases + fan_out
 
 
 @part
@@ -284,8 +334,8 @@ def _rectify_gradient(
 @part
 def _update_layer(
     layer: int,
-    gradient: Float[Array, "batch units"],
     by_weight: Float[Array, " values"],
+    by_bias: Float[Array, " units"],
     member: int,
     layers: Layers,
     rule: Rule,
@@ -297,8 +347,8 @@ def _update_layer(
 
     Args:
         layer: The layer's index.
-        gradient: The gradient with respect to the layer's outputs.
         by_weight: The gradient with respect to its weights.
+        by_bias: The gradient with respect to its biases, if it has some.
         member: The member.
         layers: The model.
         rule: The optimizer.
@@ -306,23 +356,18 @@ def _update_layer(
         scratch: Memory that no other thread uses meanwhile.
         measured: Takes the ratio of the update to the weights; empty if nothing is measured.
     """
-    batch, outputs = gradient.shape
     weight = at(members.params, layers.weights[layer], member, len(by_weight))
     before = scratch.weights[: len(weight)]
     if len(measured):
         for i in range(len(weight)):
             before[i] = weight[i]
-    update(layers.weights[layer], by_weight, layers.weight_scales[layer], member, rule, members)
+    start, scale, decay = layers.weights[layer], layers.weight_scales[layer], members.decay[member]
+    update(start, by_weight, scale, decay, member, rule, members)
     if len(measured):
         statistics.of_update(before, weight, measured[layer])
     if layers.biases[layer] >= 0:
-        by_bias = scratch.bias_gradients[:outputs]
-        for i in range(outputs):
-            by_bias[i] = gradient[0, i]
-        for j in range(1, batch):
-            for i in range(outputs):
-                by_bias[i] += gradient[j, i]
-        update(layers.biases[layer], by_bias, layers.bias_scales[layer], member, rule, members)
+        start, scale = layers.biases[layer], layers.bias_scales[layer]
+        update(start, by_bias, scale, members.vector_decay[member], member, rule, members)
 
 
 @part

@@ -81,7 +81,7 @@ def members_of(stack: Stack, optimizer: Optimizer, health: Health) -> Members:
     first = state.get("momentum_buffer", state.get("exp_avg"))
     second = state.get("exp_avg_sq")
     steps = optimizer.state.get("step", [torch.zeros(stack.size, dtype=torch.float64)])[0]
-    settings = optimizer.settings()
+    settings, clip_norm = optimizer.settings(), optimizer.clip_norm
     nothing = torch.empty(0)
     return Members(
         params=params.numpy(),
@@ -91,6 +91,8 @@ def members_of(stack: Stack, optimizer: Optimizer, health: Health) -> Members:
         # One number for all members is expanded to all; compiled code takes it as an array.
         lr=settings["lr"].contiguous().numpy(),
         decay=settings["weight_decay"].contiguous().numpy(),
+        vector_decay=settings["vector_decay"].contiguous().numpy(),
+        clip_norm=(nothing if clip_norm is None else clip_norm).contiguous().numpy(),
         momentum=settings.get("momentum", torch.zeros(stack.size)).contiguous().numpy(),
         alive=health.alive.numpy(),
         diverged_at=health.diverged_at.numpy(),
@@ -98,17 +100,24 @@ def members_of(stack: Stack, optimizer: Optimizer, health: Health) -> Members:
     )
 
 
-def scratch_for(layers: Layers, batch: int) -> Scratch:
-    """Scratch memory for a step on batches of this size."""
+def scratch_for(layers: Layers, batch: int, *, clipped: bool) -> Scratch:
+    """Scratch memory for a step on batches of this size.
+
+    Args:
+        layers: The model.
+        batch: The number of examples.
+        clipped: Whether gradients are clipped, so that all of them are needed at once.
+    """
     inputs, outputs = layers.sizes.T
     widest, largest = batch * outputs.max(), (inputs * outputs).max()
+    held = np.sum if clipped else np.max
     return Scratch(
         inputs=np.empty(batch * inputs[0], np.float32),
         features=np.empty((2, widest), np.float32),
         activations=np.empty(batch * outputs.sum(), np.float32),
         gradients=np.empty((2, widest), np.float32),
-        weight_gradients=np.empty(largest, np.float32),
-        bias_gradients=np.empty(outputs.max(), np.float32),
+        weight_gradients=np.empty(held(inputs * outputs), np.float32),
+        bias_gradients=np.empty(held(outputs), np.float32),
         weights=np.empty(largest, np.float32),
     )
 

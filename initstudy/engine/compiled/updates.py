@@ -10,7 +10,8 @@ from jaxtyping import Float
 from numpy import ndarray as Array
 
 from initstudy.engine.compiled.arrays import ADAMW, PLAIN, Members, Rule
-from initstudy.engine.compiled.jit import part
+from initstudy.engine.compiled.jit import part, part_with_sums
+from initstudy.engine.optimizers.clipping import EPSILON
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
@@ -21,6 +22,7 @@ def update(
     start: int,
     grad: Float[Array, " values"],
     scale: np.float32,
+    decay: np.float32,
     member: int,
     rule: Rule,
     members: Members,
@@ -31,13 +33,14 @@ def update(
         start: The index in `members.params` at which the parameter of all members begins.
         grad: The gradient.
         scale: The parameter's factor of the learning rate.
+        decay: Its weight decay.
         member: The member.
         rule: The optimizer.
         members: The whole pack.
     """
     size = len(grad)
     param = at(members.params, start, member, size)
-    lr, decay = members.lr[member] * scale, members.decay[member]
+    lr = members.lr[member] * scale
     if rule.algorithm != PLAIN:
         first = at(members.first, start, member, size)
         second = at(members.second, start, member, size)
@@ -92,6 +95,30 @@ def _adam(
         exp_avg_sq[i] = beta2 * exp_avg_sq[i] + rest2 * change * change
         denominator = np.sqrt(exp_avg_sq[i]) / correction + eps
         param[i] = shrink * param[i] - rate * exp_avg[i] / denominator
+
+
+@part_with_sums
+def sum_of_squares(values: Float[Array, " values"]) -> float:
+    """The sum of the squares, in double precision."""
+    total = 0.0
+    for i in range(len(values)):
+        total += np.float64(values[i]) * np.float64(values[i])
+    return total
+
+
+@part
+def clipping(squares: float, largest: np.float32) -> np.float32:
+    """The factor of a member's gradients, as in `torch.nn.utils.clip_grad_norm_`.
+
+    Args:
+        squares: The sum of the squares of all of its gradients.
+        largest: Their largest norm; infinity for no limit.
+    """
+    if largest == np.inf:
+        return _ONE
+    factor = np.float32(largest / (np.sqrt(squares) + EPSILON))
+    # Not `min`, which would replace NaN by one.
+    return _ONE if factor > _ONE else factor
 
 
 @part
