@@ -135,6 +135,8 @@ def _described(group: RunGroup, work: Work, directory: Path) -> Iterator[tuple[s
         yield f"not {faster}", reason
     if not group.engine.reasons:
         yield "", "no engine is faster"
+    if said := group.updates.described(group.config.optimizer):
+        yield "optimizer", said
     yield from _speed(group, runs - sum(len(pack.runs) for pack in held), work.tuner)
 
 

@@ -25,6 +25,7 @@ MAX_SEED = 2**63 - 1
 # Marks a field that a file of the user's own may leave out.
 MAY_BE_ABSENT = "may be absent"
 BETAS = Form(are_fractions, "must be two numbers of at least 0 and below 1, such as [0.9, 0.999]")
+ADJUSTMENTS = ("original", "match_rms_adamw", "spectral_unclamped")
 SECONDS = Form(
     lambda value: is_number(value) and value >= 0,
     "must be a number of seconds, such as 60, or null",
@@ -45,9 +46,15 @@ PATTERNS = Form(are_mappings, "must be a list of mappings, such as [{model: mlp,
 
 @dataclass(frozen=True)
 class Named:
-    """A section whose `name` says which schema it has."""
+    """A section whose `name` says which schema it has.
+
+    Attributes:
+        schemas: The schemas by name.
+        targets: Whether a `_target_` of torch's or of the user's own may stand there instead.
+    """
 
     schemas: dict[str, type]
+    targets: bool = False
 
 
 @dataclass
@@ -66,13 +73,13 @@ class Optimizer:
     name: str = MISSING
     lr: Annotated[float, Number(above=True)] = MISSING
     weight_decay: Annotated[float, Number()] = 0.0
-    base_width: Annotated[int | None, Whole(1), MAY_BE_ABSENT] = None
 
 
 @dataclass
 class SGD(Optimizer):
     """`optimizer=sgd`."""
 
+    base_width: Annotated[int | None, Whole(1), MAY_BE_ABSENT] = None
     momentum: Annotated[float, Number(high=1, below=True), MAY_BE_ABSENT] = 0.0
     nesterov: Annotated[bool, MAY_BE_ABSENT] = False
 
@@ -81,8 +88,62 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """`optimizer=adam` and `optimizer=adamw`."""
 
+    base_width: Annotated[int | None, Whole(1), MAY_BE_ABSENT] = None
     betas: Annotated[tuple[float, float], BETAS, MAY_BE_ABSENT] = (0.9, 0.999)
     eps: Annotated[float, Number(), MAY_BE_ABSENT] = 1e-8
+
+
+@dataclass
+class RMSprop(Optimizer):
+    """`optimizer=rmsprop`."""
+
+    momentum: Annotated[float, Number(high=1, below=True), MAY_BE_ABSENT] = 0.0
+    alpha: Annotated[float, Number(high=1, below=True), MAY_BE_ABSENT] = 0.99
+    eps: Annotated[float, Number(), MAY_BE_ABSENT] = 1e-8
+    centered: Annotated[bool, MAY_BE_ABSENT] = False
+
+
+@dataclass
+class Lion(Optimizer):
+    """`optimizer=lion`."""
+
+    betas: Annotated[tuple[float, float], BETAS, MAY_BE_ABSENT] = (0.9, 0.99)
+
+
+@dataclass
+class Muon(Optimizer):
+    """`optimizer=muon`."""
+
+    momentum: Annotated[float, Number(high=1, below=True), MAY_BE_ABSENT] = 0.95
+    nesterov: Annotated[bool, MAY_BE_ABSENT] = True
+    ns_steps: Annotated[int, Whole(1, 99), MAY_BE_ABSENT] = 5
+    adjust_lr_fn: Annotated[str, OneOf(*ADJUSTMENTS), MAY_BE_ABSENT] = "original"
+    adamw_lr: Annotated[float, Number(above=True), MAY_BE_ABSENT] = 3e-4
+    betas: Annotated[tuple[float, float], BETAS, MAY_BE_ABSENT] = (0.9, 0.95)
+    eps: Annotated[float, Number(), MAY_BE_ABSENT] = 1e-10
+
+
+@dataclass
+class Schedule:
+    """Group `schedule`, and `schedule=constant`."""
+
+    name: str = MISSING
+    warmup: Annotated[int, Whole(0), MAY_BE_ABSENT] = 0
+
+
+@dataclass
+class Decay(Schedule):
+    """`schedule=linear` and `schedule=cosine`."""
+
+    end_factor: Annotated[float, Number(high=1), MAY_BE_ABSENT] = 0.0
+
+
+@dataclass
+class Steps(Schedule):
+    """`schedule=step`."""
+
+    step_size: Annotated[int, Whole(1), MAY_BE_ABSENT] = 1000
+    gamma: Annotated[float, Number(high=1, above=True), MAY_BE_ABSENT] = 0.1
 
 
 @dataclass
@@ -172,7 +233,13 @@ class Paper:
     discussion: Annotated[str | None, MAY_BE_ABSENT] = None
 
 
-OPTIMIZERS = Named({"sgd": SGD, "adam": Adam, "adamw": Adam})
+OPTIMIZERS = Named(
+    {"sgd": SGD, "adam": Adam, "adamw": Adam, "rmsprop": RMSprop, "lion": Lion, "muon": Muon},
+    targets=True,
+)
+SCHEDULES = Named(
+    {"constant": Schedule, "linear": Decay, "cosine": Decay, "step": Steps}, targets=True
+)
 EXECUTORS = Named({"local": Local, "slurm": Slurm, "ray": Ray})
 
 
@@ -192,6 +259,10 @@ class Config:
     objective: str | None = None
     output: Annotated[Any, OUTPUT] = None
     optimizer: Annotated[Any, OPTIMIZERS] = MISSING
+    schedule: Annotated[Any, SCHEDULES] = MISSING
+    clip_norm: Annotated[float | None, Number(above=True)] = None
+    decay: Annotated[str, OneOf("all", "matrices")] = "all"
+    precision: Annotated[str, OneOf("highest", "tf32", "bf16")] = "highest"
     probes: Probes = MISSING
     tracking: Tracking = MISSING
     executor: Annotated[Any, EXECUTORS] = MISSING

@@ -7,11 +7,12 @@ from functools import cache
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from initstudy.config.schema import EXECUTORS, OPTIMIZERS, Config
+from initstudy.config.schema import EXECUTORS, OPTIMIZERS, SCHEDULES, Config
 
 # The choices of a group that `Config` leaves open.
 CHOICES: dict[str, tuple[type, ...]] = {
     "optimizer": tuple(OPTIMIZERS.schemas.values()),
+    "schedule": tuple(SCHEDULES.schemas.values()),
     "executor": tuple(EXECUTORS.schemas.values()),
 }
 SCALARS = (bool, int, float, str)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
+from initstudy.config import by_name
 from initstudy.config.errors import ConfigError, unknown_key
 from initstudy.config.rules import FLAG, SINGLE, Number, Rule, Whole
 from initstudy.config.run import Plain, Run, identity
@@ -63,6 +64,8 @@ def as_run(
             argument.
     """
     config = {key: value for key, value in plain.items() if key != "hydra"}
+    for group in by_name.GROUPS:
+        config[group] = _fit_by_name(group, config.get(group), overrides)
     _check_section(Config, config)
     for group in BESIDE_THE_TARGET:
         config[group] = _fit_to_target(group, config[group], overrides)
@@ -73,6 +76,9 @@ def as_run(
             raise ConfigError(f"{key}={value}: {fault}")
     if config["optimizer"].get("nesterov") and config["optimizer"].get("momentum") == 0:
         raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum above 0")
+    if config["decay"] == "matrices" and "weight_decay" not in config["optimizer"]:
+        name = config["optimizer"]["name"]
+        raise ConfigError(f"decay=matrices: {name} is given no optimizer.weight_decay to restrict")
     named = {k: str(v) for k, v in (choices or {}).items() if k in GROUPS_THAT_ARE_COLUMNS}
     return Run(config, tuple(overrides), identity(config), named)
 
@@ -167,9 +173,21 @@ def _check_value(field: _Field, value: Any, key: str) -> None:
     if field.section is not None:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{key}={value}: {SECTION}")
+        if isinstance(field.section, Named) and field.section.targets and by_name.has_target(value):
+            return
         _check_section(*_schema_of(field.section, value, key))
     elif field.rule is not None and (fault := field.rule.fault(value)):
         raise ConfigError(f"{key}={value}: {fault}")
+
+
+def _fit_by_name(group: str, section: Any, overrides: Sequence[str]) -> Any:
+    """A section that has a name or a target; see `by_name.fitted`."""
+    section = by_name.without_empty_target(section)
+    if not by_name.has_target(section):
+        return section
+    target = section["_target_"]
+    accepted_arguments(group, str(target))
+    return by_name.fitted(group, section, overrides, _locate(str(target)))
 
 
 def _schema_of(section: type | Named, value: Any, key: str) -> tuple[type, Plain, str, str]:

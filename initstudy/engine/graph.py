@@ -11,6 +11,8 @@ import torch
 from initstudy.engine.batched.engine import Batched
 from initstudy.engine.contract import Batch, Capabilities
 from initstudy.engine.losses import Losses
+from initstudy.engine.optimizers import Target
+from initstudy.engine.workload import Workload
 
 log = logging.getLogger(__name__)
 Step = Callable[[Batch], Losses]
@@ -133,6 +135,13 @@ class Graph(Batched):
     )
     recorder: Recorder | None = None
     _replayed: Replayed | None = None
+
+    @classmethod
+    def refusal(cls, workload: Workload) -> str | None:
+        """See `EngineKind.refusal`."""
+        if workload.optimizer is Target:
+            return "the update of such an optimizer runs from Python"
+        return super().refusal(workload)
 
     def step(self, batch: Batch) -> Losses:
         """See `Engine.step`."""

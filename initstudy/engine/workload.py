@@ -24,6 +24,7 @@ class Workload:
         model: The architecture. Only its structure and its parameters' dtypes are read.
         example: The inputs of at least two examples.
         targets: Their targets; None if only the model is asked about.
+        optimizer_draws: Whether the optimizer draws random numbers.
         members: How many runs train together.
         device: Where they train.
         optimizer: The class of their optimizer.
@@ -37,6 +38,7 @@ class Workload:
     optimizer: type[Optimizer] = SGD
     loss: Loss = CROSS_ENTROPY
     targets: TensorTree | None = None
+    optimizer_draws: bool = False
 
     def of(self, members: int) -> Workload:
         """The same workload for another number of members; the model is not traced again."""

@@ -20,6 +20,9 @@ MEMBER_KEYS = (
     "optimizer.lr",
     "optimizer.weight_decay",
     "optimizer.momentum",
+    "schedule",
+    "clip_norm",
+    "decay",
 )
 _PREFIX = "optimizer."
 MEMBER_OPTIONS = tuple(key.removeprefix(_PREFIX) for key in MEMBER_KEYS if key.startswith(_PREFIX))
@@ -30,13 +33,15 @@ class OptimizerConfig:
     """The part of `optimizer` that all runs of a group share.
 
     Attributes:
-        name: Which optimizer: "sgd", "adam" or "adamw".
+        name: Which optimizer, such as "sgd", or the last part of its target's name.
+        target: The name of another optimizer's class; None for one of the choices.
         base_width: The width whose learning rates muP transfers, or None for one learning rate.
         options: The optimizer's other arguments by name, such as `betas`.
         member_options: The names of its arguments that each run sets for itself, such as `lr`.
     """
 
     name: str
+    target: str | None
     base_width: int | None
     options: Mapping[str, Any]
     member_options: tuple[str, ...]
@@ -44,10 +49,11 @@ class OptimizerConfig:
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> OptimizerConfig:
         """The typed form of the configuration's section `optimizer`."""
-        named = {"name", "base_width"}
+        named = {"name", "base_width", "_target_"}
         own = tuple(key for key in MEMBER_OPTIONS if key in section)
         shared = {k: v for k, v in section.items() if k not in named and k not in own}
-        return cls(section["name"], section.get("base_width"), shared, own)
+        target = section.get("_target_")
+        return cls(section["name"], target, section.get("base_width"), shared, own)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class TrainingConfig:
         objective: The metric that studies are about; None for the task's usual one.
         output: Which part of the model's output the loss takes; None for the only one.
         optimizer: The optimizer, without what each run sets for itself.
+        precision: "highest", "tf32" or "bf16".
         probes: What is measured in the layers, and how often.
         batch_size: Examples per batch.
         epochs: Passes through the training data.
@@ -79,6 +86,7 @@ class TrainingConfig:
     objective: str | None
     output: str | int | None
     optimizer: OptimizerConfig
+    precision: str
     probes: Probes
     batch_size: int
     epochs: int
@@ -99,6 +107,7 @@ class TrainingConfig:
             objective=config["objective"],
             output=config["output"],
             optimizer=OptimizerConfig.of(config["optimizer"]),
+            precision=config["precision"],
             probes=Probes(config["probes"]["preset"], config["probes"]["every"]),
             batch_size=config["batch_size"],
             epochs=config["epochs"],

@@ -16,14 +16,13 @@ from initstudy.initializers import (
     as_policy,
     calibrate,
     draw_state,
-    mup_learning_rates,
 )
 from initstudy.initializers import draw as draw_parameters
 from initstudy.initializers.own import Own
 from initstudy.initializers.policy import Keep
 from initstudy.tasks import Batches, Data, Task
 from initstudy.training import tasks
-from initstudy.training.config import OptimizerConfig, TrainingConfig, init_seed, order_seeds
+from initstudy.training.config import TrainingConfig, init_seed, order_seeds
 from initstudy.training.instantiate import instantiated, keyed
 
 Tensors = dict[str, Tensor]
@@ -194,17 +193,3 @@ def _may_keep(model: nn.Module, chosen: Policy | ModelPolicy | Calibrated) -> bo
         return True
     keeps = any(isinstance(rule.initializer, Keep) for rule in start.rules)
     return keeps or not all(param.requires_grad for param in model.parameters())
-
-
-def learning_rates(config: OptimizerConfig, architecture: nn.Module) -> dict[str, float]:
-    """Factors of the learning rate by parameter; empty if the optimizer has no base width.
-
-    Raises:
-        ConfigError: muP has no rule for such a model.
-    """
-    if config.base_width is None:
-        return {}
-    try:
-        return mup_learning_rates(architecture, config.name, config.base_width)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error

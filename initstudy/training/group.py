@@ -13,7 +13,7 @@ import json
 import logging
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NoReturn
 from weakref import WeakValueDictionary
@@ -26,13 +26,14 @@ from initstudy.config import WITHOUT_EFFECT, ConfigError, Plain, Run, flatten, w
 from initstudy.engine.autograd import DRAWS, not_vectorizable
 from initstudy.engine.choose import Choice, choose_engine
 from initstudy.engine.losses import Loss
-from initstudy.engine.optimizers import OPTIMIZERS
 from initstudy.engine.schedule import Schedule
 from initstudy.engine.workload import Workload
 from initstudy.probes.layers import Layer, find_layers
 from initstudy.tasks import Data, Task
 from initstudy.training import factory, tasks
 from initstudy.training.config import MEMBER_KEYS, TrainingConfig, split_seed
+from initstudy.training.optimizers import Updates, updates
+from initstudy.training.rates import Tables, tables
 
 log = logging.getLogger(__name__)
 # Parameters that a message names before it counts the rest.
@@ -72,6 +73,8 @@ class RunGroup:
         layers: The model's layers, in the order in which they run.
         engine: Which engine trains packs of these runs, and why no faster one.
         schedule: How long each run trains, and at which steps it is measured.
+        updates: How they are updated.
+        rates: The factors of the learning rate of each of their schedules.
         size: What one run keeps busy.
     """
 
@@ -85,6 +88,8 @@ class RunGroup:
     layers: tuple[Layer, ...]
     engine: Choice
     schedule: Schedule
+    updates: Updates
+    rates: Tables
     size: Size
 
     def __reduce__(self) -> NoReturn:
@@ -255,13 +260,16 @@ def _make(
     factory.check_batch_size(config, data)
     task = tasks.task(config, data)
     model = factory.model(config.model, task)
-    factory.learning_rates(config.optimizer, model)
+    schedule = config.schedule(len(data.train))
+    rates = tables(runs, schedule.steps)
     example, targets = tasks.example(task)
     loss = tasks.engine_loss(task)
-    optimizer = OPTIMIZERS[config.optimizer.name]
-    workload = Workload(model, example, len(runs), device, optimizer, loss, targets)
+    workload = Workload(model, example, len(runs), device, loss=loss, targets=targets)
     _freeze_unreached(task, workload)
     layers = find_layers(model, example)
+    how = updates(config.optimizer, runs, model, layers)
+    draws = how.trial is not None and how.trial.draws
+    workload = replace(workload, optimizer=how.kind, optimizer_draws=draws)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     activations = config.batch_size * sum(math.prod(layer.shape) for layer in layers)
     engine = choose_engine(workload)
@@ -276,7 +284,9 @@ def _make(
         model=model,
         layers=tuple(layers),
         engine=engine,
-        schedule=config.schedule(len(data.train)),
+        schedule=schedule,
+        updates=how,
+        rates=rates,
         size=Size(parameters, activations),
     )
 

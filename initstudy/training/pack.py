@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from initstudy.config import Plain
 from initstudy.engine.contract import Batch, Engine
 from initstudy.engine.losses import CROSS_ENTROPY
-from initstudy.engine.optimizers import OPTIMIZERS, Optimizer
+from initstudy.engine.optimizers import Optimizer
 from initstudy.engine.stack import Stack, Tensors
 from initstudy.engine.state import State
 from initstudy.engine.summaries import Value
@@ -24,8 +24,10 @@ from initstudy.engine.train import Row, Summary, train
 from initstudy.tasks import Batches
 from initstudy.theory.predict import NotCoveredError, predict, second_moment
 from initstudy.training import factory
-from initstudy.training.config import member_options, order_seeds
+from initstudy.training.config import order_seeds
 from initstudy.training.group import Pack, RunGroup
+from initstudy.training.optimizers import optimizer_of
+from initstudy.training.rates import rates_of
 from initstudy.trees import TensorTree, at, map_tensors
 
 log = logging.getLogger(__name__)
@@ -238,14 +240,7 @@ def _optimizer(pack: Pack, stack: Stack, lr: float | None = None) -> Optimizer:
         stack: Its members.
         lr: A learning rate for all members, instead of their own.
     """
-    config = pack.group.config.optimizer
-    rates = factory.learning_rates(config, pack.group.model)
-    own = member_options(pack.runs, config)
-    if lr is not None:
-        own["lr"] = [lr] * len(pack.runs)
-    return OPTIMIZERS[config.name](
-        list(stack.params.values()),
-        **config.options,
-        **own,
-        scales=[rates.get(parameter, 1.0) for parameter in stack.params],
-    )
+    group = pack.group
+    rates = rates_of(pack.runs, group.rates, stack.device)
+    config, how = group.config.optimizer, group.updates
+    return optimizer_of(pack.runs, config, how, stack.params, rates, lr=lr)

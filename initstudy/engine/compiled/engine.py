@@ -25,7 +25,7 @@ from initstudy.engine.compiled.layout import (
 )
 from initstudy.engine.contract import Batch, Capabilities
 from initstudy.engine.losses import KernelLoss, Losses
-from initstudy.engine.optimizers import SGD, Adam, AdamW, Optimizer
+from initstudy.engine.optimizers import SGD, Adam, AdamW, Optimizer, Target
 from initstudy.engine.refusal import Refusal, RefusedError
 from initstudy.engine.stack import Stack, Tensors
 from initstudy.engine.workload import Workload
@@ -85,7 +85,9 @@ class Compiled(Batched):
         if isinstance(stages, Refusal):
             return f"{stages.module} is not compiled yet" if stages.module else stages.reason
         if workload.optimizer not in ALGORITHMS.values():
-            return f"the optimizer {workload.optimizer.__name__} is not compiled yet"
+            own = workload.optimizer is Target
+            name = "of torch's or your own" if own else workload.optimizer.__name__
+            return f"the optimizer {name} is not compiled yet"
         if any(param.dtype != torch.float32 for param in workload.model.parameters()):
             return "only models in single precision are compiled"
         try:
