@@ -275,7 +275,9 @@ THEORY_SIGMA_B2 = _of_a_run(
 DEVICE = _of_a_run("device", "where the run trained", dtype="text")
 TORCH = _of_a_run("torch", "the version of torch that trained it", dtype="text")
 PRECISION = _of_a_run(
-    "float32_precision", "what `torch.get_float32_matmul_precision()` said", dtype="text"
+    "float32_precision",
+    "the arithmetic of its matrix products: ieee (float32), tf32, or bf16 (autocast)",
+    dtype="text",
 )
 SECONDS = _of_a_run(
     "seconds", "the run's share of its pack's training time, added when a store is read", "s"

@@ -17,10 +17,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
-from initstudy.engine.contract import Batch, Capabilities
+from initstudy.engine.contract import Batch, Capabilities, Engine
 from initstudy.engine.eager import EagerEngine, Pass
-from initstudy.engine.losses import Losses
-from initstudy.engine.optimizers import SGD
+from initstudy.engine.losses import CROSS_ENTROPY, Loss, Losses
+from initstudy.engine.optimizers import SGD, Optimizer
 from initstudy.engine.refusal import describe
 from initstudy.engine.stack import Stack, Tensors
 from initstudy.engine.workload import Workload
@@ -121,6 +121,8 @@ class Vmap(AutogradEngine):
         any_forward=False,
         optimizers=None,
         losses=None,
+        # Under `vmap` linear layers would go on in float32, as if nothing had been asked.
+        precisions=("highest", "tf32"),
         probes=("basic", "full"),
         devices=("cpu", "cuda"),
         together=True,
@@ -164,10 +166,35 @@ class OneByOne(AutogradEngine):
         any_forward=True,
         optimizers=None,
         losses=None,
+        precisions=("highest", "tf32", "bf16"),
         probes=("basic", "full"),
         devices=("cpu", "cuda"),
         together=False,
     )
+
+    def __init__(
+        self,
+        stack: Stack,
+        optimizer: Optimizer,
+        layers: Sequence[Layer] = (),
+        loss: Loss = CROSS_ENTROPY,
+        *,
+        bf16: bool = False,
+    ) -> None:
+        super().__init__(stack, optimizer, layers, loss)
+        self.bf16 = bf16
+
+    @classmethod
+    def build(
+        cls, workload: Workload, stack: Stack, optimizer: Optimizer, layers: Sequence[Layer]
+    ) -> Engine:
+        """See `EngineKind.build`."""
+        return cls(stack, optimizer, layers, workload.loss, bf16=workload.precision == "bf16")
+
+    def alone(self, member: int) -> Engine:
+        """See `Engine.alone`."""
+        stack = self.stack.select([member])
+        return OneByOne(stack, self.optimizer, self.layers, self.loss, bf16=self.bf16)
 
     @classmethod
     def refusal(cls, workload: Workload) -> str | None:
@@ -178,9 +205,14 @@ class OneByOne(AutogradEngine):
         """See `AutogradEngine.outputs`."""
         stack = self.stack
         trees = (stack.every_param, stack.buffers, inputs, taps)
-        with as_written():
+        autocast = torch.autocast(stack.device.type, torch.bfloat16, enabled=self.bf16)
+        with as_written(), autocast:
             members = [self._member(*(at(tree, i) for tree in trees)) for i in range(stack.size)]
-        return stacked([outputs for outputs, _ in members]), stacked([taps for _, taps in members])
+        outputs, activations = stacked([o for o, _ in members]), stacked([a for _, a in members])
+        if not self.bf16:
+            return outputs, activations
+        # Losses and statistics are taken in single precision.
+        return map_tensors(_single, outputs), map_tensors(_single, activations)
 
     def _per_example(
         self, outputs: TensorTree, targets: TensorTree
@@ -229,7 +261,8 @@ def tapped(model: nn.Module, taps: Mapping[str, Tensor]) -> Iterator[Tensors]:
     def tap(name: str, _module: nn.Module, output: object) -> object:
         if name in outputs:
             return None
-        outputs[name] = first_tensor(output) + taps[name]
+        value = first_tensor(output)
+        outputs[name] = value + taps[name].to(value.dtype)
         # Recurrent layers return a tensor or a tuple of tensors besides, and attention returns None
         # if nobody needs its weights.
         return (outputs[name], *output[1:]) if isinstance(output, tuple) else outputs[name]
@@ -291,6 +324,10 @@ def _entered(model: nn.Module) -> Iterator[list[nn.Module]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
 
 
 def _only(index: int, *trees: TensorTree) -> list[TensorTree]:

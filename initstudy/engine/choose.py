@@ -89,6 +89,8 @@ def _refusal(engine: EngineKind, workload: Workload) -> str | None:
     capabilities = engine.capabilities
     if capabilities.losses is not None and workload.loss.name not in capabilities.losses:
         return f"it has no kernel for the loss {workload.loss.name}"
+    if workload.precision not in capabilities.precisions:
+        return f"it does not compute with precision={workload.precision}"
     if capabilities.together and workload.optimizer_draws:
         return "the optimizer draws random numbers"
     return engine.refusal(workload)

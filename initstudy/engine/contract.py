@@ -58,6 +58,7 @@ class Capabilities:
         optimizers: The optimizers that it takes, by name; None for all.
         losses: The losses that it takes, by name; None for all. Engines with batched kernels take
             those that are a `KernelLoss`.
+        precisions: The precisions in which it computes: "highest", "tf32", "bf16".
         probes: The presets that it measures in the same pass as the step. It measures every other
             preset through the next engine's pass.
         devices: The types of device on which it runs.
@@ -74,6 +75,7 @@ class Capabilities:
     any_forward: bool
     optimizers: tuple[str, ...] | None
     losses: tuple[str, ...] | None
+    precisions: tuple[str, ...]
     probes: tuple[str, ...]
     devices: tuple[str, ...]
     together: bool

@@ -128,6 +128,7 @@ class Graph(Batched):
         any_forward=False,
         optimizers=None,
         losses=Batched.capabilities.losses,
+        precisions=Batched.capabilities.precisions,
         probes=(),
         devices=("cuda",),
         together=True,

@@ -25,6 +25,7 @@ class Workload:
         example: The inputs of at least two examples.
         targets: Their targets; None if only the model is asked about.
         optimizer_draws: Whether the optimizer draws random numbers.
+        precision: "highest", "tf32" or "bf16", which is autocast to bfloat16.
         members: How many runs train together.
         device: Where they train.
         optimizer: The class of their optimizer.
@@ -39,6 +40,7 @@ class Workload:
     loss: Loss = CROSS_ENTROPY
     targets: TensorTree | None = None
     optimizer_draws: bool = False
+    precision: str = "highest"
 
     def of(self, members: int) -> Workload:
         """The same workload for another number of members; the model is not traced again."""

@@ -385,7 +385,9 @@ def decisive(group: RunGroup) -> dict[str, object]:
         "input": group.data.shape,
         "classes": group.data.classes,
         "batch": group.config.batch_size,
-        "optimizer": group.config.optimizer.name,
+        "optimizer": group.config.optimizer.target or group.config.optimizer.name,
+        "clipped": any(run.config["clip_norm"] is not None for run in group.runs),
+        "precision": group.config.precision,
     }
 
 

@@ -30,7 +30,7 @@ from initstudy.engine.schedule import Schedule
 from initstudy.engine.workload import Workload
 from initstudy.probes.layers import Layer, find_layers
 from initstudy.tasks import Data, Task
-from initstudy.training import factory, tasks
+from initstudy.training import factory, precision, tasks
 from initstudy.training.config import MEMBER_KEYS, TrainingConfig, split_seed
 from initstudy.training.optimizers import Updates, updates
 from initstudy.training.rates import Tables, tables
@@ -258,6 +258,7 @@ def _make(
     key: str, runs: Sequence[Run], config: TrainingConfig, data: Data, device: torch.device
 ) -> RunGroup:
     factory.check_batch_size(config, data)
+    precision.check(config.precision, device)
     task = tasks.task(config, data)
     model = factory.model(config.model, task)
     schedule = config.schedule(len(data.train))
@@ -269,7 +270,9 @@ def _make(
     layers = find_layers(model, example)
     how = updates(config.optimizer, runs, model, layers)
     draws = how.trial is not None and how.trial.draws
-    workload = replace(workload, optimizer=how.kind, optimizer_draws=draws)
+    workload = replace(
+        workload, optimizer=how.kind, optimizer_draws=draws, precision=config.precision
+    )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     activations = config.batch_size * sum(math.prod(layer.shape) for layer in layers)
     engine = choose_engine(workload)

@@ -110,6 +110,7 @@ def optimizer_of(
     own = member_options(runs, config)
     if lr is not None and "lr" in own:
         own["lr"] = [lr] * len(runs)
+    settings: dict[str, Any] = {**config.options, **own}
     common: Common = {
         "scales": [how.scales.get(name, 1.0) for name in params],
         "vector_decay": _vector_decay(runs),
@@ -119,9 +120,9 @@ def optimizer_of(
     stacked = list(params.values())
     if how.kind is Muon:
         by_adamw = [name in how.by_adamw for name in params]
-        return Muon(stacked, by_adamw=by_adamw, **config.options, **own, **common)
+        return Muon(stacked, by_adamw=by_adamw, **settings, **common)
     if how.make is None:
-        return how.kind(stacked, **config.options, **own, **common)
+        return how.kind(stacked, **settings, **common)
     assert how.trial is not None
     made = Target(
         stacked,

@@ -23,7 +23,7 @@ from initstudy.engine.summaries import Value
 from initstudy.engine.train import Row, Summary, train
 from initstudy.tasks import Batches
 from initstudy.theory.predict import NotCoveredError, predict, second_moment
-from initstudy.training import factory
+from initstudy.training import factory, precision
 from initstudy.training.config import order_seeds
 from initstudy.training.group import Pack, RunGroup
 from initstudy.training.optimizers import optimizer_of
@@ -146,6 +146,7 @@ def speed(pack: Pack, device: torch.device) -> float:
 def _trial(pack: Pack, device: torch.device) -> tuple[Engine, Batches]:
     """The engine of a pack, at a learning rate so low that nothing can diverge, and its batches."""
     group = pack.group
+    precision.apply(group.config.precision, device)
     model = group.new_model().train()
     values = {name: p.detach().clone() for name, p in model.named_parameters()}
     stack = Stack(model, [values] * len(pack.runs), device=device)
@@ -159,6 +160,7 @@ def _train(
 ) -> Iterator[Start | Row | Summary | State]:
     """Trains the members of a pack as one program."""
     group, config = pack.group, pack.group.config
+    precision.apply(config.precision, device)
     model = group.new_model().train()
     drawn = [factory.draw(run, model, group.task) for run in pack.runs]
     members = [values for values, _ in drawn]

@@ -40,6 +40,7 @@ class Batched(EagerEngine):
         any_forward=False,
         optimizers=None,
         losses=("cross_entropy",),
+        precisions=("highest", "tf32"),
         probes=("basic", "full"),
         devices=("cpu", "cuda"),
         together=True,

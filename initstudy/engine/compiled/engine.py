@@ -60,6 +60,7 @@ class Compiled(Batched):
         any_forward=False,
         optimizers=tuple(ALGORITHMS),
         losses=("cross_entropy",),
+        precisions=("highest",),
         probes=("basic",),
         devices=("cpu",),
         together=True,

@@ -107,16 +107,20 @@ class Target(Optimizer):
         """See `Optimizer.step`."""
         if self.clip_norm is not None:
             clip(grads, self.clip_norm)
-        changes = self.rates is not None and number is not None
-        factors = self.rates.at(number).tolist() if changes else [None] * len(self.params[0])
+        factors: list[float | None] = [None] * len(self.params[0])
+        if self.rates is not None and number is not None:
+            factors = self.rates.at(number).tolist()
         if not self.stacked:
             living = range(len(self.parts)) if alive is None else alive.nonzero().flatten().tolist()
             for i in living:
                 self.parts[i].step([grad[i] for grad in grads], factors[i])
             return
-        before = [] if alive is None else [param.clone() for param in self.params]
+        if alive is None:
+            self.parts[0].step(grads, factors[0])
+            return
+        before = [param.clone() for param in self.params]
         self.parts[0].step(grads, factors[0])
-        for param, values in zip(self.params, before, strict=False):
+        for param, values in zip(self.params, before, strict=True):
             param.copy_(torch.where(along_members(alive, param), param, values))
 
     def keep(self, members: Sequence[int], params: Sequence[Tensor]) -> None:
@@ -159,7 +163,10 @@ class Target(Optimizer):
             axes = 3 if self.stacked else 2
             matrices = [param for param in params if param.dim() >= axes]
             vectors = [param for param in params if param.dim() < axes]
-            parted = [{"params": matrices}, {"params": vectors, "weight_decay": vector}]
+            parted: list[dict[str, Any]] = [
+                {"params": matrices},
+                {"params": vectors, "weight_decay": vector},
+            ]
             groups = [group for group in parted if group["params"]]
         optimizer = self.kind(groups, **options)
         return Part(optimizer, params, [group.get("lr") for group in optimizer.param_groups])

@@ -32,6 +32,7 @@ from initstudy.scheduling.backends.pipe import (
 )
 from initstudy.training.group import Pack, group_of
 from initstudy.training.pack import Resumption, Start, speed, train_pack
+from initstudy.training.precision import arithmetic
 
 SECONDS_BETWEEN_BLOCKS = 0.2
 # prctl(2).
@@ -69,8 +70,6 @@ def train(
         every: The seconds between two checkpoints; None for none.
         after_step: Called after every step.
     """
-    # By default cuDNN would round to TF32, though matrix products do not.
-    torch.backends.cudnn.allow_tf32 = torch.get_float32_matmul_precision() != "highest"
     last = time.monotonic()
 
     def due() -> bool:
@@ -87,7 +86,9 @@ def train(
                 yield replace(item, weights=_on_host(item.weights))
             elif isinstance(item, Summary):
                 weights = None if item.weights is None else _on_host(item.weights)
-                yield replace(item, values={**item.values, **_arithmetic(device)}, weights=weights)
+                yield replace(
+                    item, values={**item.values, **_arithmetic(pack, device)}, weights=weights
+                )
             else:
                 yield item
     except Exception as error:
@@ -214,7 +215,7 @@ def _on_host(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
-def _arithmetic(device: torch.device) -> dict[str, str]:
+def _arithmetic(pack: Pack, device: torch.device) -> dict[str, str]:
     """What the last digits of a run's results depend on."""
-    precision = torch.get_float32_matmul_precision()
+    precision = arithmetic(pack.group.config.precision, device)
     return {"device": str(device), "torch": torch.__version__, "float32_precision": precision}
