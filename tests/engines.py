@@ -20,6 +20,9 @@ from initstudy.engine.contract import Capabilities
 from initstudy.engine.optimizers import OPTIMIZERS
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "engines.md"
+# What stands for any optimizer that a `_target_` names.
+TARGET = "target"
+PRECISIONS = ("highest", "tf32", "bf16")
 CLASSES, TOKENS = 4, 11
 IMAGE, SEQUENCE = (2, 6, 6), (5, 6)
 
@@ -192,17 +195,26 @@ def document() -> str:
         "## Layers and activation functions",
         LAYERS,
         _table(["", *names], ([s.title, *(_cell(s, c) for c in CAPABILITIES)] for s in SUBJECTS)),
-        "## Optimizers and losses",
+        "## Optimizers, precision and losses",
         _table(
             ["", *names],
             [
                 *(
-                    [f"`optimizer={o}`", *(_mark(_takes(c.optimizers, o)) for c in CAPABILITIES)]
+                    [f"`optimizer={o}`", *(_mark(taken(c.optimizers, o)) for c in CAPABILITIES)]
                     for o in OPTIMIZERS
                 ),
                 [
+                    "`optimizer._target_` of torch's or of one's own",
+                    *(_mark(taken(c.optimizers, TARGET)) for c in CAPABILITIES),
+                ],
+                ["`schedule`, `clip_norm`, `decay`", *("✓" for _ in CAPABILITIES)],
+                *(
+                    [f"`precision={p}`", *(_precision(p, c) for c in CAPABILITIES)]
+                    for p in PRECISIONS
+                ),
+                [
                     "`loss=cross_entropy` of one class per example",
-                    *(_mark(_takes(c.losses, "cross_entropy")) for c in CAPABILITIES),
+                    *(_mark(taken(c.losses, "cross_entropy")) for c in CAPABILITIES),
                 ],
                 ["any other loss", *(_mark(c.losses is None) for c in CAPABILITIES)],
             ],
@@ -266,12 +278,19 @@ def _cell(subject: Subject, engine: Capabilities) -> str:
     return "✓=" if "cpu" in engine.devices and subject.size_invariant(engine) else "✓"
 
 
-def _takes(names: tuple[str, ...] | None, name: str) -> bool:
+def taken(names: tuple[str, ...] | None, name: str) -> bool:
+    """Whether an engine that names what it takes takes this."""
     return names is None or name in names
 
 
-def _mark(taken: bool) -> str:
-    return "✓" if taken else "–"
+def _mark(takes: bool) -> str:
+    return "✓" if takes else "–"
+
+
+def _precision(name: str, engine: Capabilities) -> str:
+    if name not in engine.precisions:
+        return "–"
+    return "✓" if name != "tf32" or "cpu" not in engine.devices else "cuda"
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:

@@ -13,8 +13,6 @@ from initstudy.config.run import Plain
 TARGET = "_target_"
 # Sections whose choices have a name and a schema, unless a target stands there.
 GROUPS = ("optimizer", "schedule")
-# What the optimizer or the schedule is given besides the keys of its section.
-FIRST_ARGUMENTS = {"optimizer": ("params",), "schedule": ()}
 TOTAL_STEPS = "total_steps"
 RULES: dict[str, Rule] = {"lr": Number(above=True), "weight_decay": Number()}
 
@@ -59,7 +57,9 @@ def fitted(
     }
     parameters = _parameters(group, name, target)
     any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    reserved = {p.name for p in parameters[:1]} | {TOTAL_STEPS, *FIRST_ARGUMENTS[group]}
+    reserved = {"params"} if group == "optimizer" else {TOTAL_STEPS}
+    if group == "schedule" and not inspect.isclass(target):
+        reserved |= {parameter.name for parameter in parameters[:1]}
     takes = [p.name for p in parameters if p.name not in reserved and p.kind is not p.VAR_KEYWORD]
     for key, value in given.items():
         if key in reserved or (key not in takes and not any_name):

@@ -11,7 +11,7 @@ import torch
 from initstudy.engine.batched.engine import Batched
 from initstudy.engine.contract import Batch, Capabilities
 from initstudy.engine.losses import Losses
-from initstudy.engine.optimizers import Target
+from initstudy.engine.optimizers import OPTIMIZERS, Target
 from initstudy.engine.workload import Workload
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class Graph(Batched):
         purpose="the step of the batched kernels, captured as a CUDA graph",
         modules=Batched.capabilities.modules,
         any_forward=False,
-        optimizers=None,
+        optimizers=tuple(OPTIMIZERS),
         losses=Batched.capabilities.losses,
         precisions=Batched.capabilities.precisions,
         probes=(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,12 +14,23 @@ from initstudy.engine.choose import ENGINES, choose_engine
 from initstudy.engine.contract import Batch, Engine
 from initstudy.engine.graph import Graph
 from initstudy.engine.losses import PerExample
-from initstudy.engine.optimizers import OPTIMIZERS, SGD
+from initstudy.engine.optimizers import OPTIMIZERS, SGD, Rates, Target
 from initstudy.engine.stack import Stack
 from initstudy.engine.workload import Workload
 from initstudy.probes.layers import find_layers
+from tests import plain_optimizers
 from tests.engine.test_graphs import Recorded
-from tests.engines import CLASSES, DOCUMENT, SUBJECTS, TOKENS, dense, document
+from tests.engines import (
+    CLASSES,
+    DOCUMENT,
+    PRECISIONS,
+    SUBJECTS,
+    TARGET,
+    TOKENS,
+    dense,
+    document,
+    taken,
+)
 
 STEPS, MEMBERS, EXAMPLES = 6, 3, 8
 KINDS = {engine.capabilities.name: engine for engine in ENGINES}
@@ -28,6 +40,9 @@ SETTINGS = {
     "sgd": ({"lr": 0.1, "momentum": 0.9}, torch.optim.SGD),
     "adam": ({"lr": 0.01}, torch.optim.Adam),
     "adamw": ({"lr": 0.01, "weight_decay": 0.1}, torch.optim.AdamW),
+    "rmsprop": ({"lr": 0.003, "momentum": 0.5}, torch.optim.RMSprop),
+    "lion": ({"lr": 0.001, "weight_decay": 0.1}, plain_optimizers.lion),
+    "muon": ({"lr": 0.01, "weight_decay": 0.1}, plain_optimizers.Muon),
 }
 
 
@@ -59,14 +74,14 @@ def workload_of(subject, models, optimizer=SGD, loss=None):
     return Workload(copy.deepcopy(models[0]), example, len(models), optimizer=optimizer, **own)
 
 
-def engine_of(kind, subject, models, optimizer="sgd"):
+def engine_of(kind, subject, models, optimizer="sgd", **common):
     """An engine over copies of some models; a CUDA graph is replayed by hand."""
     stack = Stack(
         copy.deepcopy(models[0]),
         [{n: p.detach().clone() for n, p in model.named_parameters()} for model in models],
     )
     settings, _ = SETTINGS[optimizer]
-    made = OPTIMIZERS[optimizer](list(stack.params.values()), **settings)
+    made = OPTIMIZERS[optimizer](list(stack.params.values()), **settings, **common)
     layers = find_layers(copy.deepcopy(models[0]), inputs_of(subject, 2))
     engine = kind.build(workload_of(subject, models, type(made)), stack, made, layers)
     if kind is Graph:
@@ -143,6 +158,56 @@ def test_an_engine_takes_the_optimizers_that_it_says(name, optimizer):
         assert_as_plain_loops(engine, models, batches, optimizer)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_an_engine_takes_optimizers_of_torchs_form_only_if_it_says_so(name):
+    kind, models = KINDS[name], models_of(DENSE.make)
+    refused = kind.refusal(workload_of(DENSE, models, Target))
+    assert (refused is None) == taken(kind.capabilities.optimizers, TARGET)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", KINDS)
+def test_an_engine_computes_with_a_precision_only_if_it_says_so(name, precision):
+    kind, models = KINDS[name], models_of(DENSE.make)
+    if name == "graph":  # Its device is not this one.
+        return
+    workload = replace(workload_of(DENSE, models), precision=precision)
+    if precision in kind.capabilities.precisions:
+        assert choose_engine(workload, (kind,)).engine is kind
+    else:
+        with pytest.raises(ValueError, match=f"does not compute with precision={precision}"):
+            choose_engine(workload, (kind,))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "graph"])
+def test_every_engine_scales_rates_over_the_steps_and_clips_each_member(name, optimizer):
+    """The rates and limits of the members differ, and so does what the plain loops are given."""
+    kind, models, batches = KINDS[name], models_of(DENSE.make), batches_of(DENSE, 1)
+    if kind.refusal(workload_of(DENSE, models, OPTIMIZERS[optimizer])):
+        return
+    factors = [[1.0, 0.5, 0.25, 0.5, 1.0, 2.0], [1.0] * STEPS, [0.1] * STEPS]
+    rates = Rates(torch.tensor(factors, dtype=torch.float64), [0, 1, 2])
+    limits = [0.1, float("inf"), 0.5]
+    engine = engine_of(kind, DENSE, models, optimizer, rates=rates, clip_norm=limits)
+    losses = [engine.step(batch).loss for batch in batches]
+    for member, model in enumerate(models):
+        settings, make = SETTINGS[optimizer]
+        model = copy.deepcopy(model)
+        optim = make(model.parameters(), **settings)
+        optims = getattr(optim, "both", [optim])
+        bases = [each.param_groups[0]["lr"] for each in optims]
+        for step, (x, y) in enumerate(batches):
+            loss = F.cross_entropy(model(x[0]), y[0])
+            assert losses[step][member].item() == pytest.approx(loss.item(), rel=1e-4)
+            optim.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), limits[member])
+            for each, base in zip(optims, bases, strict=True):
+                each.param_groups[0]["lr"] = base * factors[member][step]
+            optim.step()
+
+
 def test_every_optimizer_of_the_compiled_step_is_one():
     for engine in ENGINES:
         assert set(engine.capabilities.optimizers or ()) <= set(OPTIMIZERS)
@@ -192,6 +257,22 @@ SAME_BITS = [
     and subject.taken_by(kind.capabilities)
     and subject.size_invariant(kind.capabilities)
 ]
+
+
+@pytest.mark.parametrize("optimizer", [o for o in OPTIMIZERS if o != "adam"])
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("graph", "one by one")])
+def test_every_optimizer_gives_the_same_bits_in_packs_of_any_size(name, optimizer):
+    kind, models = KINDS[name], models_of(DENSE.make, 5)
+    if kind.refusal(workload_of(DENSE, models, OPTIMIZERS[optimizer])):
+        return
+    rates = torch.linspace(1, 0.5, STEPS, dtype=torch.float64)[None]
+    trained = []
+    for size in (1, 2, 5):
+        common = {"rates": Rates(rates, [0] * size), "clip_norm": 0.3}
+        engine = engine_of(kind, DENSE, models[:size], optimizer, **common)
+        trained.append([engine.step(batch).loss[0].item() for batch in batches_of(DENSE, 1)])
+    assert trained[1] == trained[0]
+    assert trained[2] == trained[0]
 
 
 @pytest.mark.parametrize("groups", ["shared", "own"])

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from initstudy.engine.contiguous import contiguous_buffer, side_by_side
-from initstudy.engine.optimizers import SGD, Adam, AdamW
+from initstudy.engine.optimizers import SGD, Adam, AdamW, Lion, Muon, RMSprop, Target
+from initstudy.engine.optimizers.clipping import clip
+from initstudy.engine.optimizers.target import flattened, tried, unflattened
+from tests import plain_optimizers
 
 SHAPES = [(4, 3), (4,), (2, 4, 3, 3)]
 MEMBERS = 3
@@ -62,6 +65,32 @@ def alone(member, make, stacked, grads):
             lambda p, i: torch.optim.AdamW(p, LR[i], weight_decay=DECAY[i]),
         ),
         (
+            lambda p: RMSprop(p, lr=LR, weight_decay=DECAY, momentum=MOMENTUM, alpha=0.9),
+            lambda p, i: torch.optim.RMSprop(
+                p, LR[i], 0.9, weight_decay=DECAY[i], momentum=MOMENTUM[i]
+            ),
+        ),
+        (
+            lambda p: RMSprop(p, lr=LR, eps=1e-3, centered=True),
+            lambda p, i: torch.optim.RMSprop(p, LR[i], eps=1e-3, centered=True),
+        ),
+        (
+            lambda p: Lion(p, lr=LR, weight_decay=DECAY, betas=(0.8, 0.95)),
+            lambda p, i: plain_optimizers.lion(
+                p, lr=LR[i], weight_decay=DECAY[i], betas=(0.8, 0.95)
+            ),
+        ),
+        (
+            lambda p: Muon(p, lr=LR, weight_decay=DECAY, momentum=MOMENTUM, adamw_lr=0.02),
+            lambda p, i: plain_optimizers.Muon(p, LR[i], DECAY[i], 0.02, MOMENTUM[i]),
+        ),
+        (
+            lambda p: Muon(p, lr=LR, nesterov=False, adjust_lr_fn="match_rms_adamw", ns_steps=3),
+            lambda p, i: plain_optimizers.Muon(
+                p, LR[i], nesterov=False, adjust_lr_fn="match_rms_adamw", ns_steps=3
+            ),
+        ),
+        (
             lambda p: SGD(p, lr=LR, momentum=0.9, scales=SCALES),
             lambda p, i: torch.optim.SGD(groups(p, LR[i]), momentum=0.9),
         ),
@@ -76,6 +105,11 @@ def alone(member, make, stacked, grads):
         "sgd-plain",
         "adam",
         "adamw",
+        "rmsprop",
+        "rmsprop-centered",
+        "lion",
+        "muon",
+        "muon-rms",
         "sgd-groups",
         "adamw-groups",
     ],
@@ -92,9 +126,9 @@ def test_every_member_takes_the_steps_of_torch_optim(ours, theirs):
             torch.testing.assert_close(ours_p[member], torch_p.detach(), rtol=2e-6, atol=2e-7)
 
 
-@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW, RMSprop, Lion, Muon])
 def test_a_frozen_member_keeps_every_bit_and_its_neighbours_do_not_notice(kind):
-    settings = {"momentum": 0.9} if kind is SGD else {}
+    settings = {"momentum": 0.9} if kind in (SGD, RMSprop) else {}
     start, grads = pack()
     free, frozen = [p.clone() for p in start], [p.clone() for p in start]
     without, with_frozen = (kind(p, lr=LR, weight_decay=DECAY, **settings) for p in (free, frozen))
@@ -203,3 +237,83 @@ def test_only_tensors_that_fill_one_piece_of_memory_are_one():
     mixed = side_by_side([torch.ones(3), torch.ones(2, dtype=torch.float64)])
     assert [place.dtype for place in mixed] == [torch.float32, torch.float64]
     assert contiguous_buffer(mixed) is None
+
+
+@pytest.mark.parametrize("largest", [0.1, 30.0, 1e9, float("inf")])
+def test_clipping_is_that_of_torch_for_each_member(largest):
+    stacked, (grads, *_) = pack()
+    grads[1][2] *= 100
+    expected = []
+    for member in range(MEMBERS):
+        params = [p[member].clone() for p in stacked]
+        for param, grad in zip(params, grads, strict=True):
+            param.grad = grad[member].clone()
+        torch.nn.utils.clip_grad_norm_(params, largest)
+        expected.append([param.grad for param in params])
+    clip(grads, torch.full((MEMBERS,), largest))
+    for member in range(MEMBERS):
+        for grad, plain in zip(grads, expected[member], strict=True):
+            torch.testing.assert_close(grad[member], plain, rtol=1e-6, atol=0)
+
+
+def test_a_gradient_that_is_not_finite_stays_so_and_stays_with_its_member():
+    _, (grads, *_) = pack()
+    before = [grad.clone() for grad in grads]
+    grads[0][1, 0] = float("inf")
+    clip(grads, torch.tensor([float("inf"), 1.0, float("inf")]))
+    assert not grads[0][1].isfinite().all()
+    for grad, value in zip(grads, before, strict=True):
+        assert torch.equal(grad[[0, 2]], value[[0, 2]])
+
+
+class Replacing(torch.optim.SGD):
+    """Holds what JSON and tensors cannot say."""
+
+    def step(self):
+        super().step()
+        for group in self.param_groups:
+            for param in group["params"]:
+                self.state[param]["seen"] = {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "stacked"),
+    [
+        (torch.optim.RMSprop, True),
+        (torch.optim.Adagrad, True),
+        (torch.optim.Adadelta, True),
+        (torch.optim.NAdam, True),
+        (torch.optim.RAdam, True),
+        (torch.optim.Rprop, True),
+        (torch.optim.Adafactor, False),
+    ],
+)
+def test_an_optimizer_is_stacked_if_members_are_then_updated_as_alone(kind, stacked):
+    trial = tried(kind, {"lr": 0.01}, SHAPES)
+    assert (trial.why_not_stacked is None) == stacked
+    assert not trial.draws
+    start, grads = pack()
+    params = [p.clone() for p in start]
+    own = {"lr": [0.01] * MEMBERS}
+    optimizer = Target(params, kind=kind, options={}, own=own, stacked=stacked, lr=own["lr"])
+    assert len(optimizer.parts) == (1 if stacked else MEMBERS)
+    for step in grads:
+        optimizer.step(step)
+    for member in range(MEMBERS):
+        expected = alone(member, lambda p, _: kind(p, lr=0.01), start, grads)
+        for ours_p, torch_p in zip(params, expected, strict=True):
+            torch.testing.assert_close(ours_p[member], torch_p.detach(), rtol=2e-6, atol=2e-7)
+
+
+def test_an_optimizer_whose_state_no_checkpoint_can_keep_is_refused():
+    with pytest.raises(ValueError, match="its state holds a set, which no checkpoint can keep"):
+        tried(Replacing, {"lr": 0.01}, SHAPES)
+
+
+def test_a_state_comes_back_from_its_tensors_as_it_was():
+    state = [{0: {"step": torch.tensor(3.0), "x": torch.arange(3)}, "lr": 0.1}, [None, True, "a"]]
+    back = unflattened(flattened(state))
+    assert back[1] == state[1]
+    assert back[0]["lr"] == 0.1
+    assert torch.equal(back[0][0]["x"], state[0][0]["x"])
+    assert flattened(state)["structure"].dtype == torch.uint8
