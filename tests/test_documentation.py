@@ -130,7 +130,7 @@ def first_value(word: str) -> str:
 
 
 # Tests of their own run the programs of these, with what each of them needs.
-ELSEWHERE = ("python.md", "tasks.md")
+ELSEWHERE = ("python.md", "tasks.md", "optimizers.md")
 RUNNING = [f for f in WRITTEN if blocks(f, "python") and f.name not in ELSEWHERE]
 
 

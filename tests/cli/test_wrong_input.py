@@ -93,7 +93,13 @@ UNKNOWN = [
     (["+nonsense=1"], "unknown key 'nonsense'; see --help"),
     (["+clip_grad=0.1"], "unknown key 'clip_grad'"),
     (["+loss.what=1"], "unknown key 'loss.what'"),
-    (["-m", "+precision=bf16,fp32", "by=precision"], "unknown key 'precision'"),
+    (
+        ["optimizer._target_=torch.optim.Adagrad", "+optimizer.wat=1"],
+        "wat=1: torch.optim.Adagrad t",
+    ),
+    (["optimizer=lion", "optimizer.momentum=0.9"], "unknown key 'optimizer.momentum'"),
+    (["schedule.gamma=0.5"], "unknown key 'schedule.gamma'"),
+    (["schedule=cosine", "+schedule.cycles=2"], "'schedule.cycles': schedule=cosine does not have"),
     (["+optimizer.scheduler=cosine"], "unknown key 'optimizer.scheduler': optimizer=sgd does not"),
     (["+probes.foo=3"], "unknown key 'probes.foo'; probes has every, preset"),
     (["+planner.foo=1"], "unknown key 'planner.foo'; planner has pack_size, timing, workers"),
@@ -136,6 +142,19 @@ VALUES = [
     (["optimizer.lr=${nothing}"], "optimizer.lr: Interpolation key 'nothing' not found"),
     (["optimizer.momentum=2"], "optimizer.momentum=2: must be below 1"),
     (["optimizer.nesterov=maybe"], "optimizer.nesterov=maybe: must be true or false"),
+    (["-m", "precision=bf16,fp32"], "precision=fp32: choose one of highest, tf32, bf16"),
+    (["precision=tf32", "device=cpu"], "precision=tf32: only GPUs have it, and device=cpu"),
+    (["optimizer=rmsprop", "optimizer.alpha=1"], "optimizer.alpha=1: must be below 1"),
+    (["optimizer=lion", "optimizer.betas=[1,1]"], f"optimizer.betas=[1, 1]: {BETAS}"),
+    (["optimizer=muon", "optimizer.ns_steps=0"], "optimizer.ns_steps=0: must be a whole number"),
+    (["optimizer=muon", "optimizer.adjust_lr_fn=none"], "choose one of original, match_rms_adamw"),
+    (["schedule.warmup=-1"], "schedule.warmup=-1: must be a whole number of at least 0"),
+    (["schedule.warmup=9", "max_steps=9"], "warmup=9: must be below the number of steps, 9"),
+    (["schedule=step", "schedule.gamma=0"], "schedule.gamma=0: must be a finite number above 0"),
+    (["schedule=linear", "schedule.end_factor=2"], "schedule.end_factor=2: must be at most 1"),
+    (["clip_norm=0"], "clip_norm=0: must be a finite number above 0"),
+    (["clip_norm=lots"], "clip_norm=lots: must be a finite number"),
+    (["decay=biases"], "decay=biases: choose one of all, matrices"),
     (["optimizer=adam", "optimizer.betas=[0.9]"], f"optimizer.betas=[0.9]: {BETAS}"),
     (["optimizer=adam", "optimizer.betas=[2,3]"], f"optimizer.betas=[2, 3]: {BETAS}"),
     (["optimizer=adam", "optimizer.eps=-1"], "optimizer.eps=-1: must be a finite number"),
@@ -188,6 +207,24 @@ TARGETS = [
     ),
     (["init._target_=bad_input.in_place"], "fills a tensor in place; an initializer takes (shape"),
     (["init._target_=torch.nn.init.normal_"], "fills a tensor in place"),
+    (
+        ["optimizer._target_=torch.optim.Nope"],
+        "optimizer._target_=torch.optim.Nope: cannot be load",
+    ),
+    (["optimizer._target_=torch.optim.LBFGS"], "LBFGS.step() missing 1 required positional argume"),
+    (["optimizer._target_=torch.optim.Muon"], "Muon only supports 2D parameters"),
+    (["optimizer._target_=torch.optim.Rprop", "optimizer.lr=-1"], "optimizer.lr=-1: must be a fin"),
+    (
+        ["optimizer._target_=torch.optim.RMSprop", "+optimizer.eps=-1"],
+        "optimizer._target_=torch.optim.RMSprop: Invalid epsilon value: -1",
+    ),
+    (["optimizer._target_=torch.optim.Rprop", "decay=matrices"], "no optimizer.weight_decay to"),
+    (["schedule._target_=bad_input.negative"], "gives -1 at step 0; it has to give a finite num"),
+    (["schedule._target_=bad_input.negative", "schedule.warmup=3"], "takes no arguments"),
+    (
+        ["schedule._target_=bad_input.nothing"],
+        "schedule._target_=bad_input.nothing: cannot be load",
+    ),
     (["init._target_=bad_input.Raises"], "init._target_=bad_input.Raises: RuntimeError: boom"),
 ]
 GRIDS = [
@@ -253,6 +290,9 @@ MODULES = {
 
         def not_a_module(classes):
             return 3
+
+        def negative(step):
+            return -1
     """),
 }
 

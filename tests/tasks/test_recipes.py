@@ -1,4 +1,4 @@
-"""The recipes of docs/tasks.md and docs/data.md, word for word.
+"""The recipes of docs/tasks.md, docs/data.md and docs/optimizers.md, word for word.
 
 Each trains to what its page says of it, and its losses are those of a plain PyTorch loop with
 torch's own losses and optimizers.
@@ -31,7 +31,8 @@ STEPS = 20
 
 def recipe(title):
     """The files and the command of a section of the pages."""
-    text = "".join((DOCS / page).read_text() for page in ("tasks.md", "data.md"))
+    pages = ("tasks.md", "data.md", "optimizers.md")
+    text = "".join((DOCS / page).read_text() for page in pages)
     section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"```(\w+)\n(.*?)```", section, flags=re.S)
     files = {}
@@ -108,7 +109,8 @@ def check_against_a_plain_loop(follow, title, make, loss, optimizer=torch.optim.
         if config["data"]["validation"] is not None:
             data = data.hold_out(config["data"]["validation"], config["seed"])
         model = load_weights(f"runs/short/runs/{row['run']}", make(data), moment="init").train()
-        options = {k: v for k, v in config["optimizer"].items() if k in ("lr", "momentum", "betas")}
+        taken = ("lr", "momentum", "betas", "alpha")
+        options = {k: v for k, v in config["optimizer"].items() if k in taken}
         trained = [p for p in model.parameters() if p.requires_grad]
         steps = optimizer(trained, **options)
         batches = Batches(data, [config["seed"]], config["batch_size"])
@@ -300,3 +302,39 @@ def test_seeds_apart_set_what_they_say(follow):
     assert other_order[1] != loss
     other_start = trained("init", "seeds.init=5")
     assert not torch.equal(other_start[0], weights)
+
+
+def test_another_optimizer_of_torch(follow):
+    title = "Another optimizer of torch"
+    study = follow(title)
+    assert len(study.runs) == 4
+    assert study.runs["test/accuracy"].min() > 0.95
+    assert set(study.runs["optimizer.name"]) == {"RMSprop"}
+    check_against_a_plain_loop(
+        follow,
+        title,
+        lambda data: MLP(data.shape, 10),
+        F.cross_entropy,
+        torch.optim.RMSprop,
+        ["optimizer.lr=0.0002"],
+    )
+
+
+def test_a_schedule_of_ones_own(follow):
+    study = follow("A schedule of yours")
+    assert sorted(study.runs["schedule.cycles"]) == [1, 1, 3, 3]
+    assert study.runs["test/accuracy"].min() > 0.95
+    assert study.runs["fingerprints.code.mine.restarts"].n_unique() == 1
+
+
+def test_a_warm_up_and_clipping_rescue_a_standard_deviation_that_diverges(follow):
+    study = follow("A warm-up and clipping rescue a large standard deviation")
+    assert len(study.runs) == 8
+    neither = study.runs.filter(pl.col("clip_norm").is_null(), pl.col("schedule.warmup") == 0)
+    assert neither["diverged_at"].is_not_null().all()
+    both = study.runs.filter(pl.col("clip_norm") == 1, pl.col("schedule.warmup") == 100)
+    assert both["test/accuracy"].min() > 0.9
+    assert both["diverged_at"].is_null().all()
+    # A warm-up alone is not enough.
+    risen = study.runs.filter(pl.col("clip_norm").is_null(), pl.col("schedule.warmup") == 100)
+    assert risen["test/accuracy"].max() < 0.2
