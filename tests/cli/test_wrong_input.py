@@ -95,7 +95,7 @@ UNKNOWN = [
     (["+loss.what=1"], "unknown key 'loss.what'"),
     (
         ["optimizer._target_=torch.optim.Adagrad", "+optimizer.wat=1"],
-        "wat=1: torch.optim.Adagrad t",
+        "torch.optim.Adagrad takes",
     ),
     (["optimizer=lion", "optimizer.momentum=0.9"], "unknown key 'optimizer.momentum'"),
     (["schedule.gamma=0.5"], "unknown key 'schedule.gamma'"),
@@ -152,7 +152,7 @@ VALUES = [
     (["schedule.warmup=9", "max_steps=9"], "warmup=9: must be below the number of steps, 9"),
     (["schedule=step", "schedule.gamma=0"], "schedule.gamma=0: must be a finite number above 0"),
     (["schedule=linear", "schedule.end_factor=2"], "schedule.end_factor=2: must be at most 1"),
-    (["clip_norm=0"], "clip_norm=0: must be a finite number above 0"),
+    (["clip_norm=0"], "clip_norm=0.0: must be a finite number above 0"),
     (["clip_norm=lots"], "clip_norm=lots: must be a finite number"),
     (["decay=biases"], "decay=biases: choose one of all, matrices"),
     (["optimizer=adam", "optimizer.betas=[0.9]"], f"optimizer.betas=[0.9]: {BETAS}"),
@@ -209,7 +209,7 @@ TARGETS = [
     (["init._target_=torch.nn.init.normal_"], "fills a tensor in place"),
     (
         ["optimizer._target_=torch.optim.Nope"],
-        "optimizer._target_=torch.optim.Nope: cannot be load",
+        "torch.optim.Nope: cannot be load",
     ),
     (["optimizer._target_=torch.optim.LBFGS"], "LBFGS.step() missing 1 required positional argume"),
     (["optimizer._target_=torch.optim.Muon"], "Muon only supports 2D parameters"),
@@ -223,7 +223,7 @@ TARGETS = [
     (["schedule._target_=bad_input.negative", "schedule.warmup=3"], "takes no arguments"),
     (
         ["schedule._target_=bad_input.nothing"],
-        "schedule._target_=bad_input.nothing: cannot be load",
+        "bad_input.nothing: cannot be load",
     ),
     (["init._target_=bad_input.Raises"], "init._target_=bad_input.Raises: RuntimeError: boom"),
 ]
