@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from initstudy.config import ConfigError, as_columns, as_run, make_run, register
 from initstudy.config.errors import closest
 from initstudy.config.paths import CONF
-from initstudy.config.schema import EXECUTORS, OPTIMIZERS
+from initstudy.config.schema import EXECUTORS, OPTIMIZERS, SCHEDULES
 from initstudy.config.validation import fault_of
 
 
@@ -51,7 +51,7 @@ def test_a_key_that_nothing_reads_is_refused_at_every_level(configured, section)
 def test_a_key_that_is_deleted_is_missed(configured, section):
     whole = configured()
     present = whole[section] if section else whole
-    optional = {"base_width", "momentum", "nesterov"}
+    optional = {"base_width", "momentum", "nesterov", "_target_"}
     for name in present.keys() - optional:
         config = configured()
         del (config[section] if section else config)[name]
@@ -68,11 +68,17 @@ def test_a_section_is_a_mapping(configured, section, value):
         as_run(config)
 
 
-@pytest.mark.parametrize("choice", [*OPTIMIZERS.schemas, *EXECUTORS.schemas])
-def test_the_shipped_files_have_exactly_the_keys_of_the_schema(choice):
-    group = "optimizer" if choice in OPTIMIZERS.schemas else "executor"
-    schema = {**OPTIMIZERS.schemas, **EXECUTORS.schemas}[choice]
+NAMED = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "executor": EXECUTORS}
+CHOICES = [(group, choice) for group, named in NAMED.items() for choice in named.schemas]
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_the_shipped_files_have_exactly_the_keys_of_the_schema(group, choice):
+    schema = NAMED[group].schemas[choice]
     written = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text())
+    if NAMED[group].targets:
+        # Where another optimizer or schedule may be named.
+        assert written.pop("_target_") is None
     assert written.keys() == {field.name for field in fields(schema)}
     for key, value in written.items():
         assert fault_of(f"{group}.{key}", value) is None

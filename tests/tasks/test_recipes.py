@@ -308,7 +308,7 @@ def test_another_optimizer_of_torch(follow):
     title = "Another optimizer of torch"
     study = follow(title)
     assert len(study.runs) == 4
-    assert study.runs["test/accuracy"].min() > 0.95
+    assert study.runs["test/accuracy"].min() > 0.9
     assert set(study.runs["optimizer.name"]) == {"RMSprop"}
     check_against_a_plain_loop(
         follow,
@@ -331,10 +331,10 @@ def test_a_warm_up_and_clipping_rescue_a_standard_deviation_that_diverges(follow
     study = follow("A warm-up and clipping rescue a large standard deviation")
     assert len(study.runs) == 8
     neither = study.runs.filter(pl.col("clip_norm").is_null(), pl.col("schedule.warmup") == 0)
-    assert neither["diverged_at"].is_not_null().all()
+    assert neither["diverged_step"].is_not_null().all()
     both = study.runs.filter(pl.col("clip_norm") == 1, pl.col("schedule.warmup") == 100)
     assert both["test/accuracy"].min() > 0.9
-    assert both["diverged_at"].is_null().all()
+    assert both["diverged_step"].is_null().all()
     # A warm-up alone is not enough.
     risen = study.runs.filter(pl.col("clip_norm").is_null(), pl.col("schedule.warmup") == 100)
     assert risen["test/accuracy"].max() < 0.2
