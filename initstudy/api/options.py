@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from initstudy.api import given
 from initstudy.config import ConfigError, Plain
 
-# The groups whose choices may be objects.
+# The groups whose choices may be objects, and those that may be classes or functions.
 OBJECTS = ("model", "data", "init")
+TARGETED = ("optimizer", "schedule")
 PROVIDER = "initstudy.study"
 
 
@@ -44,7 +45,7 @@ def overrides(
         if not listed:
             raise ConfigError(f"{group}=[]: names no choice")
         words.append(f"{group}={','.join(_choice(group, item) for item in listed)}")
-    for key, value in _flat(options):
+    for key, value in _flat(_with_targets(options)):
         words.append(f"{key}={_axis(key, value)}")
     if seeds is not None:
         listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
@@ -88,6 +89,30 @@ def forget() -> None:
             del repo[group][f"{name}.yaml"]
         if not repo.get(group, True):
             del repo[group]
+
+
+def _with_targets(options: Mapping[str, Any]) -> Plain:
+    """Classes and functions among optimizers and schedules by their dotted names."""
+    words: Plain = {}
+    for key, value in options.items():
+        section = {"_target_": value} if callable(value) else value
+        if key not in TARGETED or not isinstance(section, Mapping) or "_target_" not in section:
+            words[key] = value
+            continue
+        for name, item in section.items():
+            if name == "_target_":
+                words[f"{key}._target_"] = item if isinstance(item, str) else _dotted(key, item)
+            else:
+                # A key that the default optimizer or schedule does not have is added.
+                words[f"++{key}.{name}"] = item
+    return words
+
+
+def _dotted(key: str, value: Any) -> str:
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "<")
+    if module is None or "<" in name:
+        raise ConfigError(f"{key}={value!r}: must be a class or function of a module, by its name")
+    return f"{module}.{name}"
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

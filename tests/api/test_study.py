@@ -12,6 +12,7 @@ from torch import nn
 
 import initstudy
 from initstudy.claims import Better
+from initstudy.config import ConfigError
 from initstudy.initializers import Normal, Orthogonal, Policy, Rule
 from initstudy.tasks import Batches, as_data
 
@@ -62,6 +63,22 @@ def test_the_snippet_of_the_readme_runs_word_for_word():
     shown = study._repr_html_()
     assert "kaiming_normal" in shown
     assert "<svg" in shown
+
+
+def factor(step, total_steps):
+    return 1 - step / total_steps
+
+
+def test_optimizers_and_schedules_may_be_classes_and_functions():
+    (x, y), quiet = examples(), {"tracking": "off", **QUICK}
+    optimizer = {"_target_": torch.optim.RMSprop, "lr": [1e-3, 3e-3], "alpha": 0.9}
+    study = initstudy.study(Net, data=(x, y, x, y), optimizer=optimizer, schedule=factor, **quiet)
+    assert sorted(study.runs["optimizer.lr"]) == [1e-3, 3e-3]
+    assert set(study.runs["optimizer.alpha"]) == {0.9}
+    assert set(study.runs["optimizer.name"]) == {"RMSprop"}
+    assert set(study.runs["schedule._target_"]) == {f"{__name__}.factor"}
+    with pytest.raises(ConfigError, match=r"schedule=.*must be a class or function of a module"):
+        initstudy.study(Net, data=(x, y, x, y), schedule=lambda step: 1.0, **quiet)
 
 
 def test_objects_whose_label_is_the_same_are_choices_of_their_own(command):

@@ -35,7 +35,17 @@ def configured():
     return make
 
 
-SECTIONS = ["", "optimizer", "probes", "tracking", "executor", "planner", "checkpoint", "seeds"]
+SECTIONS = [
+    "",
+    "optimizer",
+    "schedule",
+    "probes",
+    "tracking",
+    "executor",
+    "planner",
+    "checkpoint",
+    "seeds",
+]
 
 
 @pytest.mark.parametrize("section", [*SECTIONS, "paper", "model", "init", "data", "loss"])
@@ -51,7 +61,7 @@ def test_a_key_that_nothing_reads_is_refused_at_every_level(configured, section)
 def test_a_key_that_is_deleted_is_missed(configured, section):
     whole = configured()
     present = whole[section] if section else whole
-    optional = {"base_width", "momentum", "nesterov", "_target_"}
+    optional = {"base_width", "momentum", "nesterov", "warmup", "_target_"}
     for name in present.keys() - optional:
         config = configured()
         del (config[section] if section else config)[name]
@@ -103,6 +113,11 @@ BOUNDS = [
     ("optimizer.momentum", 0, math.nan),
     ("optimizer.nesterov", True, 1),
     ("optimizer.base_width", None, 0),
+    ("schedule.warmup", 0, -1),
+    ("clip_norm", math.ulp(0), 0),
+    ("clip_norm", None, math.inf),
+    ("decay", "matrices", "vectors"),
+    ("precision", "bf16", "fp16"),
     ("planner.workers", 1, "1"),
     ("tracking.entity", None, ["me"]),
 ]
