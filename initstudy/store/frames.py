@@ -175,15 +175,15 @@ def prepare(store: Store) -> Study:
     runs = store.runs
     varying = _varying(runs)
     by = _studied(runs, varying, store.study.get("by"))
-    numeric = by is not None and runs[by].dtype.is_numeric()
+    numeric = by is not None and runs[by].dtype.is_numeric() and not _null_is_a_value(runs, by)
     roles = {role: _role(runs, store.study.get(role)) for role in ("across", "tune")}
     free = [c for c in varying if not any(_same_partition(runs, c, k) for k in roles.values())]
     others = _others(runs, free, by)
     runs = runs.with_columns(
-        (pl.col(by) if by else pl.lit(None, pl.Float64)).alias("by"),
+        (_values(runs, by) if by else pl.lit(None, pl.Float64)).alias("by"),
         _facet(runs, others, by).alias("facet"),
         pl.col(DIVERGED_STEP.name).is_not_null().alias("diverged"),
-        *(pl.col(key).alias(role) for role, key in roles.items() if key),
+        *(_values(runs, key).alias(role) for role, key in roles.items() if key),
     )
     if numeric:
         runs = runs.with_columns(pl.col("by").cast(pl.Float64))
@@ -219,6 +219,22 @@ def _learning_times(history: pl.DataFrame, criterion: float, schema: Schema) -> 
     learned = value <= criterion if lower else value >= criterion
     first = pl.col(STEP.name).min().alias(LEARNING_TIME.name)
     return history.filter(learned & (pl.col(STEP.name) > 0)).group_by("run").agg(first)
+
+
+def _null_is_a_value(runs: pl.DataFrame, key: str) -> bool:
+    """Whether some runs have null where others have a value, as in `clip_norm=null,1`.
+
+    Of an initializer or a model null says that it has no such argument.
+    """
+    nulls = runs[key].null_count()
+    return 0 < nulls < len(runs) and not key.startswith(("init.", "model."))
+
+
+def _values(runs: pl.DataFrame, key: str) -> pl.Expr:
+    """The values of a studied key; texts if null is one of them."""
+    if not _null_is_a_value(runs, key):
+        return pl.col(key)
+    return pl.col(key).cast(pl.String).str.replace(r"\.0$", "").fill_null("null")
 
 
 def _varying(runs: pl.DataFrame) -> list[str]:

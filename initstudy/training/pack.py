@@ -243,6 +243,6 @@ def _optimizer(pack: Pack, stack: Stack, lr: float | None = None) -> Optimizer:
         lr: A learning rate for all members, instead of their own.
     """
     group = pack.group
-    rates = rates_of(pack.runs, group.rates, stack.device)
+    rates = rates_of(pack.runs, group.rates, group.schedule.steps, stack.device)
     config, how = group.config.optimizer, group.updates
     return optimizer_of(pack.runs, config, how, stack.params, rates, lr=lr)

@@ -50,16 +50,21 @@ def tables(runs: Sequence[Run], steps: int) -> Tables:
     return {text: _table(section, steps) for text, section in sections.items()}
 
 
-def rates_of(runs: Sequence[Run], made: Tables, device: torch.device) -> Rates | None:
+def rates_of(runs: Sequence[Run], made: Tables, steps: int, device: torch.device) -> Rates | None:
     """The factors of the members of a pack; None if all of them are 1.
 
     Args:
         runs: The members.
-        made: The factors of their schedules.
+        made: The factors of their schedules. A process that trains pack after pack may hold those
+            of an earlier one alone; what is missing is made here.
+        steps: How many updates each of the members takes.
         device: Where they train.
     """
-    texts = list(dict.fromkeys(map(_text, runs)))
-    chosen = [made[text] for text in texts]
+    sections = {_text(run): run.config["schedule"] for run in runs}
+    texts = list(sections)
+    chosen = [
+        made[text] if text in made else _table(section, steps) for text, section in sections.items()
+    ]
     given = [table for table in chosen if table is not None]
     if not given:
         return None

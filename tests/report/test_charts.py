@@ -66,6 +66,29 @@ def test_a_categorical_variable_is_drawn_in_its_order():
     assert '"type": "ordinal"' in str(CHARTS["accuracy"](study, "MLP")).replace("'", '"')
 
 
+def test_null_is_a_value_of_a_key_that_may_be_null(tmp_path):
+    source = sweep(stds=[0.1, 0.2, 0.3, 0.4])
+    limits = pl.col("init.std").replace_strict({0.1: None, 0.2: 1.0, 0.3: None, 0.4: 1.0})
+    runs = source.runs.with_columns(
+        limits.cast(pl.Float64).alias("clip_norm"),
+        pl.when(pl.col("init.std") < 0.25).then(None).otherwise(100).alias("data.validation"),
+        pl.lit("cosine").alias("schedule.name"),
+        pl.lit(7).alias("schedule.warmup"),
+        pl.lit("highest").alias("precision"),
+    ).drop("init.std")
+    about = {"by": "clip_norm", "across": "data.validation"}
+    store = stores.Store(runs, source.history, source.study | about | {"claims": {}})
+    study = prepare(store)
+    assert not study.numeric
+    assert sorted(study.values()) == ["1", "null"]
+    assert sorted(study.runs["across"].unique()) == ["100", "null"]
+    report = write(save(store, tmp_path), formats=["markdown"])
+    assert sorted(row[0] for row in report.table.rows) == ["1", "null"]
+    text = (tmp_path / "report/README.md").read_text()
+    assert "schedule cosine, warm-up of 7 steps, gradients clipped at a norm of null, 1" in text
+    assert "precision" not in text.split("Trained on")[0]
+
+
 def test_diverged_runs_are_on_the_accuracy_chart():
     study = prepare(sweep())
     text = str(CHARTS["accuracy"](study, "MLP"))

@@ -417,6 +417,16 @@ def make_setter(lr, factor):
     return set_rate
 
 
+def test_a_group_that_was_made_for_other_runs_trains_schedules_that_it_has_not_seen():
+    """As in a worker that gets one pack after another of the same group."""
+    base = composed("optimizer=sgd")
+    first, second = variants(base, ALL_DIFFERENT[1], ALL_DIFFERENT[2])
+    (group,) = prepare([first], CPU)
+    rows = train_pack(Pack(group, (second,)), CPU)
+    found = {r.step: r.values["train/loss"] for r in rows if isinstance(r, Row)}
+    assert found == losses_of([second])[1][0]
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [

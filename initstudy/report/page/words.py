@@ -128,8 +128,9 @@ def paragraph(study: Study) -> str:
     return (
         f"{len(runs)} runs: {what}, {seeds} seed{'s' if seeds > 1 else ''}, "
         f"model {'; '.join(study.facets)}, on {data}; "
-        f"{first.get('optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}, batches "
-        f"of {_each(runs, 'batch_size')}, {steps:,} steps; {diverged or 'none'} diverged. "
+        f"{_each(runs, 'optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}"
+        f"{_training(runs)}, batches of {_each(runs, 'batch_size')}, {steps:,} steps; "
+        f"{diverged or 'none'} diverged. "
         f"{missing}Trained on {study.about.get('device', 'an unknown device')} ({versions})."
     )
 
@@ -270,7 +271,28 @@ def short(value: Any) -> str:
     return parts[-1] if all(part.isidentifier() for part in parts) else str(value)
 
 
+# What a training may have besides its optimizer: the value that says it has not, and its text.
+BESIDES = {
+    "schedule.name": ("constant", "schedule {}"),
+    "schedule.warmup": (0, "warm-up of {} steps"),
+    "clip_norm": (None, "gradients clipped at a norm of {}"),
+    "decay": ("all", "weight decay of {}"),
+    "precision": ("highest", "precision {}"),
+}
+
+
+def _training(runs: pl.DataFrame) -> str:
+    """The schedule, clipping and precision of the runs, as far as they have some."""
+    told = [
+        text.format(_each(runs, column))
+        for column, (usual, text) in BESIDES.items()
+        if column in runs.columns and set(runs[column]) != {usual}
+    ]
+    return "".join(f", {text}" for text in told)
+
+
 def _each(runs: pl.DataFrame, column: str) -> str:
     if column not in runs.columns:
         return "–"
-    return ", ".join(short(v) for v in runs[column].unique().sort().to_list())
+    values = runs[column].unique().sort().to_list()
+    return ", ".join("null" if value is None else short(value) for value in values)
