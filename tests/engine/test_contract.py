@@ -180,7 +180,7 @@ def test_an_engine_computes_with_a_precision_only_if_it_says_so(name, precision)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", [name for name in KINDS if name != "graph"])
+@pytest.mark.parametrize("name", KINDS)
 def test_every_engine_scales_rates_over_the_steps_and_clips_each_member(name, optimizer):
     """The rates and limits of the members differ, and so does what the plain loops are given."""
     kind, models, batches = KINDS[name], models_of(DENSE.make), batches_of(DENSE, 1)

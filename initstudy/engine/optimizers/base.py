@@ -106,6 +106,8 @@ class Optimizer(ABC):
             number: How many updates there were before this one; needed if the learning rate
                 changes over the steps.
         """
+        # Without the number a schedule would be left out without a word.
+        assert self.rates is None or number is not None
         if self.clip_norm is not None:
             clip(grads, self.clip_norm)
         if self._fused_for is not grads:

@@ -105,6 +105,7 @@ class Target(Optimizer):
         number: Int[Tensor, ""] | None = None,
     ) -> None:
         """See `Optimizer.step`."""
+        assert self.rates is None or number is not None
         if self.clip_norm is not None:
             clip(grads, self.clip_norm)
         factors: list[float | None] = [None] * len(self.params[0])
