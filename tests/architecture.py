@@ -32,6 +32,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
             "store",
             "initializers",
             "tasks",
+            "columns",
             "config",
             "runtime",
             "trees",

@@ -24,7 +24,7 @@ from initstudy.api.compose import init_sections
 from initstudy.api.results import Results
 from initstudy.api.watch import Watch
 from initstudy.columns import Preset
-from initstudy.config import ConfigError, Plain, Run, as_columns, identity
+from initstudy.config import ConfigError, Plain, Run, Swept, as_columns, identity
 from initstudy.initializers import Calibrated, initialize
 from initstudy.initializers.own import Own
 from initstudy.store import hydra_files, locks
@@ -220,7 +220,7 @@ class Grid:
         with locks.lock(self.directory):
             finished = store.finished(self.directory)
             todo = [(run, point) for run, point in runs.values() if run.id not in finished]
-            self._describe()
+            self._describe([run for run, _ in runs.values()])
             print(f"{self.directory}: {len(runs) - len(todo)} of {len(runs)} complete")
             with tracking.Tracker(settings, self.directory, self.directory.name) as tracker:
                 for run, point in todo:
@@ -236,9 +236,10 @@ class Grid:
         store.load(self.directory)
         return Results(self.directory, store.failures(self.directory))
 
-    def _describe(self) -> None:
+    def _describe(self, runs: Sequence[Run]) -> None:
         """Writes what the study is about, as the command does for its own."""
         previous = store.read_study(self.directory)
+        swept = Swept.of(runs).after(Swept.described(previous))
         described = {
             "name": self.directory.name,
             "command": f"initstudy.grid(…, name={self.directory.name!r})",
@@ -251,6 +252,7 @@ class Grid:
             "notes": self.notes,
             "layers": previous.get("layers", {}),
             "runs": len(self.points),
+            **swept.description(),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "device": f"{platform.machine()}, a loop of the user's own",
             "versions": {

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from initstudy.config.errors import ConfigError, unknown_key
 from initstudy.config.rules import FLAG, SINGLE, Number, Rule, Whole
-from initstudy.config.run import Plain, Run, identity
+from initstudy.config.run import WITHOUT_EFFECT, Plain, Run, identity
 from initstudy.config.schema import MAY_BE_ABSENT, Config, Named
 
 # What `training` takes out of a section before it builds the target.
@@ -32,6 +32,7 @@ BESIDE: dict[str, Rule] = {
     "data.validation": Number(high=1, above=True, below=True),
 }
 SECTION = "must be a mapping from keys to values"
+# Groups whose choice every run records; any other group's is recorded where it was given.
 GROUPS_THAT_ARE_COLUMNS = ("init", "model")
 
 
@@ -73,7 +74,9 @@ def as_run(
             raise ConfigError(f"{key}={value}: {fault}")
     if config["optimizer"].get("nesterov") and config["optimizer"].get("momentum") == 0:
         raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum above 0")
-    named = {k: str(v) for k, v in (choices or {}).items() if k in GROUPS_THAT_ARE_COLUMNS}
+    given = {override.lstrip("+").partition("=")[0] for override in overrides}
+    columns = (given - {*WITHOUT_EFFECT, "sweep"}) | {*GROUPS_THAT_ARE_COLUMNS}
+    named = {k: str(v) for k, v in (choices or {}).items() if k in columns and "/" not in k}
     return Run(config, tuple(overrides), identity(config), named)
 
 

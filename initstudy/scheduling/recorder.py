@@ -247,7 +247,13 @@ def describe(pack: Pack) -> dict[str, Plain]:
     layers = [layer.name for layer in pack.group.layers]
     schema = pack.group.schema.description()
     return {
-        run.id: {**run.config, "choices": dict(run.choices), "layers": layers, "schema": schema}
+        run.id: {
+            **run.config,
+            "choices": dict(run.choices),
+            "swept": list(run.swept),
+            "layers": layers,
+            "schema": schema,
+        }
         for run in pack.runs
     }
 

@@ -171,6 +171,8 @@ CHOICES = [
     (["sweep=std_grid"], "sweep=std_grid: nothing is chosen there that it could replace; write +s"),
     (["+seed=3"], "+seed=3: there is such a key already; leave out the +"),
     (["hydra/launcher=nope"], "hydra/launcher=nope: there is no such choice"),
+    (["-m", "hydra/launcher=submitit_slurm", "seed=0,1"], "leave it out and set executor=slurm"),
+    (["-m", "hydra/launcher=submitit_local", "seed=0,1"], "leave it out and set executor=local"),
     (["--config-name", "nope"], "--config-name nope: there is no such configuration"),
     (["--config-dir", "nope"], "config directory"),
 ]
