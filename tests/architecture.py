@@ -56,6 +56,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
             "initializers",
             "columns",
             "config",
+            "runtime",
             "trees",
         ),
     ),

@@ -35,6 +35,8 @@ class SweeperConf:
     params: dict[str, str] | None = None
 
 
+# Sweepers that launch a grid, rather than search.
+GRIDS = (SweeperConf._target_, f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}")
 _store = ConfigStore.instance()
 _store.store(group="hydra/launcher", name="initstudy", node=LauncherConf, provider="initstudy")
 _store.store(group="hydra/sweeper", name="initstudy", node=SweeperConf, provider="initstudy")
@@ -84,8 +86,8 @@ class InitstudyLauncher(Launcher):
 
         Returns:
             For each job the final value of what the study selects by: the objective, on validation
-            data if there are such. A run that failed, and one that `exclude` names, has an error in
-            its place.
+            data if there are such. For a search, a run that failed, and one that `exclude` names,
+            has an error in its place.
         """
         from initstudy.cli.invocation import given
         from initstudy.cli.sweeps import launch_all, launch_batch
@@ -93,20 +95,18 @@ class InitstudyLauncher(Launcher):
 
         runs = compose_each(self.loader, self.config, job_overrides)
         command = getattr(self.application, "command", None) or given()
-        if self._is_whole_grid:
+        sweeper: Any = self.config.hydra.sweeper
+        is_grid = sweeper._target_ in GRIDS
+        if is_grid and sweeper.max_batch_size is None:
             values = launch_all(runs, self.config, command)
         else:
             values = launch_batch(runs, self.config, command, self.application)
-        return [_returned(*job) for job in zip(job_overrides, values, strict=True)]
-
-    @property
-    def _is_whole_grid(self) -> bool:
-        """Whether the sweeper launches all jobs at once."""
-        sweeper: Any = self.config.hydra.sweeper
-        return sweeper._target_ == SweeperConf._target_ and sweeper.max_batch_size is None
+        # Hydra's own sweeper would end the grid at the first job without a value.
+        shown = [None if is_grid and isinstance(value, Exception) else value for value in values]
+        return [_returned(*job) for job in zip(job_overrides, shown, strict=True)]
 
 
-def _returned(overrides: Sequence[str], value: float | Exception) -> JobReturn:
+def _returned(overrides: Sequence[str], value: float | Exception | None) -> JobReturn:
     status = JobStatus.FAILED if isinstance(value, Exception) else JobStatus.COMPLETED
     returned = JobReturn(list(overrides), status=status)
     returned.return_value = value

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from initstudy.cli import footprint, hydra_app
 from initstudy.cli.arguments import error_beside_a_grid, is_no_choice, options_first, parse
 from initstudy.cli.invocation import given
-from initstudy.cli.sweeps import RUNS_FAILED, NoValueError, Search, direction_of, objective
+from initstudy.cli.sweeps import RUNS_FAILED, NoValueError, Search, direction_of, values_of
 from initstudy.config import ConfigError, check_grid, make_run
 from initstudy.config.messages import refuse
 from initstudy.store import StoreError
@@ -62,12 +62,14 @@ class Application:
         # Hydra's basic launcher hands over the runs of a grid one at a time.
         alone = job.mode is RunMode.RUN
         directory = Path(job.runtime.output_dir)
-        accept = None if alone else direction_of(HydraConfig.instance().cfg)
-        if study([run], cfg, directory, command=self.command, report=alone, accept=accept):
+        accept = None if alone else direction_of(OmegaConf.create({"hydra": job}))
+        trained = study([run], cfg, directory, command=self.command, report=alone, accept=accept)
+        if trained.failed:
             sys.exit(RUNS_FAILED)
         if not alone:
             self.search = Search(directory, run.config, failed=False)
-        return objective(directory, run)
+        (value,) = values_of(directory, [run], trained)
+        return None if isinstance(value, Exception) else value
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ from initstudy.config.compose import distinct
 
 if TYPE_CHECKING:
     from initstudy.columns import Schema
+    from initstudy.scheduling.study import Trained
 
 RUNS_FAILED = 3
 HIGHER, LOWER = "higher", "lower"
@@ -69,7 +70,7 @@ def launch_all(runs: Sequence[Run], config: DictConfig, command: str) -> list[fl
         command: The command that was given.
 
     Returns:
-        The objective of each job, as `launch_batch`.
+        The value by which the study selects, of each job; an error for those that `exclude` names.
 
     Raises:
         SystemExit: With code 3, runs have failed; the others are trained and reported.
@@ -77,9 +78,10 @@ def launch_all(runs: Sequence[Run], config: DictConfig, command: str) -> list[fl
     from initstudy.scheduling.study import study
 
     directory = Path(config.hydra.sweep.dir)
-    if study(distinct(runs), config, directory, command=command):
+    trained = study(distinct(runs), config, directory, command=command)
+    if trained.failed:
         sys.exit(RUNS_FAILED)
-    return _values(directory, runs, {})
+    return values_of(directory, runs, trained)
 
 
 def launch_batch(
@@ -100,40 +102,41 @@ def launch_batch(
     Raises:
         ConfigError: Something is wrong, such as a sweeper that searches in the wrong direction.
     """
-    from initstudy.scheduling.study import study
+    from initstudy.scheduling.study import Trained, study
 
     directory = Path(config.hydra.sweep.dir)
-    failed: dict[str, str] = {}
+    trained = Trained()
     if kept := distinct(runs):
         accept = direction_of(config)
-        failed = study(kept, config, directory, command=command, report=False, accept=accept)
-        before = getattr(application, "search", None)
+        trained = study(kept, config, directory, command=command, report=False, accept=accept)
         if hasattr(application, "search"):
-            any_failed = bool(failed) or (before is not None and before.failed)
-            application.search = Search(directory, kept[0].config, any_failed)
-    return _values(directory, runs, failed)
+            failed_before = application.search is not None and application.search.failed
+            failed = failed_before or bool(trained.failed)
+            application.search = Search(directory, kept[0].config, failed)
+    return values_of(directory, runs, trained)
 
 
-def objective(directory: Path, run: Run) -> float | None:
-    """The value by which the study selects, of one run; None if it has none."""
-    (value,) = _values(directory, [run], {})
-    return None if isinstance(value, Exception) else value
+def values_of(directory: Path, runs: Sequence[Run], trained: Trained) -> list[float | Exception]:
+    """The value by which the study selects, of each run, or an error in its place.
 
-
-def _values(
-    directory: Path, runs: Sequence[Run], failed: dict[str, str]
-) -> list[float | Exception]:
+    Args:
+        directory: The study's directory.
+        runs: The runs as they were composed.
+        trained: What has become of them.
+    """
     from initstudy import store
     from initstudy.columns import Schema
 
     schema = Schema.described(store.read_study(directory))
     stored = store.summaries(directory, schema.selection)
-    return [
-        _finite(stored[run.id], schema)
-        if run.id in stored
-        else NoValueError(failed.get(run.label, f"{run.label}: excluded"))
-        for run in runs
-    ]
+    values: list[float | Exception] = []
+    for run in runs:
+        run_id = trained.ids.get(run.id)
+        if run_id in stored:
+            values.append(_finite(stored[run_id], schema))
+        else:
+            values.append(NoValueError(trained.failed.get(run.label, f"{run.label}: excluded")))
+    return values
 
 
 def _finite(value: float | None, schema: Schema) -> float:

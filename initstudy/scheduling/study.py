@@ -7,9 +7,9 @@ import gc
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from initstudy.columns import Schema
 from initstudy.config import ConfigError, Plain, Run, Swept
 from initstudy.runtime import signals
 from initstudy.runtime.clock import seconds_running
+from initstudy.runtime.repository import revision
 from initstudy.scheduling.backends.choose import choose, submitted, under_way
 from initstudy.scheduling.backends.contract import Backend
 from initstudy.scheduling.progress import Progress
@@ -33,6 +34,19 @@ from initstudy.store import locks
 from initstudy.training.identity import fingerprinted
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What has become of a grid.
+
+    Attributes:
+        failed: Why runs failed, by their labels.
+        ids: The id of each run in the store, by the id of its configuration alone.
+    """
+
+    failed: Mapping[str, str] = field(default_factory=dict)
+    ids: Mapping[str, str] = field(default_factory=dict)
+
+
 def study(
     runs: Sequence[Run],
     config: DictConfig,
@@ -41,7 +55,7 @@ def study(
     command: str,
     report: bool = True,
     accept: Callable[[Schema], None] | None = None,
-) -> dict[str, str]:
+) -> Trained:
     """Trains the runs that are not finished in `directory` and writes the report.
 
     Args:
@@ -55,7 +69,7 @@ def study(
             its caller has no use for that.
 
     Returns:
-        Why runs failed, by their labels; the others are trained and reported.
+        Which runs failed; the others are trained and reported.
 
     Raises:
         ConfigError: Something is wrong; nothing has trained.
@@ -66,7 +80,9 @@ def study(
     signals.advise(f"to continue: {_to_continue(config, directory, command)}")
     settings = check(runs)
     # What was read for the fingerprints is held until the groups have it.
+    composed = [run.id for run in runs]
     runs, _read = fingerprinted(runs)
+    ids = dict(zip(composed, (run.id for run in runs), strict=True))
     backend = choose(runs[0].config, directory)
     store.ensure_writable(directory)
     with locks.lock(directory), closing(backend):
@@ -77,6 +93,7 @@ def study(
         runs = [replace(run, swept=swept.keys) for run in runs]
         work = left_to_do(runs, directory, backend, under_way(backend, directory))
         old = superseded(directory, runs)
+        check_measured(runs[0].config, work.schema)
         if accept is not None:
             accept(work.schema)
         grid = _described(directory, runs, swept, old, whole=report)
@@ -94,7 +111,7 @@ def study(
                 _report(console, directory, tracker if len(runs) > 1 else None)
     if failed:
         _say_failed(failed)
-    return failed
+    return Trained(failed, ids)
 
 
 def report_alone(directory: Path, config: Plain) -> None:
@@ -138,9 +155,21 @@ def check(runs: Sequence[Run]) -> tracking.Settings:
 
         check_claims(config["claims"])
     try:
-        return tracking.check(tracking.Settings(**config["tracking"]))
+        return tracking.check(tracking.Settings(**config["tracking"]), runs=len(runs))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def check_measured(config: Plain, schema: Schema) -> None:
+    """Checks what a study wants to know against what it will measure.
+
+    Raises:
+        ConfigError: A claim is about a metric that there is not.
+    """
+    if config["claims"]:
+        from initstudy.claims.metrics import check_metrics
+
+        check_metrics(config["claims"], schema, config["criterion"])
 
 
 def dry_run(runs: Sequence[Run], directory: Path) -> Work:
@@ -153,7 +182,9 @@ def dry_run(runs: Sequence[Run], directory: Path) -> Work:
     check(runs)
     runs, _read = fingerprinted(runs)
     with closing(choose(runs[0].config, directory)) as backend:
-        return left_to_do(runs, directory, backend, submitted(directory), dry=True)
+        work = left_to_do(runs, directory, backend, submitted(directory), dry=True)
+        check_measured(runs[0].config, work.schema)
+        return work
 
 
 def _train(
@@ -274,6 +305,7 @@ def _write_study(
                 "python": platform.python_version(),
                 **{name: version(name) for name in ("torch", "torchvision", "wandb")},
             },
+            "repository": revision(Path.cwd()),
         }
     store.write_study(directory, previous | described)
 

@@ -105,18 +105,22 @@ def test_a_run_that_fails_fails_its_trial_alone(command, reported):
         *SEARCH[:2],
         *QUICK,
         "hydra.sweeper.direction=maximize",
-        "hydra/sweeper/sampler=grid",
+        "hydra/sweeper/sampler=random",
+        "hydra.sweeper.sampler.seed=1",
+        "hydra.sweeper.n_trials=6",
         "hydra.sweeper.n_jobs=2",
         "model._target_=choice(mine.Net,mine.Raising)",
         "max_steps=20",
         "name=search",
     ]
-    code, _, err = command(*grid, "hydra.sweeper.max_failure_rate=0.5")
+    code, _, err = command(*grid, "hydra.sweeper.max_failure_rate=1.0")
     assert code == 3
     assert "the ninth call is one too many" in err
     assert "Traceback" not in err
     assert best()["best_params"] == {"model._target_": "mine.Net"}
     assert reported == [Path("runs/search")]
+    # The same trials were asked for again, and had their values at once.
+    assert len(store.load("runs/search").runs) == 1
     # By default one failure ends the search; what was trained is reported all the same.
     code, _, err = command(*grid)
     assert code == 3
@@ -300,3 +304,25 @@ def test_the_configuration_is_a_search_path_of_other_applications(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "initstudy.initializers.KaimingNormal 9\n"
+
+
+def test_batches_of_a_grid_are_one_study_with_one_report(command, reported):
+    """With excluded points among them, for which Hydra's sweeper gets no value."""
+    code, out, err = command(
+        "-m",
+        *SMALL,
+        "init=normal,torch",
+        "seed=0,1",
+        "exclude=[{init: torch, seed: 0}]",
+        "hydra.sweeper.max_batch_size=1",
+        "name=batches",
+    )
+    assert code == 0, out + err
+    assert sorted(store.load("runs/batches").runs.select("init", "seed").iter_rows()) == [
+        ("normal", 0),
+        ("normal", 1),
+        ("torch", 1),
+    ]
+    assert reported == [Path("runs/batches")]
+    study = prepare(store.load("runs/batches"))
+    assert (study.by, study.about["runs"]) == ("init", 3)

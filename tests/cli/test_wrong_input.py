@@ -159,6 +159,18 @@ VALUES = [
     (["claims={a: 3}"], "claims.a: cannot be built: 3 names no _target_"),
     ([f"claims={{a: {{{CLAIM}, at: bigest, count: 3}}}}"], "at=bigest: choose largest or smallest"),
     (["claims={a: {_target_: initstudy.claims.Nope}}"], "claims.a: cannot be built"),
+    (
+        [f"claims={{a: {{{CLAIM}, at: largest, count: 3, metric: test/acuracy}}}}"],
+        "claims.a.metric=test/acuracy: there is no such metric; did you mean test/accuracy?",
+    ),
+    (
+        [f"claims={{a: {{{CLAIM}, at: largest, count: 3, metric: learning_time}}}}"],
+        "claims.a.metric=learning_time: set criterion",
+    ),
+    (
+        [f"claims={{a: {{{CLAIM}, at: largest, count: 3, metric: nope}}}}"],
+        "claims.a.metric=nope: there is no such metric; choose one of train/loss, train/accuracy",
+    ),
 ]
 CHOICES = [
     (["probes=nope"], "probes=nope: there is no such choice; choose one of basic, full, off"),

@@ -32,7 +32,7 @@ OF_THE_STUDY = (
     "claims",
 )
 # What is logged beside the configuration.
-BESIDE = ("choices", "swept", "layers", "schema", "_wandb")
+BESIDE = ("choices", "swept", "layers", "schema", "repository", "_wandb")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def as_store(runs: Iterable[Mirrored], command: str) -> Store:
         "device": str(rows[0].get("device", "an unknown device")),
         "versions": {"torch": rows[0]["torch"]} if "torch" in rows[0] else {},
         "remote": True,
+        "repository": ordered[-1].config.get("repository"),
         "swept": list(dict.fromkeys(k for run in ordered for k in run.config.get("swept", ()))),
         **{key: first.config.get(key) for key in OF_THE_STUDY},
         **(first.config.get("schema") or {}),
