@@ -29,6 +29,7 @@ SLOW = (
     "test_documentation.py",
     "test_experiments.py",
     "test_faults.py",
+    "test_notebooks.py",
     "test_throughput.py",
     "training/test_checkpoints.py",
 )

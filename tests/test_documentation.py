@@ -122,7 +122,7 @@ def first_value(word: str) -> str:
     key, _, value = word.partition("=")
     if value.startswith(("[", "{", "'", "${")):
         return word
-    if value.startswith("range("):
+    if value.startswith(("range(", "tag(")):
         return f"{key}=1"
     if value.startswith("glob("):
         return f"{key}={value[len('glob(') : -2]}_normal"

@@ -8,7 +8,6 @@ is launched.
 # text. So, unlike every other module, it does without `from __future__ import annotations`.
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -36,6 +35,8 @@ class SweeperConf:
     params: dict[str, str] | None = None
 
 
+# Sweepers that launch a grid, rather than search.
+GRIDS = (SweeperConf._target_, f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}")
 _store = ConfigStore.instance()
 _store.store(group="hydra/launcher", name="initstudy", node=LauncherConf, provider="initstudy")
 _store.store(group="hydra/sweeper", name="initstudy", node=SweeperConf, provider="initstudy")
@@ -63,7 +64,11 @@ class InitstudySweeper(BasicSweeper):
 
 
 class InitstudyLauncher(Launcher):
-    """Hands all jobs of a grid to initstudy, which decides what trains together."""
+    """Hands all jobs of a grid to initstudy, which decides what trains together.
+
+    A sweeper that searches, such as Optuna's, launches a grid in batches, and gets the objective of
+    every run in return.
+    """
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -72,17 +77,37 @@ class InitstudyLauncher(Launcher):
         self.loader = hydra_context.config_loader
         self.config = config
         # Another program's function does not know by which command it was called.
-        self.command: str | None = getattr(task_function, "command", None)
+        self.application = task_function
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Trains every job that is not finished yet and writes the report."""
-        from initstudy.cli.invocation import given
-        from initstudy.config.compose import compose_jobs
-        from initstudy.scheduling.study import study
+        """Trains every job that is not finished yet, and writes the report after the last one.
 
-        runs = compose_jobs(self.loader, self.config, job_overrides)
-        hydra: Any = self.config.hydra
-        study(runs, self.config, Path(hydra.sweep.dir), command=self.command or given())
-        return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
+        Returns:
+            For each job the final value of what the study selects by: the objective, on validation
+            data if there are such. For a search, a run that failed, and one that `exclude` names,
+            has an error in its place.
+        """
+        from initstudy.cli.invocation import given
+        from initstudy.cli.sweeps import launch_all, launch_batch
+        from initstudy.config.compose import compose_each
+
+        runs = compose_each(self.loader, self.config, job_overrides)
+        command = getattr(self.application, "command", None) or given()
+        sweeper: Any = self.config.hydra.sweeper
+        is_grid = sweeper._target_ in GRIDS
+        if is_grid and sweeper.max_batch_size is None:
+            values = launch_all(runs, self.config, command)
+        else:
+            values = launch_batch(runs, self.config, command, self.application)
+        # Hydra's own sweeper would end the grid at the first job without a value.
+        shown = [None if is_grid and isinstance(value, Exception) else value for value in values]
+        return [_returned(*job) for job in zip(job_overrides, shown, strict=True)]
+
+
+def _returned(overrides: Sequence[str], value: float | Exception | None) -> JobReturn:
+    status = JobStatus.FAILED if isinstance(value, Exception) else JobStatus.COMPLETED
+    returned = JobReturn(list(overrides), status=status)
+    returned.return_value = value
+    return returned

@@ -163,7 +163,7 @@ def _feed_source(update: Callable[[bytes], None], value: Any) -> None:
         return
     described = value if inspect.isclass(value) or inspect.isroutine(value) else type(value)
     try:
-        update(inspect.getsource(described).encode())
+        update(_source(described).encode())
     except (OSError, TypeError) as error:
         raise ConfigError(
             f"{getattr(value, '__qualname__', value)!s}: its source cannot be read, so that nobody "
@@ -171,6 +171,33 @@ def _feed_source(update: Callable[[bytes], None], value: Any) -> None:
         ) from error
     if described is not value:
         _feed(update, dict(vars(value)) if hasattr(value, "__dict__") else repr(value))
+
+
+def _source(described: Any) -> str:
+    """The source of a class or function.
+
+    Python looks for a class in the file of its module, which the classes of a notebook do not have.
+    The functions of such a class know their cells; beside them stand its bases and its constants.
+
+    Raises:
+        OSError: It cannot be found.
+        TypeError: It is written in another language.
+    """
+    try:
+        return inspect.getsource(described)
+    except (OSError, TypeError):
+        if not inspect.isclass(described):
+            raise
+    functions = {
+        name: getattr(value, "fget", None) or getattr(value, "__func__", value)
+        for name, value in vars(described).items()
+    }
+    sources = {n: inspect.getsource(f) for n, f in functions.items() if inspect.isfunction(f)}
+    if not sources:
+        raise OSError("it has no functions of its own")
+    constants = {n: v for n, v in vars(described).items() if isinstance(v, PLAIN) and n[:2] != "__"}
+    bases = [base.__qualname__ for base in described.__bases__]
+    return f"{bases} {sorted(constants.items())} {sorted(sources.items())}"
 
 
 def as_fields(value: Any) -> Plain | None:

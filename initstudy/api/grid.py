@@ -21,14 +21,18 @@ from torch import nn
 from initstudy import __version__, store, tracking
 from initstudy.api import given
 from initstudy.api.compose import init_sections
+from initstudy.api.measured import schema_of
 from initstudy.api.results import Results
 from initstudy.api.watch import Watch
 from initstudy.columns import Preset
-from initstudy.config import ConfigError, Plain, Run, as_columns, identity
+from initstudy.config import ConfigError, Plain, Run, Swept, as_columns, identity
 from initstudy.initializers import Calibrated, initialize
 from initstudy.initializers.own import Own
+from initstudy.runtime.repository import revision
+from initstudy.scheduling.superseded import superseded, told
 from initstudy.store import hydra_files, locks
 from initstudy.training import factory
+from initstudy.training.identity import FINGERPRINTS
 
 log = logging.getLogger(__name__)
 OWN = "own"
@@ -47,8 +51,10 @@ def grid(
     directory: str | Path | None = None,
     probes: Preset = "basic",
     every: int = 20,
+    objective: str | None = None,
     tracking: str = "offline",
     notes: Mapping[str, Any] | None = None,
+    data: Any = None,
     **axes: Any,
 ) -> Grid:
     """The runs of a study to be trained in a loop of one's own, each point of the grid and seed.
@@ -67,8 +73,13 @@ def grid(
         directory: Where the study lies; `runs/NAME` by default.
         probes: What `watch` measures: "off", "basic" or "full".
         every: Steps between two measurements.
+        objective: The logged column that the study is about, such as "test/error"; by default a
+            metric on the test data.
         tracking: W&B's mode: "offline", "online" or "off".
         notes: Free text about the study, by name.
+        data: What the loop trains on, such as `(x, y)`: tensors, arrays, or anything made of them.
+            With other contents the runs are others, and are trained again. Without it, and as to
+            the code of the loop itself, nobody sees whether something has changed.
         **axes: Anything else, such as `lr=[0.1, 0.01]`. A list is an axis of the grid, anything
             else is one value; a run has them as attributes.
 
@@ -94,8 +105,9 @@ def grid(
     inits = init if isinstance(init, list) else [init]
     values = {key: value if isinstance(value, list) else [value] for key, value in axes.items()}
     _check_axes({"init": inits, "seeds": listed, **values})
+    content = given.fingerprint(data) if data is not None else None
     points = [
-        Point(chosen, seed, dict(zip(values, point, strict=True)))
+        Point(chosen, seed, dict(zip(values, point, strict=True)), content)
         for chosen in _choices(inits)
         for point in itertools.product(*values.values())
         for seed in listed
@@ -109,6 +121,7 @@ def grid(
         Probing(probes, every),
         tracking,
         dict(notes or {}),
+        objective,
     )
 
 
@@ -161,11 +174,13 @@ class Point:
         init: The initializer.
         seed: The seed.
         values: The values of the other axes.
+        data: The fingerprint of the data, if they were given.
     """
 
     init: InitChoice
     seed: int
     values: Mapping[str, Any]
+    data: str | None = None
 
     def as_run(self) -> Run:
         """The point as a run, whose id is the hash of what the grid says of it."""
@@ -177,6 +192,8 @@ class Point:
         }
         values = {"init": self.init.name, **self.values, "seed": self.seed}
         words = tuple(f"{key}={value}" for key, value in values.items())
+        if self.data is not None:
+            config[FINGERPRINTS] = {"point": identity(config), "data": self.data}
         return Run(config, words, identity(config), {"init": self.init.name})
 
 
@@ -205,6 +222,7 @@ class Grid:
     probing: Probing
     mode: str
     notes: Plain = field(default_factory=dict)
+    objective: str | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -214,13 +232,13 @@ class Grid:
         store.ensure_writable(self.directory)
         settings = tracking.Settings(mode=self.mode)
         try:
-            tracking.check(settings)
+            tracking.check(settings, runs=len(runs))
         except ValueError as error:
             raise ConfigError(str(error)) from error
         with locks.lock(self.directory):
             finished = store.finished(self.directory)
             todo = [(run, point) for run, point in runs.values() if run.id not in finished]
-            self._describe()
+            self._describe([run for run, _ in runs.values()])
             print(f"{self.directory}: {len(runs) - len(todo)} of {len(runs)} complete")
             with tracking.Tracker(settings, self.directory, self.directory.name) as tracker:
                 for run, point in todo:
@@ -236,9 +254,15 @@ class Grid:
         store.load(self.directory)
         return Results(self.directory, store.failures(self.directory))
 
-    def _describe(self) -> None:
+    def _describe(self, runs: Sequence[Run]) -> None:
         """Writes what the study is about, as the command does for its own."""
         previous = store.read_study(self.directory)
+        swept = Swept.of(runs).after(Swept.described(previous))
+        old = superseded(self.directory, runs)
+        for line in told(old):
+            print(line)
+        ids = {run.id for run in runs}
+        left_out = {*previous.get("superseded", ()), *(run.id for run in old)} - ids
         described = {
             "name": self.directory.name,
             "command": f"initstudy.grid(…, name={self.directory.name!r})",
@@ -251,6 +275,8 @@ class Grid:
             "notes": self.notes,
             "layers": previous.get("layers", {}),
             "runs": len(self.points),
+            "superseded": sorted(left_out),
+            **swept.description(),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "device": f"{platform.machine()}, a loop of the user's own",
             "versions": {
@@ -258,6 +284,7 @@ class Grid:
                 "python": platform.python_version(),
                 **{name: version(name) for name in ("torch", "torchvision", "wandb")},
             },
+            "repository": revision(Path.cwd()),
         }
         store.write_study(self.directory, previous | described)
 
@@ -357,13 +384,21 @@ class GridRun:
         directory = self._study.directory
         row = {"run": self.id, **self._run.choices, **as_columns(self._run.config), **ended}
         hydra_files.write(directory, [self._run])
-        described = {**self._run.config, "choices": dict(self._run.choices), "layers": self._layers}
+        study = store.read_study(directory)
+        schema = schema_of(self._columns, self._study.objective).description()
+        described = {
+            **self._run.config,
+            "choices": dict(self._run.choices),
+            "swept": study.get("swept", []),
+            "layers": self._layers,
+            "schema": schema,
+            "repository": study["repository"],
+        }
         self._tracker.promise(pack, [(self._run, described, ended)])
         store.write_pack(directory, pack, [row], self._history, time.perf_counter() - self._begun)
         self._tracker.finish(pack)
-        study = store.read_study(directory)
         layers = study.get("layers", {}) | ({OWN_LOOP: self._layers} if self._layers else {})
-        store.write_study(directory, study | {"layers": layers})
+        store.write_study(directory, study | schema | {"layers": layers})
 
     def _start(self) -> None:
         if not self._started:
@@ -373,6 +408,11 @@ class GridRun:
     @property
     def _layers(self) -> list[str]:
         return [layer.name for layer in self._watch.layers] if self._watch is not None else []
+
+    @property
+    def _columns(self) -> list[str]:
+        """The columns that were logged."""
+        return list(dict.fromkeys(name for row in self._history for name in row))
 
     def _ended(self) -> dict[str, Any]:
         """The final value of every scalar column but the statistics of layers."""

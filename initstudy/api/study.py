@@ -80,16 +80,14 @@ def study(
     finally:
         forget()
     call = f"initstudy.study(…, name={grid.directory.name!r})"
-    try:
-        train(grid.runs, grid.config, grid.directory, command=call, report=False)
-    except SystemExit:
-        # Runs have failed, which the results say; the others are trained.
-        sys.stderr.flush()
+    train(grid.runs, grid.config, grid.directory, command=call, report=False)
+    # Runs that have failed are in the results, with the reasons.
+    sys.stderr.flush()
     return Results(grid.directory, failures(grid.directory))
 
 
 def _grid_of(words: Sequence[str], claims: Mapping[str, Any]) -> Grid:
-    """The grid that overrides describe, with claims and with what it is about.
+    """The grid that overrides describe, with claims.
 
     Raises:
         ConfigError: It is not valid.
@@ -97,20 +95,11 @@ def _grid_of(words: Sequence[str], claims: Mapping[str, Any]) -> Grid:
     grid = composed(words)
     _check_reach(grid)
     of_the_study: Plain = {"claims": {**grid.runs[0].config["claims"], **with_claims(claims)}}
-    if grid.config.by is None:
-        of_the_study["by"] = _studied(words)
     with open_dict(grid.config):
         grid.config.merge_with(of_the_study)
-    # Neither is part of a run's identity.
+    # Claims are no part of a run's identity.
     runs = [replace(run, config={**run.config, **of_the_study}) for run in grid.runs]
     return replace(grid, runs=runs)
-
-
-def _studied(words: Sequence[str]) -> str | None:
-    """The first key that was given several values, other than the seed: what the study is about."""
-    swept = [word.partition("=")[0] for word in words if "," in word.partition("=")[2]]
-    keys = [key for key in ("init", "model", *swept) if key in swept and key != "seed"]
-    return next(iter(keys), None)
 
 
 def _check_reach(grid: Grid) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from initstudy.cli import footprint, hydra_app
 from initstudy.cli.arguments import error_beside_a_grid, is_no_choice, options_first, parse
 from initstudy.cli.invocation import given
+from initstudy.cli.sweeps import RUNS_FAILED, NoValueError, Search, direction_of, values_of
 from initstudy.config import ConfigError, check_grid, make_run
 from initstudy.config.messages import refuse
 from initstudy.store import StoreError
@@ -35,19 +37,21 @@ class Application:
     Attributes:
         command: The command that was given. Hydra hands this object to the launcher too, so that a
             grid knows the command as well.
+        search: What a sweeper has launched in batches, if one does; its report comes last.
     """
 
     def __init__(self, command: str) -> None:
         self.command = command
+        self.search: Search | None = None
 
-    def __call__(self, cfg: DictConfig) -> None:
-        """Trains the run as a study of its own."""
+    def __call__(self, cfg: DictConfig) -> float | None:
+        """Trains the run as a study of its own, and returns what a sweeper looks for."""
         try:
-            self._train(cfg)
+            return self._train(cfg)
         except USERS_FAULTS as error:
             raise Refused from error
 
-    def _train(self, cfg: DictConfig) -> None:
+    def _train(self, cfg: DictConfig) -> float | None:
         from initstudy.scheduling.study import study
 
         job = HydraConfig.get()
@@ -57,7 +61,15 @@ class Application:
         check_grid([run])
         # Hydra's basic launcher hands over the runs of a grid one at a time.
         alone = job.mode is RunMode.RUN
-        study([run], cfg, Path(job.runtime.output_dir), command=self.command, report=alone)
+        directory = Path(job.runtime.output_dir)
+        accept = None if alone else direction_of(OmegaConf.create({"hydra": job}))
+        trained = study([run], cfg, directory, command=self.command, report=alone, accept=accept)
+        if trained.failed:
+            sys.exit(RUNS_FAILED)
+        if not alone:
+            self.search = Search(directory, run.config, failed=False)
+        (value,) = values_of(directory, [run], trained)
+        return None if isinstance(value, Exception) else value
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,7 +84,13 @@ def main(arguments: Sequence[str]) -> int:
     error: BaseException | None
     try:
         parse(ordered)
-        hydra_app.call(application, ordered)
+        try:
+            hydra_app.call(application, ordered)
+        except NoValueError:
+            # The sweeper gives up; standard error has said of every run why it failed.
+            assert application.search is not None
+        if application.search is not None:
+            application.search.end()
         return 0
     except Refused as refused:
         error = refused.__cause__

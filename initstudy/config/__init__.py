@@ -5,6 +5,7 @@ from initstudy.config.grid import check_grid, check_sweep
 from initstudy.config.run import WITHOUT_EFFECT, Plain, Run, as_columns, flatten, identity, without
 from initstudy.config.schema import Config, geomspace, register
 from initstudy.config.sources import code_fingerprints
+from initstudy.config.swept import Swept
 from initstudy.config.validation import accepted_arguments, as_run, make_run, named_arguments
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ConfigError",
     "Plain",
     "Run",
+    "Swept",
     "accepted_arguments",
     "as_columns",
     "as_run",

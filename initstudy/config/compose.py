@@ -21,7 +21,23 @@ MISSING, INTERPOLATION = "???", "${"
 def compose_jobs(
     loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]
 ) -> list[Run]:
-    """Every job of a grid as a validated run, without those that `exclude` names.
+    """The distinct runs of a grid, without those that `exclude` names.
+
+    Args:
+        loader: Hydra's loader, which knows conf/ and the user's own folders.
+        config: The configuration of the grid as a whole.
+        jobs: The overrides of each job.
+
+    Raises:
+        ConfigError: A key is unknown or a value is invalid, in a job or in the grid as a whole.
+    """
+    return distinct(compose_each(loader, config, jobs))
+
+
+def compose_each(
+    loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]
+) -> list[Run]:
+    """Every job of a grid as a validated run, one run per job.
 
     Hydra composes once for each distinct set of group choices. The plain values of a job are then
     set in the result, which is what Hydra does with them too, in a hundredth of the time.
@@ -45,6 +61,11 @@ def compose_jobs(
             composed[choices] = Composed(loader, config, choices, shared)
         runs.append(composed[choices].run(job, values))
     check_grid(runs)
+    return runs
+
+
+def distinct(runs: Sequence[Run]) -> list[Run]:
+    """The runs without those that `exclude` names, and without repetitions."""
     kept: dict[str, Run] = {}
     for run in runs:
         if not run.matches_any(run.config["exclude"]):

@@ -19,10 +19,14 @@ from omegaconf.errors import (
 )
 
 from initstudy.config.errors import ConfigError, unknown_key
+from initstudy.config.launchers import instead_of
 from initstudy.config.run import Plain, flatten
 from initstudy.config.validation import fault_of
 
 USAGE_ERROR = 2
+LAUNCHER = "hydra/launcher"
+# Launchers that Hydra's plugins bring, if they are installed: https://hydra.cc/docs/intro
+PLUGINS = ("joblib", "submitit_local", "submitit_slurm", "ray", "ray_aws", "rq")
 # What OmegaConf adds to a message below its first line.
 RAISED_IN_RESOLVER = re.compile(r"^ConfigError raised while resolving interpolation: ")
 DETAILS = ("full_key:", "object_type=", "reference_type=")
@@ -93,6 +97,8 @@ def _no_such_choice(file: str, options: Sequence[str]) -> str:
     group, _, choice = file.rpartition("/")
     if not group:
         return f"--config-name {file}: there is no such configuration"
+    if group == LAUNCHER and choice in PLUGINS:
+        return instead_of(choice)
     close = difflib.get_close_matches(choice, options, n=1)
     advice = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(options)}"
     return f"{group}={choice}: there is no such choice; {advice}"

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent.parent
-# A wheel holds conf/ inside the package; in a checkout it lies beside the package.
-CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+# A part of the package, so that other Hydra applications find it as pkg://initstudy.conf. In a
+# checkout it is a link to the folder beside the package.
+CONF = (Path(__file__).parent.parent / "conf").resolve()

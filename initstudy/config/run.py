@@ -47,12 +47,14 @@ class Run:
         overrides: What the user or the grid set, as Hydra takes it.
         id: Twelve hexadecimal digits, which are the same for the same configuration.
         choices: The choice of each group, such as "xavier_normal" of `init`.
+        swept: The keys that the study sweeps, of which this run has one value each.
     """
 
     config: Plain
     overrides: tuple[str, ...] = ()
     id: str = ""
     choices: Mapping[str, str] = field(default_factory=dict)
+    swept: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

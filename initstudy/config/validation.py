@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from initstudy.config import by_name
 from initstudy.config.errors import ConfigError, unknown_key
 from initstudy.config.rules import FLAG, SINGLE, Number, Rule, Whole
-from initstudy.config.run import Plain, Run, identity
+from initstudy.config.run import WITHOUT_EFFECT, Plain, Run, identity
 from initstudy.config.schema import MAY_BE_ABSENT, Config, Named
 
 # What `training` takes out of a section before it builds the target.
@@ -33,6 +33,7 @@ BESIDE: dict[str, Rule] = {
     "data.validation": Number(high=1, above=True, below=True),
 }
 SECTION = "must be a mapping from keys to values"
+# Groups whose choice every run records; any other group's is recorded where it was given.
 GROUPS_THAT_ARE_COLUMNS = ("init", "model")
 
 
@@ -79,7 +80,9 @@ def as_run(
     if config["decay"] == "matrices" and "weight_decay" not in config["optimizer"]:
         name = config["optimizer"]["name"]
         raise ConfigError(f"decay=matrices: {name} is given no optimizer.weight_decay to restrict")
-    named = {k: str(v) for k, v in (choices or {}).items() if k in GROUPS_THAT_ARE_COLUMNS}
+    given = {override.lstrip("+").partition("=")[0] for override in overrides}
+    columns = (given - {*WITHOUT_EFFECT, "sweep"}) | {*GROUPS_THAT_ARE_COLUMNS}
+    named = {k: str(v) for k, v in (choices or {}).items() if k in columns and "/" not in k}
     return Run(config, tuple(overrides), identity(config), named)
 
 

@@ -100,7 +100,7 @@ def page(studies: Mapping[str, Study], compared: Sequence[Pair]) -> html.Page:
         paragraphs=[f"{name}. {words.paragraph(study)}" for name, study in studies.items()],
         command="",
         claims=[html.claim_row(result) for result in results],
-        charts=html.all_charts(specs, {}),
+        charts=html.all_charts(first, specs, {}),
         specs=specs,
         tables=[{"title": f"Differences of {measure.label}", **values}],
         label=first.label,

@@ -1,7 +1,8 @@
-"""How far a study is: a bar in a terminal, a line now and then elsewhere, and a file."""
+"""How far a study is: a bar in a terminal or a notebook, a line now and then elsewhere, a file."""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -25,6 +26,8 @@ FILE = "progress.json"
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_FILES = 2.0
 SECONDS_BETWEEN_FRAMES = 0.1
+WIDTH_IN_NOTEBOOKS = 150
+OUTPUT = '<pre style="overflow-x:auto;line-height:normal">{code}</pre>'
 SHOWN = ("runs", "packs", "steps", "loss", "left")
 
 
@@ -71,10 +74,17 @@ class Progress:
         )
         fields: dict[str, Any] = dict(self._texts())
         self.task = self.bar.add_task("", total=steps, **fields)
+        # In a notebook the bar is an output of the cell, which is replaced: Rich's own way there
+        # needs widgets, which a saved notebook does not show.
+        self._output: Any = None
 
     def __enter__(self) -> Progress:
         self._write()
         self.bar.start()
+        if self.console.is_jupyter:
+            from IPython.display import display
+
+            self._output = display(self._as_output(), raw=True, display_id=True)
         return self
 
     def __exit__(
@@ -165,7 +175,7 @@ class Progress:
         now = time.monotonic()
         if now - self.written > SECONDS_BETWEEN_FILES:
             self._write()
-        if self.console.is_terminal:
+        if self._is_drawn:
             # The sums go over all runs, and every row of every run calls this.
             if now - self.shown < SECONDS_BETWEEN_FRAMES:
                 return
@@ -175,9 +185,26 @@ class Progress:
             self.shown = now
             self.say(", ".join(filter(None, self._texts().values())))
 
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether there is a bar, rather than a line now and then."""
+        return self.console.is_terminal or self.console.is_jupyter
+
     def _draw(self) -> None:
         fields: dict[str, Any] = dict(self._texts())
         self.bar.update(self.task, completed=self.trained, **fields)
+        if self._output is not None:
+            self._output.update(self._as_output(), raw=True)
+
+    def _as_output(self) -> dict[str, str]:
+        """The bar by MIME type, as a notebook shows it."""
+        # Apart from the notebook, in which everything that is printed is an output of its own.
+        page = Console(
+            record=True, width=WIDTH_IN_NOTEBOOKS, file=io.StringIO(), force_jupyter=False
+        )
+        page.print(self.bar)
+        html = page.export_html(inline_styles=True, clear=False, code_format=OUTPUT)
+        return {"text/html": html, "text/plain": page.export_text()}
 
     def _write(self) -> None:
         self.written = time.monotonic()

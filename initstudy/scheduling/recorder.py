@@ -17,6 +17,7 @@ from initstudy import store
 from initstudy.config import Plain, Run, as_columns
 from initstudy.engine.stack import Tensors
 from initstudy.engine.train import Row, Summary, Value
+from initstudy.runtime.repository import revision
 from initstudy.scheduling.backends.contract import (
     Checkpointed,
     Event,
@@ -246,8 +247,16 @@ def describe(pack: Pack) -> dict[str, Plain]:
     """The configuration of each run, with all else that a report from W&B alone needs."""
     layers = [layer.name for layer in pack.group.layers]
     schema = pack.group.schema.description()
+    repository = revision(Path.cwd())
     return {
-        run.id: {**run.config, "choices": dict(run.choices), "layers": layers, "schema": schema}
+        run.id: {
+            **run.config,
+            "choices": dict(run.choices),
+            "swept": list(run.swept),
+            "layers": layers,
+            "schema": schema,
+            "repository": repository,
+        }
         for run in pack.runs
     }
 

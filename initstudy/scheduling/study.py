@@ -7,8 +7,9 @@ import gc
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from initstudy import __version__, store, tracking
-from initstudy.config import ConfigError, Plain, Run
+from initstudy.columns import Schema
+from initstudy.config import ConfigError, Plain, Run, Swept
 from initstudy.runtime import signals
 from initstudy.runtime.clock import seconds_running
+from initstudy.runtime.repository import revision
 from initstudy.scheduling.backends.choose import choose, submitted, under_way
 from initstudy.scheduling.backends.contract import Backend
 from initstudy.scheduling.progress import Progress
@@ -30,7 +33,18 @@ from initstudy.scheduling.work import Work, left_to_do
 from initstudy.store import locks
 from initstudy.training.identity import fingerprinted
 
-RUNS_FAILED = 3
+
+@dataclass(frozen=True)
+class Trained:
+    """What has become of a grid.
+
+    Attributes:
+        failed: Why runs failed, by their labels.
+        ids: The id of each run in the store, by the id of its configuration alone.
+    """
+
+    failed: Mapping[str, str] = field(default_factory=dict)
+    ids: Mapping[str, str] = field(default_factory=dict)
 
 
 def study(
@@ -40,7 +54,8 @@ def study(
     *,
     command: str,
     report: bool = True,
-) -> None:
+    accept: Callable[[Schema], None] | None = None,
+) -> Trained:
     """Trains the runs that are not finished in `directory` and writes the report.
 
     Args:
@@ -50,27 +65,39 @@ def study(
         command: The command that was given, as a line for a shell; it does this again.
         report: Whether to draw the report; a launcher that hands over one run at a time would do so
             for each of them.
+        accept: Is given what the study measures before anything trains, and raises ConfigError if
+            its caller has no use for that.
+
+    Returns:
+        Which runs failed; the others are trained and reported.
 
     Raises:
         ConfigError: Something is wrong; nothing has trained.
         StoreError: The directory cannot be written, or another study is writing there.
-        SystemExit: With code 3, runs failed; the others are trained and reported.
     """
     console = Console()
-    if directory.is_relative_to(Path.cwd()):
-        directory = directory.relative_to(Path.cwd())
+    directory = _short(directory)
     signals.advise(f"to continue: {_to_continue(config, directory, command)}")
     settings = check(runs)
     # What was read for the fingerprints is held until the groups have it.
+    composed = [run.id for run in runs]
     runs, _read = fingerprinted(runs)
+    ids = dict(zip(composed, (run.id for run in runs), strict=True))
     backend = choose(runs[0].config, directory)
     store.ensure_writable(directory)
     with locks.lock(directory), closing(backend):
         for line in store.set_aside_damaged(directory):
             _say(console, line)
+        earlier = Swept.described(store.read_study(directory))
+        swept = Swept.of(runs).after(earlier)
+        runs = [replace(run, swept=swept.keys) for run in runs]
         work = left_to_do(runs, directory, backend, under_way(backend, directory))
         old = superseded(directory, runs)
-        _write_study(config, directory, command, backend, work, runs, old)
+        check_measured(runs[0].config, work.schema)
+        if accept is not None:
+            accept(work.schema)
+        grid = _described(directory, runs, swept, old, whole=report)
+        _write_study(config, directory, command, backend, work, grid)
         for line in told(old):
             _say(console, line)
         _say(console, _opening(runs, work, directory, backend))
@@ -79,11 +106,39 @@ def study(
             retries = runs[0].config["executor"]["retries"]
             failed = _train(console, work, directory, backend, tracker, retries)
             if not report:
-                _say(console, f"its report: python -m initstudy.report {directory}")
+                _note_address(directory, tracker)
             elif store.finished(directory):
                 _report(console, directory, tracker if len(runs) > 1 else None)
     if failed:
         _say_failed(failed)
+    return Trained(failed, ids)
+
+
+def report_alone(directory: Path, config: Plain) -> None:
+    """Draws the report of a study whose runs were trained one batch after another.
+
+    Args:
+        directory: The study's directory.
+        config: The configuration of one of its runs.
+
+    Raises:
+        StoreError: The directory cannot be written, or another study is writing there.
+    """
+    directory = _short(directory)
+    if not store.finished(directory):
+        return
+    settings = tracking.check(tracking.Settings(**config["tracking"]))
+    with (
+        locks.lock(directory),
+        tracking.Tracker(settings, directory, group=directory.name) as tracker,
+    ):
+        _report(Console(), directory, tracker)
+
+
+def _short(directory: Path) -> Path:
+    """A directory relative to the current one, if it lies in there."""
+    here = Path.cwd()
+    return directory.relative_to(here) if directory.is_relative_to(here) else directory
 
 
 def check(runs: Sequence[Run]) -> tracking.Settings:
@@ -100,9 +155,21 @@ def check(runs: Sequence[Run]) -> tracking.Settings:
 
         check_claims(config["claims"])
     try:
-        return tracking.check(tracking.Settings(**config["tracking"]))
+        return tracking.check(tracking.Settings(**config["tracking"]), runs=len(runs))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def check_measured(config: Plain, schema: Schema) -> None:
+    """Checks what a study wants to know against what it will measure.
+
+    Raises:
+        ConfigError: A claim is about a metric that there is not.
+    """
+    if config["claims"]:
+        from initstudy.claims.metrics import check_metrics
+
+        check_metrics(config["claims"], schema, config["criterion"])
 
 
 def dry_run(runs: Sequence[Run], directory: Path) -> Work:
@@ -115,7 +182,9 @@ def dry_run(runs: Sequence[Run], directory: Path) -> Work:
     check(runs)
     runs, _read = fingerprinted(runs)
     with closing(choose(runs[0].config, directory)) as backend:
-        return left_to_do(runs, directory, backend, submitted(directory), dry=True)
+        work = left_to_do(runs, directory, backend, submitted(directory), dry=True)
+        check_measured(runs[0].config, work.schema)
+        return work
 
 
 def _train(
@@ -164,7 +233,6 @@ def _say_failed(failed: dict[str, str]) -> None:
     for label, reason in failed.items():
         sys.stderr.write(f"initstudy: {label}: failed: {reason}\n")
     sys.stderr.write(f"initstudy: {len(failed)} runs failed; the same command tries them again\n")
-    sys.exit(RUNS_FAILED)
 
 
 def _opening(runs: Sequence[Run], work: Work, directory: Path, backend: Backend) -> str:
@@ -176,16 +244,41 @@ def _opening(runs: Sequence[Run], work: Work, directory: Path, backend: Backend)
     return f"{directory}: {done}; training {todo} in {packs} pack{plural} on {backend}"
 
 
+def _described(
+    directory: Path, runs: Sequence[Run], swept: Swept, old: Sequence[Superseded], *, whole: bool
+) -> Plain:
+    """What the description of a study says of its grid.
+
+    Args:
+        directory: The study's directory.
+        runs: The grid, or one batch of it.
+        swept: What the grid sweeps.
+        old: The runs that were trained with other code or data.
+        whole: Whether `runs` are all of the grid.
+    """
+    ids = {run.id for run in runs}
+    earlier = set() if whole else store.finished(directory)
+    before = store.read_study(directory).get("superseded", ())
+    return {
+        "runs": len(ids | earlier),
+        "superseded": sorted({*before, *(run.id for run in old)} - ids),
+        **swept.description(),
+    }
+
+
 def _write_study(
-    config: DictConfig,
-    directory: Path,
-    command: str,
-    backend: Backend,
-    work: Work,
-    grid: Sequence[Run],
-    old: Sequence[Superseded],
+    config: DictConfig, directory: Path, command: str, backend: Backend, work: Work, grid: Plain
 ) -> None:
-    """Writes the study's description; what an earlier command has trained stays described."""
+    """Writes the study's description; what an earlier command has trained stays described.
+
+    Args:
+        config: The composed configuration of the study as a whole.
+        directory: The study's directory.
+        command: The command that was given.
+        backend: Where its packs train.
+        work: What there is to train.
+        grid: What the description says of the grid, as `_described` gives it.
+    """
     previous = store.read_study(directory)
     layers = dict(previous.get("layers", {}))
     for group in work.groups:
@@ -200,10 +293,7 @@ def _write_study(
         "claims": claims,
         **work.schema.description(),
         "layers": layers,
-        "runs": len(grid),
-        "superseded": sorted(
-            {*previous.get("superseded", ()), *(run.id for run in old)} - {run.id for run in grid}
-        ),
+        **grid,
         "planner": work.tuner.record(),
     }
     if work.all_packs:
@@ -215,6 +305,7 @@ def _write_study(
                 "python": platform.python_version(),
                 **{name: version(name) for name in ("torch", "torchvision", "wandb")},
             },
+            "repository": revision(Path.cwd()),
         }
     store.write_study(directory, previous | described)
 
@@ -235,14 +326,19 @@ def _to_continue(config: DictConfig, directory: Path, command: str) -> str:
     return command
 
 
+def _note_address(directory: Path, tracker: tracking.Tracker) -> None:
+    """Adds the project's address, so that every row of the report's table leads to its run."""
+    if tracker.address:
+        store.write_study(directory, store.read_study(directory) | {"wandb": tracker.address})
+
+
 def _report(console: Console, directory: Path, tracker: tracking.Tracker | None) -> None:
     """Writes and shows the report; a tracker logs it as the sweep's own run."""
     from initstudy.report import write
     from initstudy.report.page.terminal import show
 
-    if tracker is not None and tracker.address:
-        # So that every row of the report's table leads to its run.
-        store.write_study(directory, store.read_study(directory) | {"wandb": tracker.address})
+    if tracker is not None:
+        _note_address(directory, tracker)
     begun = seconds_running()
     written = write(directory)
     _note_seconds(directory, report=seconds_running() - begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,9 @@ from initstudy.store.results import Store
 
 MODEL = "model._target_"
 STD = "init.std"
+SEED = "seed"
+# What stands in the place of the value of a key that a run does not have.
+NO_VALUE = "–"
 # What `prepare` adds, and the names of the chosen initializer and model.
 PREPARED = ("facet", "by", "across", "tune", "diverged", "init", "model")
 # Values whose largest is so many times the smallest are drawn on a logarithmic axis.
@@ -86,14 +90,15 @@ class Study:
 
         Keys that only repeat which model it is, such as its arguments, are left out.
         """
-        keys = [
-            key
-            for key in _varying(self.runs)
-            if key in (self.by, MODEL) or not _same_partition(self.runs, key, MODEL)
-        ]
-        if self.by in ("init", "model"):
-            keys = [self.by, *keys]
-        return sorted(keys, key=lambda key: (key != self.by, key != self.across, key))
+        keys = _swept(self.runs, self.about)
+        if "swept" not in self.about:
+            keys = [
+                key
+                for key in keys
+                if key in (self.by, MODEL) or not _same_partition(self.runs, key, MODEL)
+            ]
+        named = dict.fromkeys([*([] if self.by is None else [self.by]), *keys])
+        return sorted(named, key=lambda key: (key != self.by, key != self.across, key))
 
     def runs_of(self, facet: str) -> pl.DataFrame:
         """The runs of one facet."""
@@ -171,16 +176,20 @@ class Study:
 
 
 def prepare(store: Store) -> Study:
-    """Finds out what a study is about, and which facets it has."""
+    """Finds out what a study is about, and which facets it has.
+
+    The study says which keys it sweeps. Where it does not, as that of a W&B project of somebody
+    else's, those are taken in which its runs differ.
+    """
     runs = store.runs
-    varying = _varying(runs)
-    by = _studied(runs, varying, store.study.get("by"))
-    numeric = by is not None and runs[by].dtype.is_numeric() and not _null_is_a_value(runs, by)
+    swept = _swept(runs, store.study)
+    by = _studied(runs, swept, store.study)
+    numeric = by is not None and not runs[by].null_count() and runs[by].dtype.is_numeric()
     roles = {role: _role(runs, store.study.get(role)) for role in ("across", "tune")}
-    free = [c for c in varying if not any(_same_partition(runs, c, k) for k in roles.values())]
+    free = [c for c in swept if not any(_same_partition(runs, c, k) for k in roles.values())]
     others = _others(runs, free, by)
     runs = runs.with_columns(
-        (_values(runs, by) if by else pl.lit(None, pl.Float64)).alias("by"),
+        (pl.lit(None, pl.Float64) if by is None else _values(runs, by)).alias("by"),
         _facet(runs, others, by).alias("facet"),
         pl.col(DIVERGED_STEP.name).is_not_null().alias("diverged"),
         *(_values(runs, key).alias(role) for role, key in roles.items() if key),
@@ -209,8 +218,10 @@ def finite_or(column: str, otherwise: float | pl.Expr = 0.0) -> pl.Expr:
 
 
 def _role(runs: pl.DataFrame, key: str | None) -> str | None:
-    """A key to which the study gives a role, if it varies."""
-    return key if key in runs.columns and runs[key].n_unique() > 1 else None
+    """A key to which the study gives a role, if it varies and all runs have it."""
+    if key not in runs.columns or (runs[key].null_count() and not _null_is_a_value(runs, key)):
+        return None
+    return key if runs[key].n_unique() > 1 else None
 
 
 def _learning_times(history: pl.DataFrame, criterion: float, schema: Schema) -> pl.DataFrame:
@@ -231,10 +242,11 @@ def _null_is_a_value(runs: pl.DataFrame, key: str) -> bool:
 
 
 def _values(runs: pl.DataFrame, key: str) -> pl.Expr:
-    """The values of a studied key; texts if null is one of them."""
-    if not _null_is_a_value(runs, key):
+    """The values of a key; texts if some runs have none, or have null."""
+    if not runs[key].null_count():
         return pl.col(key)
-    return pl.col(key).cast(pl.String).str.replace(r"\.0$", "").fill_null("null")
+    absent = "null" if _null_is_a_value(runs, key) else NO_VALUE
+    return pl.col(key).cast(pl.String).str.replace(r"\.0$", "").fill_null(absent)
 
 
 def _varying(runs: pl.DataFrame) -> list[str]:
@@ -251,36 +263,51 @@ def _is_configuration(column: str) -> bool:
     return not any(column == key or column.startswith(f"{key}.") for key in WITHOUT_EFFECT)
 
 
-def _studied(runs: pl.DataFrame, varying: list[str], asked: str | None) -> str | None:
-    """The key that the study is about: the one that it names, or the likeliest that varies."""
-    candidates = [c for c in varying if c != "seed"]
+def _swept(runs: pl.DataFrame, study: Mapping[str, Any]) -> list[str]:
+    """The keys of the grid in which runs differ, as the study says; where it does not, all keys."""
+    if "swept" not in study:
+        return _varying(runs)
+    return [key for key in study["swept"] if key in runs.columns and runs[key].n_unique() > 1]
+
+
+def _studied(runs: pl.DataFrame, swept: list[str], study: Mapping[str, Any]) -> str | None:
+    """The key that the study is about: the one that it names, or the likeliest that was swept.
+
+    A key that some runs do not have, such as the standard deviation of one initializer among many,
+    gives way to one that all of them have.
+    """
+    asked = study.get("by")
     if asked in runs.columns:
         return asked
-    if STD in candidates:
-        return STD
-    if "init" in runs.columns and runs["init"].n_unique() > 1:
-        return "init"
-    numeric = [c for c in candidates if runs[c].dtype.is_numeric()]
-    if "init._target_" in candidates:
-        return "init._target_"
-    return next(iter(numeric or candidates), None)
+    swept = [key for key in swept if key not in (SEED, study.get("across"), study.get("tune"))]
+    if "swept" not in study and "init" in runs.columns and runs["init"].n_unique() > 1:
+        swept.append("init")
+    candidates = [key for key in swept if not runs[key].null_count()] or swept
+    # A grid over models and something else is about the other key, for each of the models.
+    first = [STD, "init", *(key for key in candidates if key not in (MODEL, "model"))]
+    return next((key for key in (*first, *candidates) if key in candidates), None)
 
 
-def _others(runs: pl.DataFrame, varying: list[str], by: str | None) -> list[str]:
+def _others(runs: pl.DataFrame, swept: list[str], by: str | None) -> list[str]:
     """What varies besides the studied key and the seed, and does not follow from either.
 
     An initializer's own arguments follow from the initializer, or from it and the model.
     """
-    free = [c for c in varying if c not in (by, "seed") and not _same_partition(runs, c, by)]
-    if by != "init" and "init" in runs.columns and runs["init"].n_unique() > 1:
+    free = [c for c in swept if c not in (by, SEED) and not _same_partition(runs, c, by)]
+    if "init" in runs.columns and not (_is_one(runs, "init") or _same_partition(runs, "init", by)):
         # One name stands for everything that comes with a choice of initializer.
-        free = [c for c in free if c == MODEL or not _same_partition(runs, c, "init")]
-        free.append("init")
+        free = [c for c in free if c in (MODEL, "init") or not _same_partition(runs, c, "init")]
+        free = [*(c for c in free if c != "init"), "init"]
     base = [c for c in free if not c.startswith("init.")] + ([by] if by else [])
     kinds = runs.select(base).n_unique() if base else 1
     return [
         c for c in free if not c.startswith("init.") or runs.select(*base, c).n_unique() > kinds
     ]
+
+
+def _is_one(runs: pl.DataFrame, column: str) -> bool:
+    """Whether all runs have the same value there."""
+    return runs[column].n_unique() == 1
 
 
 def _same_partition(runs: pl.DataFrame, column: str, by: str | None) -> bool:
@@ -293,7 +320,7 @@ def _same_partition(runs: pl.DataFrame, column: str, by: str | None) -> bool:
 def _facet(runs: pl.DataFrame, varying: list[str], by: str | None) -> pl.Expr:
     """The model's name, with what else varies: "MLP", or "MLP, lr=0.1"."""
     model = pl.col(MODEL).str.split(".").list.last()
-    if runs[MODEL].n_unique() > 1 and MODEL not in varying and by != MODEL:
+    if runs[MODEL].n_unique() > 1 and not {MODEL, "model"} & {*varying}:
         # The studied choice brings its model along: one facet holds them all.
         names = runs.select(model.unique(maintain_order=True))[MODEL].to_list()
         model = pl.lit(" and ".join(names))
@@ -305,7 +332,7 @@ def _facet(runs: pl.DataFrame, varying: list[str], by: str | None) -> pl.Expr:
     last = [c.rsplit(".", 1)[-1] for c in extra]
     names = last if len(set(last)) == len(last) else extra
     parts = [
-        pl.format(f", {name}={{}}", pl.col(c).cast(pl.String).fill_null("–"))
+        pl.format(f", {name}={{}}", pl.col(c).cast(pl.String).fill_null(NO_VALUE))
         for name, c in zip(names, extra, strict=True)
     ]
     return pl.concat_str([model, *parts])

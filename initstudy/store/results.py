@@ -149,6 +149,20 @@ def fingerprints(path: str | Path) -> list[dict[str, str]]:
     return rows
 
 
+def summaries(path: str | Path, column: str) -> dict[str, float | None]:
+    """The value of one column for each complete run, by the run's id; null where it has none.
+
+    Raises:
+        StoreError: A file is damaged, or another version has written it.
+    """
+    found: dict[str, float | None] = {}
+    for file in _runs_files(path):
+        names = [name for name in ("run", column) if name in pl.read_parquet_schema(file)]
+        rows = _read_runs(file, names)
+        found |= dict.fromkeys(rows["run"]) if column not in rows else dict(rows.iter_rows())
+    return found
+
+
 def set_aside_damaged(path: str | Path) -> list[str]:
     """Renames the files of a study that are damaged.
 

@@ -34,7 +34,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 # The metadata of a file that says which version of the store's format it has.
 FORMAT_KEY, FORMAT = "initstudy.format", "2"
-CHOICES = ("init", "model")
+# Columns that hold the choice of a group, by its name; no key of the schema has the same one.
+GROUPS = ("model", "init", "data", "loss", "optimizer", "probes")
 # Up to here a float holds every integer.
 EXACT = 2.0**53
 ALWAYS = frozenset(c.name for c in (RUN, STEP, DIVERGED_STEP, DIVERGED_LAYER))
@@ -119,7 +120,7 @@ def _declared(name: str) -> pl.DataType | None:
     column = SCHEMA.find(name)
     if column is not None:
         return MEASURED[column.dtype]
-    if name in CHOICES:
+    if name in GROUPS:
         return pl.String()
     kind = declared_types().get(name)
     return None if kind is None else CONFIGURED[kind]

@@ -9,8 +9,8 @@ A pack's runs are promised to W&B before the store has them, and the promise sta
 has them too. What a kill, or a server that is too slow, leaves unsent is sent from the store.
 """
 
-from initstudy.tracking.settings import Settings, check
+from initstudy.tracking.settings import Settings, agents_sweep, check
 from initstudy.tracking.study import StudyRecord
 from initstudy.tracking.tracker import Tracker
 
-__all__ = ["Settings", "StudyRecord", "Tracker", "check"]
+__all__ = ["Settings", "StudyRecord", "Tracker", "agents_sweep", "check"]

@@ -19,6 +19,15 @@ ENVIRONMENT_MODES = {
 }
 
 
+# A W&B agent sets this for the process that it starts, with the id of the run in WANDB_RUN_ID.
+SWEEP_ID = "WANDB_SWEEP_ID"
+
+
+def agents_sweep() -> str | None:
+    """The id of the W&B sweep whose agent has started this process; None if none has."""
+    return os.environ.get(SWEEP_ID) or None
+
+
 @dataclass(frozen=True)
 class Settings:
     """Where the mirror goes, and how fine it is.
@@ -37,11 +46,16 @@ class Settings:
     granularity: str = "run"
 
 
-def check(settings: Settings) -> Settings:
+def check(settings: Settings, runs: int = 1) -> Settings:
     """Applies wandb's environment variables, which take precedence, and checks the settings.
 
+    Args:
+        settings: The settings of the configuration.
+        runs: How many runs are to be mirrored.
+
     Raises:
-        ValueError: The mode or the granularity is unknown, or the mode is online without a key.
+        ValueError: The mode or the granularity is unknown, the mode is online without a key, or a
+            W&B agent would wait in vain for the run.
     """
     mode = os.environ.get("WANDB_MODE")
     if mode is not None and mode not in ENVIRONMENT_MODES:
@@ -58,6 +72,21 @@ def check(settings: Settings) -> Settings:
         raise ValueError(
             f"tracking.granularity={settings.granularity}: choose one of {', '.join(GRANULARITIES)}"
         )
+    if (sweep := agents_sweep()) is not None:
+        if runs > 1:
+            raise ValueError(
+                f"{runs} runs: the agent of W&B sweep {sweep} starts one at a time; move the lists "
+                "of values to the sweep's parameters, or unset WANDB_SWEEP_ID"
+            )
+        for key, value, right in (
+            ("tracking.granularity", settings.granularity, "run"),
+            ("tracking.mode", settings.mode, "online"),
+        ):
+            if value != right:
+                raise ValueError(
+                    f"{key}={value}: the agent of W&B sweep {sweep} waits for a run; set "
+                    f"{key}={right} in the sweep's command"
+                )
     if settings.mode == "online" and not _has_key():
         raise ValueError(
             "tracking.mode=online: no W&B key; run `wandb login`, set WANDB_API_KEY, "

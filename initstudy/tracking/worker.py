@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,7 +19,7 @@ from initstudy import store
 from initstudy.columns import HISTOGRAM_EDGES, RUN, STEP, Schema
 from initstudy.tracking import offline, pending
 from initstudy.tracking.pending import Mirrored
-from initstudy.tracking.settings import Settings
+from initstudy.tracking.settings import Settings, agents_sweep
 from initstudy.tracking.study import JOB, StudyRecord, log_study
 
 log = logging.getLogger(__name__)
@@ -206,18 +207,26 @@ class Worker:
             self.reachable = False
             raise
 
+    def _address_of(self, run: str) -> dict[str, Any]:
+        """The arguments of `wandb.init` that say which run it is, and where.
+
+        For the process of an agent the agent has said so in the environment, and the client
+        ignores, with a warning, what it is told otherwise.
+        """
+        if (sweep := agents_sweep()) is not None:
+            return {"group": os.environ.get("WANDB_RUN_GROUP", sweep)}
+        place = {"project": self.settings.project, "entity": self.settings.entity}
+        return {"id": run, "group": self.group, **place}
+
     def _init(self, run: str, config: Mapping[str, Any], name: str, job: str | None) -> Any:
         import wandb
 
         self.directory.mkdir(parents=True, exist_ok=True)
         opened = wandb.init(
-            id=run,
+            **self._address_of(run),
             name=name,
-            group=self.group,
             job_type=job,
             config=dict(config),
-            project=self.settings.project,
-            entity=self.settings.entity,
             dir=self.directory,
             mode=self.mode,  # type: ignore[arg-type]
             resume="allow" if self.mode == "online" else None,

@@ -12,6 +12,7 @@ from torch import nn
 import initstudy
 from initstudy import store
 from initstudy.claims import Better
+from initstudy.config import ConfigError
 from initstudy.initializers import Orthogonal
 
 
@@ -146,3 +147,44 @@ def test_rows_come_in_order_and_hold_numbers():
         run.log(3, loss=1.0)
     with pytest.raises(ValueError, match="accuracy='high': must be a number"):
         run.log(4, accuracy="high")
+
+
+def test_a_loop_without_accuracy_is_about_what_it_logs():
+    for run in initstudy.grid(init=["zeros", "ones"], seeds=2, name="errors", tracking="off"):
+        run.initialize(nn.Linear(2, 1))
+        error = {"zeros": 0.4, "ones": 0.2}[run.init] + run.seed / 100
+        run.log(0, loss=1.0, **{"test/word_error": error})
+        run.finish()
+    results = initstudy.results("runs/errors")
+    table = results.table()
+    # The best one first, and an error is better when it is small.
+    assert table["init"].to_list() == ["ones", "zeros"]
+    assert table["test word error"].to_list() == ["0.205", "0.405"]
+    page = results.report()
+    assert "accuracy" not in page.read_text().lower().split("<script")[0]
+    assert "![word error](charts/accuracy.png)" in page.with_name("README.md").read_text()
+
+
+def test_an_objective_that_was_not_logged_is_refused():
+    (run,) = initstudy.grid(name="none", objective="test/accuracy", tracking="off")
+    run.log(0, loss=1.0)
+    with pytest.raises(ConfigError, match="objective=test/accuracy: choose one of train/loss"):
+        run.finish()
+
+
+def test_other_data_are_other_runs(capsys):
+    def train(x):
+        trained = 0
+        for run in initstudy.grid(
+            init=["zeros"], seeds=2, name="data", tracking="off", data=(x, 3)
+        ):
+            run.log(0, loss=x.mean())
+            run.finish()
+            trained += 1
+        return trained
+
+    x = torch.ones(4, 2)
+    assert [train(x), train(x.clone())] == [2, 0]
+    assert train(2 * x) == 2
+    assert "the data changed since 2 runs were trained" in capsys.readouterr().out
+    assert initstudy.results("runs/data").runs["train/loss"].to_list() == [2.0, 2.0]

@@ -14,6 +14,7 @@ from initstudy import store
 from initstudy.config.command_line import compose_grid
 from initstudy.engine.state import State
 from initstudy.scheduling.autotune import Autotuner
+from initstudy.scheduling.study import Trained
 from initstudy.training import checkpoints
 from initstudy.training.group import Pack
 from initstudy.training.pack import Resumption, train_pack
@@ -207,9 +208,12 @@ def test_what_the_command_refuses_is_refused_alike(command, tmp_path, arguments)
 )
 def test_a_grid_that_is_only_composed_is_the_one_that_hydra_launches(monkeypatch, command, words):
     launched = []
-    monkeypatch.setattr(
-        "initstudy.scheduling.study.study", lambda runs, *given, **named: launched.extend(runs)
-    )
+
+    def study(runs, *given, **named):
+        launched.extend(runs)
+        return Trained()
+
+    monkeypatch.setattr("initstudy.scheduling.study.study", study)
     assert command(*words, "name=grid")[0] == 0
     overrides = [word for word in words if word != "-m"]
     grid = compose_grid([*overrides, "name=grid"], multirun="-m" in words)

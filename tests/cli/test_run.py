@@ -17,7 +17,7 @@ import torch.nn.functional as F
 import yaml
 from omegaconf import OmegaConf
 
-from initstudy import store
+from initstudy import load_weights, store
 from initstudy.config.paths import CONF
 from initstudy.initializers import Normal, as_policy, initialize
 from initstudy.models import MLP
@@ -345,3 +345,45 @@ def test_the_whole_command_from_the_shell(tmp_path):
 def test_a_value_may_refer_to_another_one(command):
     assert command(*SMALL, "name=one", "init.std=0.03", "optimizer.lr=${init.std}")[0] == 0
     assert store.load("runs/one").runs["optimizer.lr"].to_list() == [0.03]
+
+
+UNREACHED = """
+    from torch import nn
+
+    class Beside(nn.Module):
+        def __init__(self, classes):
+            super().__init__()
+            self.head, self.aside = nn.Linear(64, classes), nn.Linear(3, 2)
+        def forward(self, x):
+            return self.head(x.flatten(1))
+"""
+
+
+def test_parameters_that_the_loss_does_not_depend_on_are_named_and_stay(command):
+    """As with torch.optim, which skips parameters without gradients even under weight decay."""
+    Path("beside.py").write_text(textwrap.dedent(UNREACHED))
+    sys.modules.pop("beside", None)
+    small = [word for word in SMALL if not word.startswith("model")]
+    code, out, err = command(
+        *small,
+        "model._target_=beside.Beside",
+        "init=own",
+        "optimizer.weight_decay=0.5",
+        "save_weights=both",
+        "name=beside",
+    )
+    assert code == 0, err
+    assert "the loss does not depend on aside.weight, aside.bias" in out + err
+    (folder,) = Path("runs/beside/runs").iterdir()
+    from beside import Beside
+
+    start, end = (
+        load_weights(folder, Beside(10), moment=moment).state_dict() for moment in ("init", "final")
+    )
+    same = {name: torch.equal(start[name], end[name]) for name in start}
+    assert same == {
+        "head.weight": False,
+        "head.bias": False,
+        "aside.weight": True,
+        "aside.bias": True,
+    }

@@ -178,6 +178,18 @@ VALUES = [
     (["claims={a: 3}"], "claims.a: cannot be built: 3 names no _target_"),
     ([f"claims={{a: {{{CLAIM}, at: bigest, count: 3}}}}"], "at=bigest: choose largest or smallest"),
     (["claims={a: {_target_: initstudy.claims.Nope}}"], "claims.a: cannot be built"),
+    (
+        [f"claims={{a: {{{CLAIM}, at: largest, count: 3, metric: test/acuracy}}}}"],
+        "claims.a.metric=test/acuracy: there is no such metric; did you mean test/accuracy?",
+    ),
+    (
+        [f"claims={{a: {{{CLAIM}, at: largest, count: 3, metric: learning_time}}}}"],
+        "claims.a.metric=learning_time: set criterion",
+    ),
+    (
+        [f"claims={{a: {{{CLAIM}, at: largest, count: 3, metric: nope}}}}"],
+        "claims.a.metric=nope: there is no such metric; choose one of train/loss, train/accuracy",
+    ),
 ]
 CHOICES = [
     (["probes=nope"], "probes=nope: there is no such choice; choose one of basic, full, off"),
@@ -190,6 +202,8 @@ CHOICES = [
     (["sweep=std_grid"], "sweep=std_grid: nothing is chosen there that it could replace; write +s"),
     (["+seed=3"], "+seed=3: there is such a key already; leave out the +"),
     (["hydra/launcher=nope"], "hydra/launcher=nope: there is no such choice"),
+    (["-m", "hydra/launcher=submitit_slurm", "seed=0,1"], "leave it out and set executor=slurm"),
+    (["-m", "hydra/launcher=submitit_local", "seed=0,1"], "leave it out and set executor=local"),
     (["--config-name", "nope"], "--config-name nope: there is no such configuration"),
     (["--config-dir", "nope"], "config directory"),
 ]

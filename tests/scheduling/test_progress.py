@@ -140,3 +140,39 @@ def test_status_of_nothing_is_one_line(tmp_path):
     expected = "initstudy: nowhere: no study has been there; give the directory of one\n"
     assert done.stderr == expected
     assert not Path(tmp_path, "nowhere").exists()
+
+
+class Shown:
+    """What IPython's `display` returns: it keeps what it was given last."""
+
+    def __init__(self, thing):
+        self.updates = [thing]
+
+    def update(self, thing, raw):
+        assert raw
+        self.updates.append(thing)
+
+
+def test_a_notebook_has_a_bar_that_is_replaced(tmp_path, monkeypatch):
+    """The real kernel is in tests/test_notebooks.py; this is what it is given."""
+    pytest.importorskip("IPython", reason="needs ipykernel")
+    outputs = []
+
+    def display(thing, raw, display_id):
+        assert (raw, display_id) == (True, True)
+        outputs.append(Shown(thing))
+        return outputs[-1]
+
+    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr("initstudy.scheduling.progress.SECONDS_BETWEEN_FRAMES", 0.0)
+    _, told = progress(tmp_path, force_jupyter=True)
+    with told:
+        told.begin("a")
+        told.step("r0", 50, 0.5)
+        told.finish("r0")
+    (output,) = outputs
+    assert len(output.updates) > 3
+    for text in output.updates[-1].values():
+        assert "1/4 runs" in text
+        assert "100/400 steps" in text
+        assert "━" in text

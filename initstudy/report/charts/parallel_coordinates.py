@@ -22,7 +22,7 @@ def parallel_coordinates(study: Study, facet: str) -> style.Spec:
     axes = [(c, False) for c in ("seed", "optimizer.lr") if c in runs and runs[c].n_unique() > 1]
     if study.numeric and study.by:
         axes = [("by", study.logarithmic), *[a for a in axes if a[0] != study.by]]
-    losses = [(TRAIN_LOSS.name, True), (TEST_LOSS.name, True)]
+    losses = [(name, True) for name in (TRAIN_LOSS.name, TEST_LOSS.name) if name in runs.columns]
     axes += [*losses, (study.objective, False)] if study.objective not in dict(losses) else losses
     drawn, thinned = style.thin(runs)
     described = style.run_rows(study, drawn, diverged=pl.col("diverged"))

@@ -103,7 +103,7 @@ def page_of(
         paragraphs=[words.paragraph(study)],
         command=study.about.get("command", ""),
         claims=[claim_row(r) for r in results],
-        charts=all_charts(specs, absent),
+        charts=all_charts(study, specs, absent),
         specs=specs,
         tables=[{"title": "Values", **asdict(words.table(study))}],
         label=study.label,
@@ -124,13 +124,15 @@ def choices(study: Study) -> list[dict[str, str]]:
     return [{"text": str(text(value)), "shown": words.short(value)} for value in values]
 
 
-def all_charts(specs: Mapping[str, style.Spec], absent: Mapping[str, str]) -> list[Chart]:
+def all_charts(
+    study: Study, specs: Mapping[str, style.Spec], absent: Mapping[str, str]
+) -> list[Chart]:
     """Every chart, first those that are drawn."""
     drawn = [
         Chart(name, spec["title"]["text"], " ".join(spec["title"]["subtitle"]), wide=_is_wide(spec))
         for name, spec in specs.items()
     ]
-    missing = [Chart(name, words.spoken(name), absent=why) for name, why in absent.items()]
+    missing = [Chart(name, words.spoken(name, study), absent=why) for name, why in absent.items()]
     return [*drawn, *missing]
 
 

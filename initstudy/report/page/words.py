@@ -120,6 +120,9 @@ def paragraph(study: Study) -> str:
     elif len(values) > 1:
         what = f"{len(values)} choices of {study.label}"
     versions = ", ".join(f"{k} {v}" for k, v in study.about.get("versions", {}).items())
+    repository = study.about.get("repository")
+    changed = " with changes that are not committed" if repository and repository["dirty"] else ""
+    code = f" Code at commit {repository['commit'][:12]}{changed}." if repository else ""
     steps = int(study.history[STEP.name].max() or 0)  # type: ignore[arg-type]
     diverged = int(runs["diverged"].sum())
     failed = len(study.about.get("failed", {}))
@@ -131,10 +134,12 @@ def paragraph(study: Study) -> str:
         f"{_each(runs, 'optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}"
         f"{_training(runs)}, batches of {_each(runs, 'batch_size')}, {steps:,} steps; "
         f"{diverged or 'none'} diverged. "
-        f"{missing}Trained on {study.about.get('device', 'an unknown device')} ({versions})."
+        f"{missing}Trained on {study.about.get('device', 'an unknown device')} ({versions}).{code}"
     )
 
 
+# The name of the chart of the objective, whatever that is.
+OBJECTIVE_CHART = "accuracy"
 PAPER = {
     "source": "The paper",
     "used": "What it used",
@@ -182,12 +187,12 @@ def markdown(
     lines += [line for name, text in paper(study) for line in (f"**{name}.** {text}", "")]
     if results:
         lines += [*_claims(results), ""]
-    lines += [f"![{spoken(name)}](charts/{name}.png)\n" for name in charts]
+    lines += [f"![{spoken(name, study)}](charts/{name}.png)\n" for name in charts]
     for why in dict.fromkeys(absent.values()):
-        names = ", ".join(spoken(name) for name, reason in absent.items() if reason == why)
+        names = ", ".join(spoken(name, study) for name, reason in absent.items() if reason == why)
         lines += [f"*{names}*: {why}", ""]
     if left:
-        lines += [f"On the page only: {', '.join(spoken(name) for name in left)}.", ""]
+        lines += [f"On the page only: {', '.join(spoken(name, study) for name in left)}.", ""]
     values = table(study)
     lines += md.table(values.columns, values.rows)
     return "\n".join(lines) + "\n"
@@ -242,8 +247,16 @@ def span(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"[{low:.3f}, {high:.3f}]"
 
 
-def spoken(name: str) -> str:
-    """A chart's name in words."""
+def spoken(name: str, study: Study) -> str:
+    """A chart's name in words: that of the objective's chart is the objective's own.
+
+    Args:
+        name: The name in the catalogue, perhaps with a facet behind it.
+        study: The study.
+    """
+    if name.startswith(OBJECTIVE_CHART):
+        metric = study.objective.rpartition("/")[2]
+        name = metric + name.removeprefix(OBJECTIVE_CHART)
     return name.replace("_", " ")
 
 

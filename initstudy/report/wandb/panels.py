@@ -10,6 +10,7 @@ from initstudy.columns import STEP, TRAIN_LOSS, Column
 from initstudy.report.charts.style import Measure
 from initstudy.report.data.steps import few
 from initstudy.store.frames import Study
+from initstudy.store.tables import GROUPS
 
 MOST_LAYERS = 8
 AXIS = STEP.name
@@ -37,7 +38,7 @@ def grouped(study: Study) -> dict[str, Any]:
 
 def config(key: str) -> Any:
     """A key of the configuration as W&B holds it: choices of groups are under `choices`."""
-    return wr.Config(f"choices.{key}" if "." not in key and key in ("init", "model") else key)
+    return wr.Config(f"choices.{key}" if key in GROUPS else key)
 
 
 def against(study: Study) -> Any:

@@ -115,7 +115,8 @@ def read_task(directory: Path, pack: str) -> Task | None:
     if record is None:
         return None
     listed = record.pop("runs")
-    runs = tuple(Run(**{**run, "overrides": tuple(run["overrides"])}) for run in listed)
+    tuples = ("overrides", "swept")
+    runs = tuple(Run(**{**run, **{key: tuple(run[key]) for key in tuples}}) for run in listed)
     return Task(runs=runs, **record)
 
 

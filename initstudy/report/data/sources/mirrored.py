@@ -32,7 +32,7 @@ OF_THE_STUDY = (
     "claims",
 )
 # What is logged beside the configuration.
-BESIDE = ("choices", "layers", "schema", "_wandb")
+BESIDE = ("choices", "swept", "layers", "schema", "repository", "_wandb")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Mirrored:
     Attributes:
         id: The run's id.
         group: The study's name.
-        config: The configuration as it was logged: nested, with the `choices` of groups, the
-            model's `layers` and the `schema` of what is measured.
+        config: The configuration as it was logged: nested, with the `choices` of groups, the keys
+            that the study had `swept`, the model's `layers` and the `schema` of what is measured.
         summary: The final values.
         history: One mapping per step; values that are not finite may be text.
     """
@@ -81,6 +81,8 @@ def as_store(runs: Iterable[Mirrored], command: str) -> Store:
         "device": str(rows[0].get("device", "an unknown device")),
         "versions": {"torch": rows[0]["torch"]} if "torch" in rows[0] else {},
         "remote": True,
+        "repository": ordered[-1].config.get("repository"),
+        "swept": list(dict.fromkeys(k for run in ordered for k in run.config.get("swept", ()))),
         **{key: first.config.get(key) for key in OF_THE_STUDY},
         **(first.config.get("schema") or {}),
     }
