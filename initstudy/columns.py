@@ -90,6 +90,8 @@ class Metric:
         unit: The unit; empty if there is none.
         better: Which direction is an improvement.
         fraction: Whether all values lie between 0 and 1.
+        chance: What guessing reaches, such as 0.1 among ten classes; None if that is not known. A
+            run that diverged counts as it where one number is needed.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Metric:
     unit: str
     better: Better
     fraction: bool = False
+    chance: float | None = None
 
     def column(self, split: str) -> Column:
         """The metric's column on one part of the data.
@@ -290,6 +293,15 @@ LEARNING_TIME = Column(
     summary=True,
 )
 
+FATE = Column(
+    "fate",
+    "what became of the run: trained, memorized, plateau, not trained, saturated signal, vanished "
+    "signal, dead units, or diverged (`initstudy.store.fates` says when), added when a report is "
+    "drawn",
+    dtype="text",
+    summary=True,
+)
+
 # What every summary holds besides metrics and configuration, if only as null.
 OUTCOME: tuple[Column, ...] = (
     DIVERGED_STEP,
@@ -305,7 +317,7 @@ OUTCOME: tuple[Column, ...] = (
     PRECISION,
 )
 # What is worked out after the training and stands in no file.
-DERIVED: tuple[Column, ...] = (SECONDS, LEARNING_TIME)
+DERIVED: tuple[Column, ...] = (SECONDS, LEARNING_TIME, FATE)
 
 
 @dataclass(frozen=True)
