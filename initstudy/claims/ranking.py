@@ -74,7 +74,9 @@ def rank(study: Study, facet: str, level: float = LEVEL) -> Ranking:
     value = study.value(study.objective, facet).alias("value")
     rows = study.runs_of(facet).select("by", "seed", value)
     values = {
-        choice: dict(rows.filter(pl.col("by").eq_missing(pl.lit(choice))).select("seed", "value").iter_rows())
+        choice: dict(
+            rows.filter(pl.col("by").eq_missing(pl.lit(choice))).select("seed", "value").iter_rows()
+        )
         for choice in choices
     }
     seeds = sorted({seed for row in values.values() for seed in row})
@@ -120,9 +122,9 @@ def holm_pairs(values: np.ndarray, level: float) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * stdtr(np.maximum(n - 1, 1), -np.abs(mean / error))
     equal = np.abs(centred).max(1, initial=0.0) <= 1e-12 * np.maximum(1.0, np.abs(mean))
-    # Equal differences are signs: see `initstudy.claims.statistics.student`.
+    # Equal differences are signs, and few seeds have no small p: see `student`.
     p = np.where(equal, np.where(mean == 0, 1.0, 2.0 ** (1 - n)), p)
-    p = np.where(n < FEWEST, 1.0, p)
+    p = np.where(n < FEWEST, 1.0, np.maximum(p, 2 * 4.0**-n))
     better = np.zeros((count, count), dtype=bool)
     for place, pair in enumerate(np.argsort(p, kind="stable")):
         if p[pair] > level / (len(p) - place):

@@ -127,6 +127,10 @@ def student(data: np.ndarray, level: float) -> Arrays:
     side of a border have a probability of 2^(1-n) if either side were as likely, so the interval
     has no width if that is at most the level, as from six seeds on at 5%, and else no ends.
 
+    A small level of few seeds would rest on the tails of the normal distribution. Two alike arms
+    whose runs are stuck or trained differ in n of n seeds, all to one side, in up to 2·4^-n of
+    studies; at a level below that (3.1% of three seeds, 0.2% of five) the interval has no ends.
+
     Args:
         data: The values; NaN is left out.
         level: The two-sided level.
@@ -147,7 +151,7 @@ def student(data: np.ndarray, level: float) -> Arrays:
     half = stdtrit(np.maximum(n - 1, 1), 1 - level / 2) * np.sqrt(variance / np.maximum(n, 1))
     signs = np.where(2.0 ** (1 - n) <= level, 0.0, np.inf)
     half = np.where(equal, signs, half)
-    half = np.where(n < FEWEST, np.inf, half)
+    half = np.where((n < FEWEST) | (level < 2 * 4.0**-n), np.inf, half)
     return mean - half, mean + half
 
 
@@ -196,10 +200,8 @@ def median_interval(values: Sequence[float] | np.ndarray) -> Interval:
     n = len(data)
 
     def at(level: float) -> Ends:
-        from scipy.special import bdtr
-
-        outside = [k for k in range(1, n // 2 + 1) if 2 * bdtr(k - 1, n, 0.5) <= level]
-        return (float(data[max(outside) - 1]), float(data[n - max(outside)])) if outside else OPEN
+        low, high = median_ends(data, level)
+        return float(low), float(high)
 
     finite = data[np.isfinite(data)]
     scatter = 1.25 * float(finite.std(ddof=1)) if len(finite) > 1 else math.nan
@@ -207,6 +209,18 @@ def median_interval(values: Sequence[float] | np.ndarray) -> Interval:
     estimate = float(middle[0]) if middle[0] == middle[1] else float(np.mean(middle))
     method = f"order statistics of n={n} seeds, exact"
     return Interval.of(estimate, n, method, at, Scatter(scatter, n, fewest=6))
+
+
+def median_ends(data: np.ndarray, level: float) -> Arrays:
+    """The exact ends of the interval of the median of `data[..., seeds]`, its order statistics."""
+    from scipy.special import bdtr
+
+    ordered = np.sort(data, -1)
+    n = data.shape[-1]
+    outside = [k for k in range(1, n // 2 + 1) if 2 * bdtr(k - 1, n, 0.5) <= level]
+    if not outside:
+        return np.full(data.shape[:-1], -np.inf), np.full(data.shape[:-1], np.inf)
+    return ordered[..., max(outside) - 1], ordered[..., n - max(outside)]
 
 
 def clopper_pearson(count: np.ndarray, n: np.ndarray | int, level: float) -> Arrays:
@@ -306,22 +320,54 @@ def best_difference(
     Returns:
         The lower ends, the upper ends, and which arm of either part was chosen.
     """
+    low, high, ours, theirs = best_few_difference(first[..., None, :, :], second, chooses, level, 1)
+    return low, high, ours[..., 0, 1], theirs
+
+
+def best_few_difference(
+    first: np.ndarray, second: np.ndarray, chooses: np.ndarray, level: float, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """`best_difference` of the mean of the best `count` values, each at the best of its arms.
+
+    Where an end of a grid is the mean of several runs of a seed, so is what it is compared with:
+    two alike parts then differ as often to either side. The upper end takes the `count` largest of
+    the values' own upper ends, at a level divided by their number.
+
+    Args:
+        first: `[..., values, arms, seeds]`, of which large values are good.
+        second: `[..., other arms, seeds]`.
+        chooses: For each seed whether it chooses; the others decide.
+        level: The two-sided level.
+        count: How many of the values are compared.
+
+    Returns:
+        The lower ends; the upper ends; the chosen values and their arms `[..., count, 2]`; and the
+        chosen one of the other arms.
+    """
     decides = ~np.asarray(chooses)
-    best = [_chosen(part, chooses) for part in (first, second)]
-    ours, theirs = (
-        np.take_along_axis(part, at[..., None, None], -2)
-        for part, at in zip((first, second), best, strict=True)
-    )
-    low, _ = student((ours - second)[..., decides], level)
-    _, high = student((first - theirs)[..., decides], level)
-    return low.min(-1), high.max(-1), best[0], best[1]
+    arms = _chosen(first, chooses)
+    at_best = np.take_along_axis(first, arms[..., None, None], -2)[..., 0, :]
+    merits = _merits(at_best, chooses)
+    values = np.argsort(-merits, -1, kind="stable")[..., :count]
+    ours = np.take_along_axis(at_best, values[..., None], -2)[..., decides].mean(-2, keepdims=True)
+    other = _chosen(second, chooses)
+    theirs = np.take_along_axis(second, other[..., None, None], -2)[..., decides]
+    low, _ = student(ours - second[..., decides], level)
+    _, highs = student(first[..., decides] - theirs[..., None, :, :], level / count)
+    largest = np.sort(highs.max(-1), -1)[..., -count:]
+    chosen = np.stack([values, np.take_along_axis(arms, values, -1)], -1)
+    return low.min(-1), largest.mean(-1), chosen, other
 
 
 def _chosen(values: np.ndarray, chooses: np.ndarray) -> np.ndarray:
-    """Which arm has the best mean over the seeds that choose and that all arms have."""
+    """Which of the arms has the best mean over the seeds that choose and that all arms have."""
+    return _merits(values, chooses).argmax(-1)
+
+
+def _merits(values: np.ndarray, chooses: np.ndarray) -> np.ndarray:
     some = values[..., chooses]
-    common = ~np.isnan(some).any(-2, keepdims=True)
-    return np.where(common, some, 0.0).sum(-1).argmax(-1)
+    common = ~np.isnan(some).any(tuple(range(some.ndim - 1)))
+    return np.where(common, some, 0.0).sum(-1)
 
 
 def log_rank_scores(times: np.ndarray, learned: np.ndarray) -> np.ndarray:

@@ -21,7 +21,15 @@ from initstudy.claims.second_key import (
     values_of,
     without_second_key,
 )
-from initstudy.claims.statistics import FEWEST, Ends, Interval, mean_interval, slope, student
+from initstudy.claims.statistics import (
+    FEWEST,
+    Ends,
+    Interval,
+    mean_interval,
+    median_ends,
+    slope,
+    student,
+)
 from initstudy.columns import LEARNING_TIME
 from initstudy.store.frames import Study
 
@@ -33,7 +41,8 @@ class Trend:
     For each seed: the slope of ln(metric) against ln(second key), which is the exponent of a power
     law. A run that never learned would have taken longer than it had, by nobody knows how much: at
     the far end that leaves the seed's slope without an upper bound, at the near end without a lower
-    one. The claim is decided by the bounds, so such runs never make an exponent small.
+    one. The claim is decided by the bounds, so such runs never make an exponent small; where some
+    seeds have none, it is one about the median seed.
 
     Args:
         statement: What is claimed, in words.
@@ -114,7 +123,7 @@ def exponent(x: np.ndarray, values: np.ndarray, horizon: float) -> tuple[Interva
         return float(low), float(high)
 
     whole = mean_interval(plain.tolist())
-    method = f"{whole.method}, bounds where runs never learned"
+    method = f"{whole.method}, medians of bounds where runs never learned"
     return Interval.of(whole.estimate, whole.n, method, at, whole.plan), lost
 
 
@@ -130,13 +139,15 @@ def slopes(x: np.ndarray, values: np.ndarray, horizon: float) -> tuple[np.ndarra
 
 
 def _ends(below: np.ndarray, above: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The lower end of the smallest slopes, and the upper end of the largest ones."""
+    """The lower end of the smallest slopes, and the upper end of the largest ones.
+
+    It is that of the mean where all of them are known, and of the median where some have no bound.
+    """
     ends = []
     for bounds, side in ((below, 0), (above, 1)):
-        known = np.isfinite(bounds).all(-1)
-        finite = np.where(np.isfinite(bounds), bounds, 0.0)
-        end = student(finite, level)[side]
-        ends.append(np.where(known, end, -np.inf if side == 0 else np.inf))
+        known = np.isfinite(bounds)
+        of_mean = student(np.where(known, bounds, 0.0), level)[side]
+        ends.append(np.where(known.all(-1), of_mean, median_ends(bounds, level)[side]))
     return ends[0], ends[1]
 
 

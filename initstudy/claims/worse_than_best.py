@@ -1,4 +1,4 @@
-"""One end of the studied key does worse than the best value away from that end."""
+"""One end of the studied key does worse than the best values away from that end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from initstudy.claims.second_key import (
     as_array,
     extend,
 )
-from initstudy.claims.statistics import FEWEST, Ends, Interval, best_difference
+from initstudy.claims.statistics import FEWEST, Ends, Interval, best_few_difference
 from initstudy.store.cells import chooses, edge, selection
 from initstudy.store.frames import Study
 
@@ -29,11 +29,12 @@ Table = dict[float, dict[Any, dict[int, float]]]
 
 @dataclass(frozen=True)
 class WorseThanBest:
-    """One end of the studied key does worse than the best value away from that end.
+    """One end of the studied key does worse than the best values away from that end.
 
-    For each seed: the mean of the metric over the `count` values at the end, minus the metric at
-    the best other value. Every third seed chooses which value that is, and the others decide; see
-    `initstudy.claims.statistics.best_difference`.
+    For each seed: the mean of the metric over the `count` values at the end, minus the mean over
+    the `count` best other values (all of them, if there are no more). Every third seed chooses
+    which values these are, and the others decide; see
+    `initstudy.claims.statistics.best_few_difference`.
 
     Args:
         statement: What is claimed, in words.
@@ -95,24 +96,25 @@ class WorseThanBest:
         detail = (
             f"{metric} is {self._shown(at_end)} at the {self.count} {self.at} values "
             f"({study.label} {end[0]:g} to {end[-1]:g}{diverged}) "
-            f"and {self._shown(at_best)} at the best other one ({best[0]:g})"
+            f"and {self._shown(at_best)} at the best {len(best)} others ({_span(list(best))})"
         )
         if self._second_key(study) and (wider := compared.edge(study)):
             return Finding.at_edge(interval, unit, detail, wider)
         hurts = BELOW_ZERO if higher else ABOVE_ZERO
         leans = hurts.low <= interval.estimate <= hurts.high
-        beyond = edge(rest, best[0])
+        top = next(iter(best))
+        beyond = edge(rest, top)
         outer = "below" if self.at == "largest" else "above"
         if not leans and beyond and beyond.startswith(outer):
             # A wider grid might hold a better value, and so uphold the claim.
-            wider = extend(study.label, best[0], "the others", beyond)
+            wider = extend(study.label, top, "the others", beyond)
             return Finding.at_edge(interval, unit, detail, wider)
         return Finding.judged(
             interval,
             hurts,
             unit,
             detail,
-            arms=frozenset({*end, best[0]}) if leans else None,
+            arms=frozenset({*end, *best}) if leans else None,
             seeds_per_decider=len(seeds) / max(interval.n, 1),
         )
 
@@ -146,8 +148,8 @@ class WorseThanBest:
 class StillWorse(WorseThanBest):
     """`WorseThanBest` where every value may take the second key's value that suits it best.
 
-    The best other value is compared with the values at the end at each combination of their second
-    keys, so it has to beat the best of them. If one of the best second keys lies at the edge of its
+    The best other values are compared with those at the end at each combination of their second
+    keys, so they have to beat the best of them. If one of the best second keys lies at the edge of its
     grid the claim is UNDECIDED, for a wider grid might rescue the end.
 
     Example:
@@ -166,18 +168,18 @@ class StillWorse(WorseThanBest):
 
 @dataclass(frozen=True)
 class Compared:
-    """The best of some arms against the mean of the values at an end.
+    """The best of some values against the values at an end.
 
     Attributes:
         interval: Of the best mean less that of the end, in the direction in which large is good.
-        best: The best arm: its value of the studied key, and of the second key.
+        best: The best values of the second key, by the best values of the studied key.
         at_best, at_end: What both reach on the seeds that decide.
         ends: The best values of the second key at the end, by value of the studied key.
         grids: The values of the second key, by value of the studied key.
     """
 
     interval: Interval
-    best: tuple[float, Any]
+    best: dict[float, Any]
     at_best: float
     at_end: float
     ends: dict[float, Any]
@@ -203,7 +205,8 @@ class Compared:
         """
         rest, end = parts
         choosing = np.array(chooses(seeds))
-        arms = [(by, second) for by in rest for second in sorted(values[by], key=_order)]
+        keys = sorted({key for by in rest for key in values[by]}, key=_order)
+        count = min(len(end), len(rest))
 
         def array(cells: list[tuple[float, Any]]) -> np.ndarray:
             chosen, decided = (
@@ -212,7 +215,7 @@ class Compared:
             )
             return sign * np.where(choosing, chosen, decided)
 
-        first = array(arms)
+        first = np.array([array([(by, key) for key in keys]) for by in rest])
         second_keys = [sorted(values[by], key=_order) for by in end]
         combined = list(product(*second_keys))
         at_end = {
@@ -222,18 +225,20 @@ class Compared:
         }
         second = np.array(
             [
-                np.mean([at_end[pair] for pair in zip(end, keys, strict=True)], axis=0)
-                for keys in combined
+                np.mean([at_end[pair] for pair in zip(end, some, strict=True)], axis=0)
+                for some in combined
             ]
         )
-        _, _, ours, theirs = best_difference(first, second, choosing, 0.5)
-        best, worst = arms[int(ours)], combined[int(theirs)]
-        differences = (first[int(ours)] - second[int(theirs)])[~choosing]
+        _, _, ours, theirs = best_few_difference(first, second, choosing, 0.5, count)
+        best = {rest[int(value)]: keys[int(key)] for value, key in ours}
+        worst = combined[int(theirs)]
+        at_best = np.mean([first[int(value), int(key)] for value, key in ours], axis=0)
+        differences = (at_best - second[int(theirs)])[~choosing]
         differences = differences[~np.isnan(differences)]
         n = len(differences)
 
         def at(level: float) -> Ends:
-            low, high, *_ = best_difference(first, second, choosing, level)
+            low, high, *_ = best_few_difference(first, second, choosing, level, count)
             return float(low), float(high)
 
         scatter = float(differences.std(ddof=1)) if n > 1 else float("nan")
@@ -245,7 +250,7 @@ class Compared:
         return cls(
             interval,
             best,
-            sign * float(np.nanmean(first[int(ours)][~choosing])),
+            sign * float(np.nanmean(at_best[~choosing])),
             sign * float(np.nanmean(second[int(theirs)][~choosing])),
             dict(zip(end, worst, strict=True)),
             {by: list(row) for by, row in values.items()},
@@ -253,7 +258,7 @@ class Compared:
 
     def edge(self, study: Study) -> str | None:
         """Where to extend the second key's grid, if one of its best values lies at its edge."""
-        for by, key in ((self.best), *self.ends.items()):
+        for by, key in (*self.best.items(), *self.ends.items()):
             if beyond := edge(self.grids[by], key):
                 at = f"{study.label} {by:g}"
                 return extend(str(study.across), key, at, beyond)
@@ -285,3 +290,8 @@ def _diverged(study: Study, facet: str, values: list[float]) -> str:
     runs = study.runs_of(facet).filter(pl.col("by").is_in(values))
     count = int(runs["diverged"].sum())
     return f", {count} of {len(runs)} runs diverged" if count else ""
+
+
+def _span(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

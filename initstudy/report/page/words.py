@@ -308,11 +308,11 @@ def _claims(results: list[Result]) -> list[str]:
     heads = ["verdict", "claim", *(["the paper"] if papers else []), "finding", "evidence"]
     rows = [
         [
-            f"**{result.finding.verdict}**{needed(result.finding, ' – ')}",
+            f"**{result.finding.verdict}**",
             f"{result.statement} ({result.facet})",
             *([result.paper] if papers else []),
             result.finding.detail,
-            "; ".join([evidence(result.finding), *remarks(result)]),
+            "; ".join(evidence_of(result)),
         ]
         for result in results
     ]
@@ -347,11 +347,17 @@ def evidence(finding: Finding) -> str:
     return f"{numbers(finding)} {finding.unit}; {finding.method}"
 
 
-def needed(finding: Finding, before: str = "") -> str:
+def evidence_of(result: Result) -> list[str]:
+    """Everything that a verdict rests on, in phrases."""
+    wanted = needed(result.finding)
+    return [evidence(result.finding), *([wanted] if wanted else []), *remarks(result)]
+
+
+def needed(finding: Finding) -> str:
     """How many seeds would decide an undecided claim; empty if that is not known."""
     if finding.verdict != UNDECIDED or finding.seeds_needed is None:
         return ""
-    return f"{before}{finding.seeds_needed} seeds would decide it"
+    return f"{finding.seeds_needed} seeds would decide it with a power of 80%"
 
 
 def remarks(result: Result) -> list[str]:
