@@ -1,11 +1,12 @@
-"""How often claims err, and what they find: simulated, for every class, and written to docs/claims.md.
+"""How often claims err, and what they find: simulated for every class, for docs/claims.md.
 
 python experiments/calibration.py             # minutes; writes the tables of docs/claims.md
 python experiments/calibration.py --studies 500 --dry    # seconds; prints them
 
-Each case draws thousands of studies whose truth lies on the border of a claim, where errors are most
-frequent, and decides them by the functions that decide claims (`initstudy.claims.statistics` and the
-functions of the classes). PASS and REFUTED are each promised to be wrong in at most 2.5% of studies.
+Each case draws thousands of studies whose truth lies on the border of a claim, where errors are
+most frequent, and decides them by the functions that decide claims (`initstudy.claims.statistics`
+and the functions of the classes). PASS and REFUTED are each promised to be wrong in at most 2.5% of
+studies.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ PROMISED = LEVEL / 2
 PAGE = Path("docs/claims.md")
 BEGIN, END = "<!-- calibration -->", "<!-- end of calibration -->"
 
+Random = np.random.Generator
 Verdicts = tuple[np.ndarray, np.ndarray]
-Simulation = Callable[[np.random.Generator, int, int, str, float], Verdicts]
+Simulation = Callable[[Random, int, int, str, float], Verdicts]
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Case:
 
     Attributes:
         name: The classes that it stands for, and the situation.
-        simulate: Draws studies `(rng, studies, seeds, scatter, effect)`, and says which of them give
+        simulate: Draws studies `(rng, studies, seeds, scatter, effect)`; says which of them give
             PASS and which REFUTED. At an effect of zero the truth lies on the claim's border; other
             effects are in standard deviations of what the claim measures in one seed.
         scatters: The distributions that it can have.
@@ -71,7 +73,7 @@ class Case:
     powered: bool = True
 
 
-def noise(rng: np.random.Generator, shape: tuple[int, ...], scatter: str) -> np.ndarray:
+def noise(rng: Random, shape: tuple[int, ...], scatter: str) -> np.ndarray:
     """What runs reach, with a mean of 0 and a standard deviation of 1."""
     if scatter == "normal":
         return rng.standard_normal(shape)
@@ -91,13 +93,15 @@ def verdicts(
     return (low >= region[0]) & (high <= region[1]), (high < region[0]) | (low > region[1])
 
 
-def better(rng, studies, seeds, scatter, effect):
+def better(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """Two arms paired by seed."""
     a, b = noise(rng, (2, studies, seeds), scatter)
     return verdicts(*student(a - b + effect * math.sqrt(2), LEVEL))
 
 
-def better_than_three(rng, studies, seeds, scatter, effect):
+def better_than_three(
+    rng: Random, studies: int, seeds: int, scatter: str, effect: float
+) -> Verdicts:
     """One arm against each of three: the smallest advantage decides."""
     a = noise(rng, (studies, 1, seeds), scatter)
     b = noise(rng, (studies, 3, seeds), scatter)
@@ -110,7 +114,7 @@ def better_than_three(rng, studies, seeds, scatter, effect):
 def best_of(ours: Sequence[float], theirs: Sequence[float]) -> Simulation:
     """The best of some arms against the best of others, whose true means are given."""
 
-    def simulate(rng, studies, seeds, scatter, effect):
+    def simulate(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
         first = noise(rng, (studies, len(ours), seeds), scatter) + np.array(ours)[:, None]
         second = noise(rng, (studies, len(theirs), seeds), scatter) + np.array(theirs)[:, None]
         choosing = np.array(chooses(range(seeds)))
@@ -123,7 +127,7 @@ def best_of(ours: Sequence[float], theirs: Sequence[float]) -> Simulation:
 def worse_than_best(others: Sequence[float], rates: int = 1) -> Simulation:
     """The best three of some values, at the best of some rates each, against three at an end."""
 
-    def simulate(rng, studies, seeds, scatter, effect):
+    def simulate(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
         first = noise(rng, (studies, len(others), rates, seeds), scatter)
         end = noise(rng, (studies, 3, rates, seeds), scatter)
         second = np.stack(
@@ -137,7 +141,7 @@ def worse_than_best(others: Sequence[float], rates: int = 1) -> Simulation:
     return simulate
 
 
-def most_seeds(rng, studies, seeds, scatter, effect):
+def most_seeds(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """Whether more than half of the seeds reach a limit that lies at the median."""
     if scatter == "stuck or trained":
         share = 0.5 + effect / 5
@@ -148,14 +152,16 @@ def most_seeds(rng, studies, seeds, scatter, effect):
     return verdicts(low - 0.5, high - 0.5)
 
 
-def trains_more_often(rng, studies, seeds, scatter, effect):
+def trains_more_often(
+    rng: Random, studies: int, seeds: int, scatter: str, effect: float
+) -> Verdicts:
     """Two arms of which each run trains with some probability."""
     shares = min(TRAINS + 0.12 * effect, 1.0), max(TRAINS - 0.12 * effect, 0.0)
     first, second = (rng.random((studies, seeds)) < share for share in shares)
     return verdicts(*mcnemar(first, second, LEVEL))
 
 
-def sooner(rng, studies, seeds, scatter, effect):
+def sooner(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """The learning times of two arms; runs that are stuck never learn."""
     times = []
     for shift in (-effect * math.sqrt(2), 0.0):
@@ -178,7 +184,7 @@ def sooner(rng, studies, seeds, scatter, effect):
     return early <= LEVEL / 2, late <= LEVEL / 2
 
 
-def exponents(rng, studies, seeds, scatter, effect):
+def exponents(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """The growth of learning times over five depths, claimed to be above 0.2."""
     x = np.log([4.0, 8.0, 16.0, 32.0, 64.0])
     kind = "heavy tails" if scatter == "heavy tails" else "normal"
@@ -193,14 +199,14 @@ def exponents(rng, studies, seeds, scatter, effect):
     return verdicts(low, high, (0.2, np.inf))
 
 
-def equivalent(rng, studies, seeds, scatter, effect):
+def equivalent(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """A number claimed to lie within 1 standard deviation of zero; it lies on that border."""
     gains = noise(rng, (2, studies, seeds), scatter)
     values = (gains[0] - gains[1]) / math.sqrt(2) + 1 - min(effect, 1.0)
     return verdicts(*student(values, LEVEL), (-1.0, 1.0))
 
 
-def optima(rng, studies, seeds, scatter, effect):
+def optima(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """How the best of nine rates moves over four widths, claimed to fall."""
     x = np.log(2.0) * np.arange(-4, 5)
     widths = np.log(2.0) * np.arange(4)
@@ -213,7 +219,7 @@ def optima(rng, studies, seeds, scatter, effect):
     return verdicts(*student(-slopes, LEVEL))
 
 
-def narrowing(rng, studies, seeds, scatter, effect):
+def narrowing(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """The decades that train at five depths, each value with some probability."""
     values = np.arange(10) / 3
     depths = np.log([2.0, 4.0, 8.0, 16.0, 32.0])
@@ -229,7 +235,7 @@ def narrowing(rng, studies, seeds, scatter, effect):
     return verdicts(*student(-slope(depths, np.stack(ranges, -1)), LEVEL))
 
 
-def every_layer(rng, studies, seeds, scatter, effect):
+def every_layer(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """Three layers that have to lie within a tolerance, of which one lies on its border."""
     gains = noise(rng, (2, studies, 3, seeds), scatter)
     values = (gains[0] - gains[1]) / math.sqrt(2)
@@ -241,7 +247,7 @@ def every_layer(rng, studies, seeds, scatter, effect):
     return inside, outside
 
 
-def both_signs(rng, studies, seeds, scatter, effect):
+def both_signs(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """Two numbers that have to be above zero, of which both are zero."""
     gains = noise(rng, (2, studies, 2, seeds), scatter)
     values = gains[0] - gains[1] + effect * math.sqrt(2)
@@ -250,7 +256,7 @@ def both_signs(rng, studies, seeds, scatter, effect):
     return verdicts(low.min(-1), high.min(-1))
 
 
-def areas(rng, studies, seeds, scatter, effect):
+def areas(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """Two scores of 36 cells, of which training depends on both alike, or on the first the more."""
     first, second = (side.ravel().astype(float) for side in np.meshgrid(range(6), range(6)))
     latent = (1 + effect / 5) * first + (1 - effect / 5) * second - 5
@@ -266,7 +272,7 @@ def areas(rng, studies, seeds, scatter, effect):
     return verdicts(*student(found[0] - found[1], LEVEL))
 
 
-def ranks(rng, studies, seeds, scatter, effect):
+def ranks(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """Ten choices that are all alike: whether any is said to be better than another."""
     wrong = np.array(
         [
@@ -277,7 +283,7 @@ def ranks(rng, studies, seeds, scatter, effect):
     return wrong, np.zeros_like(wrong)
 
 
-def report_of_four(rng, studies, seeds, scatter, effect):
+def report_of_four(rng: Random, studies: int, seeds: int, scatter: str, effect: float) -> Verdicts:
     """Four claims of no effect in one report: whether any verdict is wrong."""
     gains = noise(rng, (2, studies, 4, seeds), scatter)
     low, high = student(gains[0] - gains[1], LEVEL / 4)
@@ -414,17 +420,17 @@ def page(studies: int) -> tuple[str, list[str]]:
     sizes = ", ".join(f"{effect:g}" for effect in EFFECTS)
     lines = [
         f"`python experiments/calibration.py` writes these tables: {studies:,} studies per number",
-        "whose truth lies on the border of the claim. PASS and REFUTED may each be wrong in 2.5% of",
-        "them (5% where the table says any); the larger share is shown.",
+        "whose truth lies on the border of the claim. PASS and REFUTED may each be wrong in 2.5%",
+        "of them (5% where the table says any); the larger share is shown.",
         "",
         *markdown.table(
             ["wrong verdicts", "seeds scatter like", *heads],
             [[r.case.name, r.scatter, *(f"{s:.1%}" for s in r.shares)] for r in errors],
         ),
         "",
-        f"How often PASS is found if it is the truth, in percent, for effects of {sizes} standard",
-        "deviations between seeds of what the claim measures (for shares of seeds: of 20 points per",
-        "standard deviation from one half, and for McNemar's test of 12 points on either side of 70):",
+        f"How often PASS is found if it is the truth, in percent, for effects of {sizes}",
+        "standard deviations between seeds of what the claim measures (for shares of seeds: of 20",
+        "points per deviation from one half, and for McNemar's test of 12 on either side of 70):",
         "",
         *markdown.table(
             ["PASS", "seeds scatter like", *heads],

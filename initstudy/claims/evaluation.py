@@ -7,7 +7,7 @@ study varies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
@@ -219,19 +219,17 @@ class Pair:
         return key_of(self.name, self.facet or self.where)
 
 
-def at_look(study: Study, seeds: int, level: float, keys: set[str] | None = None) -> list[Result]:
+def at_look(study: Study, seeds: int, level: float, is_open: Callable[[str], bool]) -> list[Result]:
     """The results of a study's first seeds, with an error rate of their own.
 
     Args:
         study: The study.
         seeds: How many seeds count.
         level: The two-sided error rate of all claims together.
-        keys: The pairs of claims and facets that are still to be decided; None for all.
+        is_open: Whether a claim on a facet, by its key, was undecided before this look.
     """
     pairs = _pairs(study, study.about.get("claims", {}))
-    return _judged(
-        first_seeds(study, seeds), [p for p in pairs if keys is None or p.key in keys], level
-    )
+    return _judged(first_seeds(study, seeds), [p for p in pairs if is_open(p.key)], level)
 
 
 def first_seeds(study: Study, seeds: int) -> Study:
@@ -299,7 +297,7 @@ def _pairs(study: Study, claims: Mapping[str, Any]) -> list[Pair]:
             claim, where, paper = _built(name, config)
         except ConfigError as error:
             raise StoreError(str(error)) from error
-        facets = [facet for facet in study.facets if fnmatchcase(facet, where)]
+        facets: list[str | None] = [f for f in study.facets if fnmatchcase(f, where)]
         pairs += [Pair(name, claim, facet, where, paper) for facet in facets or [None]]
     return pairs
 

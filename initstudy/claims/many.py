@@ -23,7 +23,7 @@ def holm(findings: Sequence[Finding], level: float = LEVEL) -> list[Finding]:
     Example:
         >>> from initstudy.claims.finding import ABOVE_ZERO
         >>> from initstudy.claims.statistics import mean_interval
-        >>> clear, weak = mean_interval([2.0, 2.1, 1.9]), mean_interval([0.5, 1.0, 1.2])
+        >>> clear, weak = mean_interval([2.0, 2.1, 1.9] * 2), mean_interval([0.1, 1.0, 1.2] * 2)
         >>> found = [Finding.judged(i, ABOVE_ZERO, "", "") for i in (clear, weak)]
         >>> [finding.verdict for finding in found]
         ['PASS', 'PASS']

@@ -64,7 +64,7 @@ class SignalGrowth:
         decides = np.ones(len(seeds), dtype=bool)
         border = theory
         if border is None:
-            decides = ~np.array(chooses(seeds))
+            decides = ~np.array(chooses(seeds), dtype=bool)
             found = [_crossing(values, data[:, i]) for i in np.flatnonzero(~decides)]
             if not all(math.isfinite(c) for c in found):
                 why = "the slope does not change its sign within the grid: extend the grid"

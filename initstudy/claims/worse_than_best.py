@@ -149,8 +149,8 @@ class StillWorse(WorseThanBest):
     """`WorseThanBest` where every value may take the second key's value that suits it best.
 
     The best other values are compared with those at the end at each combination of their second
-    keys, so they have to beat the best of them. If one of the best second keys lies at the edge of its
-    grid the claim is UNDECIDED, for a wider grid might rescue the end.
+    keys, so they have to beat the best of them. If one of the best second keys lies at the edge of
+    its grid the claim is UNDECIDED, for a wider grid might rescue the end.
 
     Example:
         >>> from initstudy.claims import StillWorse, synthetic_study

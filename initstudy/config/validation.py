@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from initstudy.config.errors import ConfigError, unknown_key
 from initstudy.config.rules import FLAG, SINGLE, Number, Rule, Whole
 from initstudy.config.run import Plain, Run, identity
-from initstudy.config.schema import MAY_BE_ABSENT, Config, Named
+from initstudy.config.schema import MAY_BE_ABSENT, UNTIL_DECIDED, Config, Named
 
 # What `training` takes out of a section before it builds the target.
 BESIDE_THE_TARGET = {
@@ -63,6 +63,10 @@ def as_run(
             argument.
     """
     config = {key: value for key, value in plain.items() if key != "hydra"}
+    if config.get("seeds") == UNTIL_DECIDED:
+        raise ConfigError(
+            f"seeds={UNTIL_DECIDED}: needs a grid with claims, such as +sweep=std_grid"
+        )
     _check_section(Config, config)
     for group in BESIDE_THE_TARGET:
         config[group] = _fit_to_target(group, config[group], overrides)

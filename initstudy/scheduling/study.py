@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from initstudy.scheduling.progress import Progress
 from initstudy.scheduling.recorder import Recorder
 from initstudy.scheduling.scheduler import Scheduler
 from initstudy.scheduling.superseded import Superseded, superseded, told
+from initstudy.scheduling.until_decided import Looking
 from initstudy.scheduling.work import Work, left_to_do
 from initstudy.store import locks
 from initstudy.training.identity import fingerprinted
@@ -68,22 +70,57 @@ def study(
     with locks.lock(directory), closing(backend):
         for line in store.set_aside_damaged(directory):
             _say(console, line)
-        work = left_to_do(runs, directory, backend, under_way(backend, directory))
-        old = superseded(directory, runs)
-        _write_study(config, directory, command, backend, work, runs, old)
-        for line in told(old):
-            _say(console, line)
-        _say(console, _opening(runs, work, directory, backend))
+        looking = Looking.of(runs, config, directory)
+        stage = Stage(console, config, directory, command, backend, runs, looking)
+        some = runs if looking is None else looking.first()
+        work = stage.prepare(some)
         # W&B finishes while the report is drawn.
         with tracking.Tracker(settings, directory, group=directory.name) as tracker:
             retries = runs[0].config["executor"]["retries"]
             failed = _train(console, work, directory, backend, tracker, retries)
+            while looking is not None and (more := looking.next()) is not None:
+                _say(console, looking.said())
+                work = stage.prepare(more)
+                failed |= _train(console, work, directory, backend, tracker, retries)
+            if looking is not None:
+                _say(console, looking.said())
             if not report:
                 _say(console, f"its report: python -m initstudy.report {directory}")
             elif store.finished(directory):
                 _report(console, directory, tracker if len(runs) > 1 else None)
     if failed:
         _say_failed(failed)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What it takes to put runs of a study into packs, as often as its claims ask for more runs."""
+
+    console: Console
+    config: DictConfig
+    directory: Path
+    command: str
+    backend: Backend
+    grid: Sequence[Run]
+    looking: Looking | None
+
+    def prepare(self, runs: Sequence[Run]) -> Work:
+        """Puts the runs that are missing into packs, and writes the study's description.
+
+        Raises:
+            ConfigError: Something cannot be built; of the first stage, nothing has trained.
+            StoreError: The directory cannot be written.
+        """
+        earlier = under_way(self.backend, self.directory)
+        work = left_to_do(runs, self.directory, self.backend, earlier)
+        old = superseded(self.directory, self.grid)
+        _write_study(self.config, self.directory, self.command, self.backend, work, runs, old)
+        for line in told(old):
+            _say(self.console, line)
+        if self.looking is None and store.read_study(self.directory).get("looks"):
+            store.write_study(self.directory, store.read_study(self.directory) | {"looks": None})
+        _say(self.console, _opening(runs, work, self.directory, self.backend))
+        return work
 
 
 def check(runs: Sequence[Run]) -> tracking.Settings:
@@ -186,6 +223,8 @@ def _write_study(
     old: Sequence[Superseded],
 ) -> None:
     """Writes the study's description; what an earlier command has trained stays described."""
+    from initstudy.claims import declared
+
     previous = store.read_study(directory)
     layers = dict(previous.get("layers", {}))
     for group in work.groups:
@@ -198,6 +237,9 @@ def _write_study(
         **{key: config[key] for key in ("by", "across", "tune", "criterion")},
         "paper": OmegaConf.to_container(config.paper, resolve=True),
         "claims": claims,
+        "declared": declared.declare(
+            previous.get("declared", {}), claims, len(store.finished(directory))
+        ),
         **work.schema.description(),
         "layers": layers,
         "runs": len(grid),

@@ -15,7 +15,7 @@ POINT = ("by", "across")
 EVERY = 3
 
 
-def chooses(seeds: Sequence[int]) -> list[bool]:
+def chooses(seeds: Sequence[object]) -> list[bool]:
     """Which of some seeds choose, where a value of a key is to be chosen; the others decide.
 
     No number is compared with a best that it helped to choose. Leaving each seed out in turn would

@@ -50,8 +50,8 @@ def test_one_seed_or_too_few_values_decide_nothing():
     finding = check(WorseThanBest("x"), seeds=1)
     assert (finding.verdict, finding.interval) == ("UNDECIDED", None)
     assert finding.detail == (
-        "needs at least 5 seeds (every third of which chooses) and 4 values of init.std; this study "
-        "has 1 and 14"
+        "needs at least 5 seeds (every third of which chooses) and 4 values of init.std; this "
+        "study has 1 and 14"
     )
     assert check(WorseThanBest("x"), stds=STDS[:3]).verdict == "UNDECIDED"
     assert check(SignalGrowth("x"), probes=False).verdict == "UNDECIDED"
