@@ -176,6 +176,11 @@ ACTIVATION_THEORY = _probe(
     "what mean-field theory predicts for `activation/{layer}/rms` at step 0; absent for models "
     "that the theory does not cover",
 )
+ACTIVATION_SPREAD = _probe(
+    "activation/{layer}/theory_spread",
+    "the variance over random weights that theory predicts for the mean square of the activations "
+    "at step 0, divided by the square of its mean; it grows with depth and falls with width",
+)
 ACTIVATION_HISTOGRAM = _histogram("activation/{layer}/histogram", "activations")
 GRADIENT_RMS = _probe(
     "gradient/{layer}/rms",
@@ -221,6 +226,7 @@ PROBES: tuple[Column, ...] = (
     ACTIVATION_NONFINITE,
     ACTIVATION_SATURATED,
     ACTIVATION_THEORY,
+    ACTIVATION_SPREAD,
     GRADIENT_RMS,
     GRADIENT_WEIGHT_RMS,
     GRADIENT_NONFINITE,

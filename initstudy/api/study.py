@@ -48,8 +48,8 @@ def study(
             returns either, or a name of conf/data.
         init: A name of conf/init, an initializer or policy, or a list of those. "own" leaves a
             model as its constructor made it.
-        seeds: How many seeds, or which ones; "until_decided" adds seeds, up to `max_seeds=20`, until
-            the claims are decided.
+        seeds: How many seeds, or which ones; "until_decided" adds seeds, up to `max_seeds=20`,
+            until the claims are decided.
         name: The study's name. The same call with the same name trains only what is missing.
         claims: Claims to decide, by name: see `initstudy.claims`.
         **options: Keys of the configuration (`python -m initstudy --help`), such as `epochs=20` or

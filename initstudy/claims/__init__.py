@@ -15,6 +15,7 @@ Example:
 
 from initstudy.claims.at_best import BetterAtBest
 from initstudy.claims.at_value import BetterAt
+from initstudy.claims.band import InBand
 from initstudy.claims.best_across import BestAcross
 from initstudy.claims.boundary import EndsAfter, Separates, UntrainedBeyond
 from initstudy.claims.choices import Better, TrainsMoreOften
@@ -48,6 +49,7 @@ __all__ = [
     "EndsAfter",
     "Finding",
     "Flatter",
+    "InBand",
     "Interval",
     "LengthFactor",
     "LengthSpread",

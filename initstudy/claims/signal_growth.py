@@ -91,11 +91,19 @@ class SignalGrowth:
         )
         per_decider = len(seeds) / int(decides.sum())
         both = smallest([up, down])
-        return Finding.judged(both, ABOVE_ZERO, unit, detail, seeds_per_decider=per_decider)
+        ends = (values[0], values[~above][-1], values[above][0], values[-1])
+        arms = frozenset(float(value) for value in ends)
+        return Finding.judged(
+            both, ABOVE_ZERO, unit, detail, arms=arms, seeds_per_decider=per_decider
+        )
 
 
 def _slopes(study: Study, facet: str, hidden: list[str]) -> pl.DataFrame:
-    """One row per value and one column per seed: the slope of ln(rms) over the hidden layers."""
+    """One row per value and one column per seed: the slope of ln(rms) over the hidden layers.
+
+    Values that not all seeds have are left out; if fewer than two remain, seeds that not all values
+    have.
+    """
     if len(hidden) < 2:
         return pl.DataFrame({"by": []})
     columns = [ACTIVATION_RMS.of(name) for name in hidden]
@@ -104,7 +112,9 @@ def _slopes(study: Study, facet: str, hidden: list[str]) -> pl.DataFrame:
     slopes = slope(np.arange(len(hidden)), logs)
     kept = np.isfinite(slopes)
     table = rows.select("by", "seed").filter(kept).with_columns(pl.Series("slope", slopes[kept]))
-    return complete(table.pivot(on="seed", index="by", values="slope", aggregate_function="mean"))
+    wide = table.pivot(on="seed", index="by", values="slope", aggregate_function="mean")
+    of_all = wide.drop_nulls().sort("by")
+    return of_all if len(of_all) > 1 else complete(wide)
 
 
 def _crossing(values: np.ndarray, slopes: np.ndarray) -> float:

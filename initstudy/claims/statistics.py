@@ -132,7 +132,8 @@ def student(data: np.ndarray, level: float) -> Arrays:
     studies; at a level below that (3.1% of three seeds, 0.2% of five) the interval has no ends.
 
     Args:
-        data: The values; NaN is left out.
+        data: The values; NaN is left out, and where one is infinite the ends are those of the
+            median.
         level: The two-sided level.
 
     Returns:
@@ -140,7 +141,7 @@ def student(data: np.ndarray, level: float) -> Arrays:
     """
     from scipy.special import stdtrit
 
-    present = ~np.isnan(data)
+    present = np.isfinite(data)
     n = present.sum(-1)
     filled = np.where(present, data, 0.0)
     mean = filled.sum(-1) / np.maximum(n, 1)
@@ -152,7 +153,13 @@ def student(data: np.ndarray, level: float) -> Arrays:
     signs = np.where(2.0 ** (1 - n) <= level, 0.0, np.inf)
     half = np.where(equal, signs, half)
     half = np.where((n < FEWEST) | (level < 2 * 4.0**-n), np.inf, half)
-    return mean - half, mean + half
+    ranked = np.isinf(data).any(-1)
+    if not ranked.any():
+        return mean - half, mean + half
+    # A run of the worst rank has no distance from others: the median takes the place of the mean.
+    low, _ = median_ends(np.where(np.isnan(data), -np.inf, data), level)
+    _, high = median_ends(np.where(np.isnan(data), np.inf, data), level)
+    return np.where(ranked, low, mean - half), np.where(ranked, high, mean + half)
 
 
 def fraction_interval(values: Sequence[float] | np.ndarray) -> Interval:

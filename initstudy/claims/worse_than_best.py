@@ -22,6 +22,9 @@ from initstudy.store.frames import Study
 
 # The smallest value whose logarithm is compared.
 TINY = 1e-12
+# So many standard deviations are clear before there are seeds enough to decide: more seeds of the
+# values that were not chosen would then change nothing.
+CLEAR = 4.0
 BELOW_ZERO = Region(high=-ABOVE_ZERO.low)
 # Of each value of the studied key, by the second key's value if there is one, the value per seed.
 Table = dict[float, dict[Any, dict[int, float]]]
@@ -83,7 +86,7 @@ class WorseThanBest:
             (FEWEST_WITH_CHOICE, len(seeds), "seeds (every third of which chooses)"),
             (self.count + 1, len(values), f"values of {study.label}"),
         )
-        if lacking:
+        if lacking and (len(seeds) < FEWEST or len(values) <= self.count):
             return Finding.undecided(unit, lacking, FEWEST_WITH_CHOICE)
         ordered = sorted(values)
         end = ordered[-self.count :] if self.at == "largest" else ordered[: self.count]
@@ -98,10 +101,15 @@ class WorseThanBest:
             f"({study.label} {end[0]:g} to {end[-1]:g}{diverged}) "
             f"and {self._shown(at_best)} at the best {len(best)} others ({_span(list(best))})"
         )
+        leans = compared.interval.estimate > 0
+        arms = frozenset({*end, *best}) if leans else None
+        if lacking:
+            clear = compared.interval.estimate > CLEAR * compared.scatter
+            few = Finding.undecided(unit, lacking, FEWEST_WITH_CHOICE)
+            return replace(few, arms=arms if clear else None)
         if self._second_key(study) and (wider := compared.edge(study)):
             return Finding.at_edge(interval, unit, detail, wider)
         hurts = BELOW_ZERO if higher else ABOVE_ZERO
-        leans = hurts.low <= interval.estimate <= hurts.high
         top = next(iter(best))
         beyond = edge(rest, top)
         outer = "below" if self.at == "largest" else "above"
@@ -114,7 +122,7 @@ class WorseThanBest:
             hurts,
             unit,
             detail,
-            arms=frozenset({*end, *best}) if leans else None,
+            arms=arms,
             seeds_per_decider=len(seeds) / max(interval.n, 1),
         )
 
@@ -174,6 +182,7 @@ class Compared:
         interval: Of the best mean less that of the end, in the direction in which large is good.
         best: The best values of the second key, by the best values of the studied key.
         at_best, at_end: What both reach on the seeds that decide.
+        scatter: The standard deviation of their difference between those seeds.
         ends: The best values of the second key at the end, by value of the studied key.
         grids: The values of the second key, by value of the studied key.
     """
@@ -182,6 +191,7 @@ class Compared:
     best: dict[float, Any]
     at_best: float
     at_end: float
+    scatter: float
     ends: dict[float, Any]
     grids: dict[float, list[Any]]
 
@@ -236,13 +246,14 @@ class Compared:
         differences = (at_best - second[int(theirs)])[~choosing]
         differences = differences[~np.isnan(differences)]
         n = len(differences)
+        finite = differences[np.isfinite(differences)]
 
         def at(level: float) -> Ends:
             low, high, *_ = best_few_difference(first, second, choosing, level, count)
             return float(low), float(high)
 
-        scatter = float(differences.std(ddof=1)) if n > 1 else float("nan")
-        estimate = float(differences.mean()) if n else float("nan")
+        scatter = float(finite.std(ddof=1)) if len(finite) > 1 else float("nan")
+        estimate = _mean(differences)
         method = f"Student's t, n={n} seeds; {int(choosing.sum())} others chose"
         if n < FEWEST:
             method = f"none: {n} seeds decide, and it takes {FEWEST}"
@@ -250,8 +261,9 @@ class Compared:
         return cls(
             interval,
             best,
-            sign * float(np.nanmean(at_best[~choosing])),
-            sign * float(np.nanmean(second[int(theirs)][~choosing])),
+            sign * _mean(at_best[~choosing]),
+            sign * _mean(second[int(theirs)][~choosing]),
+            scatter,
             dict(zip(end, worst, strict=True)),
             {by: list(row) for by, row in values.items()},
         )
@@ -290,6 +302,12 @@ def _diverged(study: Study, facet: str, values: list[float]) -> str:
     runs = study.runs_of(facet).filter(pl.col("by").is_in(values))
     count = int(runs["diverged"].sum())
     return f", {count} of {len(runs)} runs diverged" if count else ""
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean of the values that there are; NaN if there is none."""
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else float("nan")
 
 
 def _span(values: list[float]) -> str:
