@@ -159,19 +159,19 @@ def test_the_slider_moves_every_chart_of_the_layers_to_its_step(grid, opened):
 def test_runs_are_sorted_filtered_and_linked(grid, opened):
     page = opened(grid)
     rows = page.locator("#runs tbody tr")
-    assert rows.count() == 42
+    assert rows.count() == 112
     assert rows.first.locator("svg path").get_attribute("d").startswith("M0.0,")
     page.fill("#filter", "seed=2")
     assert rows.count() == 14
-    assert page.inner_text("#count") == "14 of 42"
+    assert page.inner_text("#count") == "14 of 112"
     page.fill("#filter", "diverged")
-    assert rows.count() == 9
+    assert rows.count() == 24
     page.fill("#filter", "")
     page.get_by_role("button", name="test accuracy", exact=True).click()
     header = page.locator("#runs th").filter(has_text="test accuracy")
     assert header.get_attribute("aria-sort") == "ascending"
     column = page.locator("#runs th").all_inner_texts().index("test accuracy")
-    values = [float(rows.nth(i).locator("td").nth(column).inner_text()) for i in range(42)]
+    values = [float(rows.nth(i).locator("td").nth(column).inner_text()) for i in range(112)]
     assert all(a <= b for a, b in pairwise(values))
     link = rows.first.locator("a")
     run = rows.first.locator("button").inner_text()
