@@ -19,8 +19,8 @@ HEAD = """# Reports
 `python experiments/reports.py NAME --data PATH` trains a study and writes its report; `all` does so
 for every one. A folder holds a README.md with charts, and the claims as JSON. The page with every
 chart is not committed, since a code host cannot show it: the command in the README writes it. A
-claim that is refuted or undecided stays in its report; [claims](../docs/claims.md) says how they are
-decided.
+claim that is refuted or undecided stays in its report; [claims](../docs/claims.md) says how
+they are decided.
 
 How fast the training is, beside plain PyTorch, JAX and others, is in
 [throughput](throughput/README.md), which `python experiments/throughput.py` writes.

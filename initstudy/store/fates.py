@@ -59,8 +59,8 @@ def fates(runs: pl.DataFrame, history: pl.DataFrame, schema: Schema) -> pl.DataF
     train = None if metric is None else f"{TRAIN}/{metric.name}"
     diverged = pl.col(DIVERGED_STEP.name).is_not_null()
     if metric is None or not metric.fraction or train not in runs.columns:
-        fate = pl.when(diverged).then(pl.lit(DIVERGED))
-        return runs.select("run", fate.alias(FATE.name))
+        only = pl.when(diverged).then(pl.lit(DIVERGED))
+        return runs.select("run", only.alias(FATE.name))
     chance = metric.chance or 0.0
     half_way, at_chance = (chance + part * (1 - chance) for part in (HALF_WAY, AT_CHANCE))
     learned = pl.col(train).cast(pl.Float64) >= half_way

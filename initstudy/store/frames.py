@@ -239,7 +239,9 @@ def prepare(store: Store) -> Study:
         runs = runs.join(_learning_times(history, criterion, schema), on="run", how="left")
     runs = runs.join(fates(runs, history, schema), on="run", how="left")
     logarithmic = numeric and _spans(runs["by"])
-    return Study(runs, history, by, numeric, logarithmic, store.study, **roles)
+    return Study(
+        runs, history, by, numeric, logarithmic, store.study, roles["across"], roles["tune"]
+    )
 
 
 def _role(runs: pl.DataFrame, key: str | None) -> str | None:
