@@ -183,17 +183,21 @@ def fraction_interval(values: Sequence[float] | np.ndarray) -> Interval:
         return inner
 
     def at(level: float) -> Ends:
+        if n < FEWEST:
+            return OPEN
         rest = (level / 2) ** (1 / n)
-        if n < FEWEST or _equal(data):
+        if _equal(data):
             return mean * rest, 1 - (1 - mean) * rest
         slope = 1 / (mean * (1 - mean))
         logit = math.log(mean / (1 - mean))
         half = (inner.at(level)[1] - mean) * slope
         return _logistic(logit - half), _logistic(logit + half)
 
-    method = f"Student's t of logits, n={n} seeds"
-    if n < FEWEST or _equal(data):
-        method = f"{n} equal seeds, exact" if n > 1 else "one seed, exact"
+    method = inner.method
+    if n >= FEWEST:
+        method = (
+            f"{n} equal seeds, exact" if _equal(data) else f"Student's t of logits, n={n} seeds"
+        )
     return Interval.of(mean, n, method, at, inner.plan)
 
 

@@ -92,7 +92,7 @@ def test_the_factor_between_times_is_found_and_has_no_end_where_an_arm_never_lea
     assert (both.above_zero, both.below_zero) == (False, False)
 
 
-@pytest.mark.parametrize("values", [[0.11, 0.11, 0.89], [0.99, 1.0, 1.0], [1.0] * 3, [0.5]])
+@pytest.mark.parametrize("values", [[0.11, 0.11, 0.89], [0.99, 1.0, 1.0], [1.0] * 3, [0.5] * 4])
 def test_the_interval_of_accuracies_stays_between_none_and_all(values):
     found = fraction_interval(values)
     assert 0 <= found.low < found.estimate

@@ -63,6 +63,8 @@ def test_online_its_store_is_an_output_of_every_member(server, tmp_path):
     assert sorted(server.producers["grid-store"]) == ["aaa", "bbb", study_id("grid")]
     assert server.charts == {"initstudy-grid-loss": SPEC}
     assert server.summary[study_id("grid")]["headline"] == "2 of 2 claims hold"
+    counted = [server.summary[study_id("grid")][f"verdicts/{v}"] for v in ("PASS", "UNDECIDED")]
+    assert counted == [1, 2]
 
 
 def test_of_thousands_of_runs_the_study_alone_is_a_wandb_run(command, monkeypatch):

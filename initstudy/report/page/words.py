@@ -386,7 +386,7 @@ def _p(value: float) -> str:
 
 def span(low: float, high: float) -> str:
     """An interval; nothing if there is none."""
-    if math.isnan(low):
+    if math.isnan(low) or (low == -math.inf and high == math.inf):
         return ""
     ends = ("−∞" if low == -math.inf else f"{low:.3f}", "∞" if high == math.inf else f"{high:.3f}")
     return f"[{ends[0]}, {ends[1]}]"
