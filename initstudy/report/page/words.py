@@ -150,9 +150,9 @@ def finding_of(study: Study, results: Sequence[Result]) -> str:
     """What was found, in one sentence without its full stop."""
     if study.across is None and study.trained:
         if study.numeric and study.by is not None:
-            parts = [f"{_range_that_trains(study, f)}" for f in study.facets]
+            parts = [_range_that_trains(study, facet) for facet in study.facets]
             if any(parts):
-                return "; ".join(part for part in parts if part)
+                return "; ".join(filter(None, parts))
         elif study.by is not None and study.runs["by"].n_unique() > 1:
             return "; ".join(_best_of(study, facet) for facet in study.facets)
     for verdict, word in ((PASS, "Holds"), (REFUTED, "Refuted")):
@@ -174,11 +174,7 @@ def _range_that_trains(study: Study, facet: str) -> str:
     several = len(study.facets) > 1
     who = f"{facet} trains" if several else "Trains"
     if not good:
-        return (
-            f"{facet if several else 'Nothing'} trains at no {study.label}"
-            if several
-            else (f"Nothing trains at any {study.label}")
-        )
+        return f"{who} at no {study.label} from {short(whole[0])} to {short(whole[-1])}"
     inner = [value for value in whole if good[0] <= value <= good[-1]]
     gaps = " with gaps" if len(inner) > len(good) else ""
     if len(good) == len(whole):
