@@ -27,8 +27,8 @@ def holm(findings: Sequence[Finding], level: float = LEVEL) -> list[Finding]:
         >>> found = [Finding.judged(i, ABOVE_ZERO, "", "") for i in (clear, weak)]
         >>> [finding.verdict for finding in found]
         ['PASS', 'PASS']
-        >>> [finding.verdict for finding in holm([*found, found[1], found[1]])]
-        ['PASS', 'UNDECIDED', 'UNDECIDED', 'UNDECIDED']
+        >>> [finding.verdict for finding in holm([*found, *found[1:] * 3])]
+        ['PASS', 'UNDECIDED', 'UNDECIDED', 'UNDECIDED', 'UNDECIDED']
     """
     values = {number: finding.p() for number, finding in enumerate(findings)}
     order = sorted((n for n in values if not math.isnan(values[n])), key=values.__getitem__)

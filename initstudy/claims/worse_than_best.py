@@ -16,7 +16,7 @@ from initstudy.claims.second_key import (
     as_array,
     extend,
 )
-from initstudy.claims.statistics import FEWEST, Ends, Interval, best_few_difference
+from initstudy.claims.statistics import FEWEST, Bounds, Ends, Interval, best_few_difference
 from initstudy.store.cells import chooses, edge, selection
 from initstudy.store.frames import Study
 
@@ -243,21 +243,13 @@ class Compared:
         best = {rest[int(value)]: keys[int(key)] for value, key in ours}
         worst = combined[int(theirs)]
         at_best = np.mean([first[int(value), int(key)] for value, key in ours], axis=0)
-        differences = (at_best - second[int(theirs)])[~choosing]
-        differences = differences[~np.isnan(differences)]
-        n = len(differences)
-        finite = differences[np.isfinite(differences)]
 
         def at(level: float) -> Ends:
             low, high, *_ = best_few_difference(first, second, choosing, level, count)
             return float(low), float(high)
 
-        scatter = float(finite.std(ddof=1)) if len(finite) > 1 else float("nan")
-        estimate = _mean(differences)
-        method = f"Student's t, n={n} seeds; {int(choosing.sum())} others chose"
-        if n < FEWEST:
-            method = f"none: {n} seeds decide, and it takes {FEWEST}"
-        interval = Interval.of(estimate, n, method, at, Scatter(scatter, n))
+        differences = (at_best - second[int(theirs)])[~choosing]
+        interval, scatter = _interval(differences, int(choosing.sum()), at)
         return cls(
             interval,
             best,
@@ -275,6 +267,18 @@ class Compared:
                 at = f"{study.label} {by:g}"
                 return extend(str(study.across), key, at, beyond)
         return None
+
+
+def _interval(differences: np.ndarray, chose: int, at: Bounds) -> tuple[Interval, float]:
+    """The interval of some differences per seed, of which a few may be missing, and their scatter."""
+    present = differences[~np.isnan(differences)]
+    finite = present[np.isfinite(present)]
+    n = len(present)
+    scatter = float(finite.std(ddof=1)) if len(finite) > 1 else float("nan")
+    method = f"Student's t, n={n} seeds; {chose} others chose"
+    if n < FEWEST:
+        method = f"none: {n} seeds decide, and it takes {FEWEST}"
+    return Interval.of(_mean(present), n, method, at, Scatter(scatter, n)), scatter
 
 
 def is_higher_better(study: Study, metric: str, stated: bool | None) -> bool:
