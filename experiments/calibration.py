@@ -240,7 +240,7 @@ def every_layer(rng: Random, studies: int, seeds: int, scatter: str, effect: flo
     gains = noise(rng, (2, studies, 3, seeds), scatter)
     values = (gains[0] - gains[1]) / math.sqrt(2)
     values[:, 0] += 1 - min(effect, 1.0)
-    inside: np.ndarray = verdicts(*student(values, LEVEL), (-1.0, 1.0))[0].all(-1)
+    inside = np.all(verdicts(*student(values, LEVEL), (-1.0, 1.0))[0], axis=-1)
     worst = abs(values.mean(-1)).argmax(-1)
     furthest = np.take_along_axis(values, worst[:, None, None], 1)[:, 0]
     _, outside = verdicts(*student(furthest, LEVEL / 3), (-1.0, 1.0))
@@ -287,8 +287,7 @@ def report_of_four(rng: Random, studies: int, seeds: int, scatter: str, effect: 
     """Four claims of no effect in one report: whether any verdict is wrong."""
     gains = noise(rng, (2, studies, 4, seeds), scatter)
     low, high = student(gains[0] - gains[1], LEVEL / 4)
-    wrong: np.ndarray = ((low > 0) | (high < 0)).any(-1)
-    return wrong, np.zeros(studies, dtype=bool)
+    return np.any((low > 0) | (high < 0), axis=-1), np.zeros(studies, dtype=bool)
 
 
 SAME, PEAK = [0.0] * 9, [-6.0, -6.0, -6.0, -1.5, 0.0, -1.5, -6.0, -6.0, -6.0]

@@ -270,7 +270,7 @@ class Compared:
 
 
 def _interval(differences: np.ndarray, chose: int, at: Bounds) -> tuple[Interval, float]:
-    """The interval of some differences per seed, of which a few may be missing, and their scatter."""
+    """The interval of differences per seed, of which a few may be missing, and their scatter."""
     present = differences[~np.isnan(differences)]
     finite = present[np.isfinite(present)]
     n = len(present)
