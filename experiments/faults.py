@@ -50,6 +50,7 @@ def main() -> int:
         "-m",
         "initstudy",
         "+sweep=std_grid",
+        "seed=0,1,2",
         "epochs=100000",
         f"max_steps={given.steps}",
         f"init.std={geomspace(0.001, 4, given.runs // 3)}",

@@ -10,16 +10,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from initstudy.claims import VERDICTS
 from studies import STUDIES
 
 REPORTS = Path("reports")
-VERDICTS = ("PASS", "REFUTED", "FAIL", "UNDECIDED")
 HEAD = """# Reports
 
 `python experiments/reports.py NAME --data PATH` trains a study and writes its report; `all` does so
 for every one. A folder holds a README.md with charts, and the claims as JSON. The page with every
 chart is not committed, since a code host cannot show it: the command in the README writes it. A
-claim that does not hold stays in its report, with its discussion.
+claim that is refuted or undecided stays in its report; [claims](../docs/claims.md) says how
+they are decided.
 
 How fast the training is, beside plain PyTorch, JAX and others, is in
 [throughput](throughput/README.md), which `python experiments/throughput.py` writes.
@@ -49,7 +50,9 @@ def _row(name: str) -> str:
 def _counts(found: dict[str, Any]) -> list[str]:
     """The numbers of claims, verdicts, runs and minutes of a report."""
     verdicts = Counter(claim["verdict"] for claim in found["claims"])
-    shown = ", ".join(f"{verdicts[name]} {name}" for name in VERDICTS if verdicts[name])
+    # What else a report says was written by another version.
+    names = [*VERDICTS, *sorted(verdicts.keys() - set(VERDICTS))]
+    shown = ", ".join(f"{verdicts[name]} {name}" for name in names)
     claims = len({claim["claim"] for claim in found["claims"]})
     return [str(claims), shown, f"{found['runs']:,}", f"{found['seconds'] / 60:.1f}"]
 

@@ -90,6 +90,8 @@ class Metric:
         unit: The unit; empty if there is none.
         better: Which direction is an improvement.
         fraction: Whether all values lie between 0 and 1.
+        chance: What guessing reaches, such as 0.1 among ten classes; None if that is not known. A
+            run that diverged counts as it where one number is needed.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Metric:
     unit: str
     better: Better
     fraction: bool = False
+    chance: float | None = None
 
     def column(self, split: str) -> Column:
         """The metric's column on one part of the data.
@@ -173,6 +176,11 @@ ACTIVATION_THEORY = _probe(
     "what mean-field theory predicts for `activation/{layer}/rms` at step 0; absent for models "
     "that the theory does not cover",
 )
+ACTIVATION_SPREAD = _probe(
+    "activation/{layer}/theory_spread",
+    "the variance over random weights that theory predicts for the mean square of the activations "
+    "at step 0, divided by the square of its mean; it grows with depth and falls with width",
+)
 ACTIVATION_HISTOGRAM = _histogram("activation/{layer}/histogram", "activations")
 GRADIENT_RMS = _probe(
     "gradient/{layer}/rms",
@@ -218,6 +226,7 @@ PROBES: tuple[Column, ...] = (
     ACTIVATION_NONFINITE,
     ACTIVATION_SATURATED,
     ACTIVATION_THEORY,
+    ACTIVATION_SPREAD,
     GRADIENT_RMS,
     GRADIENT_WEIGHT_RMS,
     GRADIENT_NONFINITE,
@@ -292,6 +301,15 @@ LEARNING_TIME = Column(
     summary=True,
 )
 
+FATE = Column(
+    "fate",
+    "what became of the run: trained, memorized, plateau, not trained, saturated signal, vanished "
+    "signal, dead units, or diverged (`initstudy.store.fates` says when), added when a report is "
+    "drawn",
+    dtype="text",
+    summary=True,
+)
+
 # What every summary holds besides metrics and configuration, if only as null.
 OUTCOME: tuple[Column, ...] = (
     DIVERGED_STEP,
@@ -307,7 +325,7 @@ OUTCOME: tuple[Column, ...] = (
     PRECISION,
 )
 # What is worked out after the training and stands in no file.
-DERIVED: tuple[Column, ...] = (SECONDS, LEARNING_TIME)
+DERIVED: tuple[Column, ...] = (SECONDS, LEARNING_TIME, FATE)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def plane(
     time=None,
     tune: tuple[str, list] | None = None,
     criterion: float | None = None,
-    seeds: int = 3,
+    seeds: int = 8,
     steps: int = 1000,
     noise: float = 0.0,
     diverged=lambda by, across: False,

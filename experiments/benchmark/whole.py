@@ -18,7 +18,14 @@ def measure(scale: float, repeats: int) -> dict[str, list[Result]]:
     epochs = epochs_at(scale)
     commands = {
         PLAIN: [sys.executable, str(EXPERIMENTS / "plain_loop.py"), f"--epochs={epochs}"],
-        OURS: [sys.executable, "-m", "initstudy", "+sweep=std_grid", f"epochs={epochs}"],
+        OURS: [
+            sys.executable,
+            "-m",
+            "initstudy",
+            "+sweep=std_grid",
+            "seed=0,1,2",
+            f"epochs={epochs}",
+        ],
     }
     found: dict[str, list[Result]] = {name: [] for name in commands}
     for _ in range(repeats):

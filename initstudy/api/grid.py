@@ -24,6 +24,7 @@ from initstudy.api.compose import init_sections
 from initstudy.api.measured import schema_of
 from initstudy.api.results import Results
 from initstudy.api.watch import Watch
+from initstudy.claims import declared
 from initstudy.columns import Preset
 from initstudy.config import ConfigError, Plain, Run, Swept, as_columns, identity
 from initstudy.initializers import Calibrated, initialize
@@ -272,6 +273,9 @@ class Grid:
             "criterion": None,
             "paper": {},
             "claims": self.claims,
+            "declared": declared.declare(
+                previous.get("declared", {}), self.claims, len(store.finished(self.directory))
+            ),
             "notes": self.notes,
             "layers": previous.get("layers", {}),
             "runs": len(self.points),

@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigNode, ConfigStore
 from omegaconf import OmegaConf
 
 from initstudy.api import given
-from initstudy.config import ConfigError, Plain
+from initstudy.config import UNTIL_DECIDED, ConfigError, Plain
 
 # The groups whose choices may be objects, and those that may be classes or functions.
 OBJECTS = ("model", "data", "init")
@@ -19,7 +19,7 @@ PROVIDER = "initstudy.study"
 
 
 def overrides(
-    choices: Mapping[str, Any], seeds: int | Sequence[int] | None, options: Mapping[str, Any]
+    choices: Mapping[str, Any], seeds: int | str | Sequence[int] | None, options: Mapping[str, Any]
 ) -> list[str]:
     """The overrides that say what keywords say.
 
@@ -27,7 +27,7 @@ def overrides(
 
     Args:
         choices: Of `OBJECTS`: a name, an object, or a list of those. None leaves the default.
-        seeds: How many seeds, or which.
+        seeds: How many seeds, or which, or "until_decided".
         options: Keys of the configuration, nested or dotted, and groups.
 
     Raises:
@@ -47,7 +47,9 @@ def overrides(
         words.append(f"{group}={','.join(_choice(group, item) for item in listed)}")
     for key, value in _flat(_with_targets(options)):
         words.append(f"{key}={_axis(key, value)}")
-    if seeds is not None:
+    if seeds == UNTIL_DECIDED:
+        words.append(f"seeds={seeds}")
+    elif seeds is not None:
         listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
         if not listed:
             raise ConfigError(f"seeds={seeds}: must be at least one seed")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from initstudy import store
-from initstudy.claims import Result, evaluate
+from initstudy.claims import Result, evaluate_study
 from initstudy.store.frames import Study, prepare
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Results:
     @property
     def claims(self) -> list[Result]:
         """What the results say of each claim, for each model."""
-        return evaluate(self._prepared)
+        return evaluate_study(self._prepared)
 
     @property
     def charts(self) -> list[str]:

@@ -30,7 +30,7 @@ def study(
     *,
     data: Any = None,
     init: InitChoice | list[InitChoice] | None = None,
-    seeds: int | Sequence[int] | None = None,
+    seeds: int | str | Sequence[int] | None = None,
     name: str | None = None,
     claims: Mapping[str, Any] | None = None,
     **options: Any,
@@ -48,7 +48,8 @@ def study(
             returns either, or a name of conf/data.
         init: A name of conf/init, an initializer or policy, or a list of those. "own" leaves a
             model as its constructor made it.
-        seeds: How many seeds, or which ones.
+        seeds: How many seeds, or which ones; "until_decided" adds seeds, up to `max_seeds=20`,
+            until the claims are decided.
         name: The study's name. The same call with the same name trains only what is missing.
         claims: Claims to decide, by name: see `initstudy.claims`.
         **options: Keys of the configuration (`python -m initstudy --help`), such as `epochs=20` or

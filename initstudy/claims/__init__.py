@@ -14,15 +14,17 @@ Example:
 """
 
 from initstudy.claims.at_best import BetterAtBest
-from initstudy.claims.at_value import BetterAt, Within
+from initstudy.claims.at_value import BetterAt
+from initstudy.claims.band import InBand
 from initstudy.claims.best_across import BestAcross
-from initstudy.claims.boundary import Separates, UntrainedBeyond
-from initstudy.claims.choices import AtLeast, AtMost, Better
+from initstudy.claims.boundary import EndsAfter, Separates, UntrainedBeyond
+from initstudy.claims.choices import Better, TrainsMoreOften
 from initstudy.claims.coordinate_check import CoordinateCheck
-from initstudy.claims.evaluation import Claim, Result, check, evaluate
-from initstudy.claims.finding import FAIL, PASS, UNDECIDED, Finding
+from initstudy.claims.evaluation import Claim, Result, at_look, check, evaluate, evaluate_study
+from initstudy.claims.finding import PASS, REFUTED, UNDECIDED, VERDICTS, Finding, Region
 from initstudy.claims.flatness import Flatter
 from initstudy.claims.lengths import LengthFactor, LengthSpread
+from initstudy.claims.limits import AtLeast, AtMost, Within
 from initstudy.claims.narrowing import Narrows
 from initstudy.claims.saturation import TopSaturatesFirst
 from initstudy.claims.signal_growth import SignalGrowth
@@ -32,9 +34,10 @@ from initstudy.claims.trend import Trend
 from initstudy.claims.worse_than_best import StillWorse, WorseThanBest
 
 __all__ = [
-    "FAIL",
     "PASS",
+    "REFUTED",
     "UNDECIDED",
+    "VERDICTS",
     "AtLeast",
     "AtMost",
     "BestAcross",
@@ -43,22 +46,28 @@ __all__ = [
     "BetterAtBest",
     "Claim",
     "CoordinateCheck",
+    "EndsAfter",
     "Finding",
     "Flatter",
+    "InBand",
     "Interval",
     "LengthFactor",
     "LengthSpread",
     "Narrows",
+    "Region",
     "Result",
     "Separates",
     "SignalGrowth",
     "StillWorse",
     "TopSaturatesFirst",
+    "TrainsMoreOften",
     "Trend",
     "UntrainedBeyond",
     "Within",
     "WorseThanBest",
+    "at_look",
     "check",
     "evaluate",
+    "evaluate_study",
     "synthetic_study",
 ]

@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from initstudy.claims.finding import Finding, shortfall
-from initstudy.claims.second_key import common_seeds, mean, without_second_key
-from initstudy.claims.statistics import mean_interval
-from initstudy.claims.worse_than_best import with_second_key_tuned
-from initstudy.store.cells import points
+import numpy as np
+
+from initstudy.claims.finding import ABOVE_ZERO, Finding, shortfall
+from initstudy.claims.power import Scatter
+from initstudy.claims.second_key import (
+    FEWEST_WITH_CHOICE,
+    as_array,
+    common_seeds,
+    extend,
+    without_second_key,
+)
+from initstudy.claims.statistics import Ends, Interval, best_difference, smallest
+from initstudy.store.cells import chooses, edge, points, selection
 from initstudy.store.frames import Study
 
 
@@ -18,7 +26,9 @@ from initstudy.store.frames import Study
 class BetterAtBest:
     """One choice does better than others, each at the second key's value that suits it best.
 
-    Which value that is, the other seeds decide; the runs of one seed are paired.
+    Every third seed chooses the winner's value, which has to beat the other choice at each of its
+    own; see `initstudy.claims.statistics.best_difference`. A best value at the edge of the grid
+    leaves the claim UNDECIDED.
 
     Args:
         statement: What is claimed, in words.
@@ -30,12 +40,12 @@ class BetterAtBest:
         >>> from initstudy.claims import BetterAtBest, synthetic_study
         >>> def results(init, lr, seed):
         ...     best = {"he": 0.1, "small": 0.01}[init]
-        ...     return {"test/accuracy": 0.9 if lr == best else 0.5}
-        >>> study = synthetic_study({"init": ["he", "small"], "optimizer.lr": [0.01, 0.1]}, results)
+        ...     return {"test/accuracy": (0.9 if lr == best else 0.5) + 0.01 * (seed % 3)}
+        >>> rates = [0.001, 0.01, 0.1, 1.0]
+        >>> study = synthetic_study({"init": ["he", "small"], "optimizer.lr": rates}, results)
         >>> claim = BetterAtBest("He's is better at its best rate.", "he", ["small"])
-        >>> finding = claim.check(study, "MLP")
-        >>> finding.verdict, finding.estimate
-        ('FAIL', 0.0)
+        >>> claim.check(study, "MLP").detail
+        'test/accuracy at the best optimizer.lr of each: he 0.914 at 0.1, small 0.914 at 0.01'
     """
 
     statement: str
@@ -49,20 +59,71 @@ class BetterAtBest:
         unit = f"difference of {metric}"
         if study.across is None:
             return without_second_key(unit)
-        tuned = points(with_second_key_tuned(study), facet, metric)
-        values = {choice: across[0.0] for choice, across in tuned.items()}
-        seeds = common_seeds({c: values.get(c, {}) for c in (self.better, *self.than)})
-        if lacking := shortfall((2, len(seeds), "seeds of every choice")):
-            return Finding.undecided(unit, lacking)
+        values = points(study, facet, metric)
+        choices = (self.better, *self.than)
+        seeds = common_seeds(
+            {(c, a): v for c in choices for a, v in values.get(c, {0: {}}).items()}
+        )
+        lacking = shortfall(
+            (FEWEST_WITH_CHOICE, len(seeds), "seeds of every choice (every third of which chooses)")
+        )
+        if lacking:
+            return Finding.undecided(unit, lacking, FEWEST_WITH_CHOICE)
         sign = -1 if study.is_lower_better(metric) else 1
-        intervals = {
-            other: mean_interval(
-                [sign * (values[self.better][s] - values[other][s]) for s in seeds]
-            )
-            for other in self.than
+        choosing = np.array(chooses(seeds))
+        merits = points(study, facet, selection(study, metric))
+
+        def array(choice: Any) -> np.ndarray:
+            rows = [list(table[choice].values()) for table in (merits, values)]
+            chosen, decided = (as_array(row, seeds) for row in rows)
+            return sign * np.where(choosing, chosen, decided)
+
+        ours = array(self.better)
+        best = {self.better: _best(ours, choosing)}
+        intervals = []
+        for other in self.than:
+            theirs = array(other)
+            best[other] = _best(theirs, choosing)
+            intervals.append(_interval(ours, theirs, choosing))
+        at = {choice: list(values[choice])[place] for choice, place in best.items()}
+        reached = {
+            choice: float(np.mean([values[choice][at[choice]][s] for s in _deciding(seeds)]))
+            for choice in choices
         }
-        closest = min(intervals, key=lambda other: intervals[other].low)
-        shown = ", ".join(f"{c} {mean(values[c]):.3f}" for c in (self.better, *self.than))
+        shown = ", ".join(f"{c} {reached[c]:.3f} at {_short(at[c])}" for c in choices)
         detail = f"{metric} at the best {study.across} of each: {shown}"
-        interval = intervals[closest]
-        return Finding.decided(interval.above_zero, interval, f"{unit} to {closest}", detail)
+        closest = min(intervals, key=lambda interval: interval.estimate)
+        unit = f"{unit} to {self.than[intervals.index(closest)]}"
+        interval = smallest(intervals)
+        for choice in choices:
+            if beyond := edge(list(values[choice]), at[choice]):
+                wider = extend(study.across, at[choice], choice, beyond)
+                return Finding.at_edge(interval, unit, detail, wider)
+        arms = frozenset((c, a) for c in choices for a in values[c])
+        return Finding.judged(interval, ABOVE_ZERO, unit, detail, arms=arms, seeds_per_decider=1.5)
+
+
+def _interval(ours: np.ndarray, theirs: np.ndarray, choosing: np.ndarray) -> Interval:
+    """Of the best of ours less the best of theirs."""
+
+    def at(level: float) -> Ends:
+        low, high, *_ = best_difference(ours, theirs, choosing, level)
+        return float(low), float(high)
+
+    difference = (ours[_best(ours, choosing)] - theirs[_best(theirs, choosing)])[~choosing]
+    n = len(difference)
+    method = f"Student's t, n={n} seeds; {int(choosing.sum())} others chose"
+    plan = Scatter(float(difference.std(ddof=1)) if n > 1 else float("nan"), n)
+    return Interval.of(float(difference.mean()), n, method, at, plan)
+
+
+def _best(values: np.ndarray, choosing: np.ndarray) -> int:
+    return int(values[:, choosing].mean(1).argmax())
+
+
+def _deciding(seeds: Sequence[int]) -> list[int]:
+    return [seed for seed, one in zip(seeds, chooses(seeds), strict=True) if not one]
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float | int) else str(value)

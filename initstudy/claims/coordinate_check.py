@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from initstudy.claims.finding import Finding, shortfall
-from initstudy.claims.statistics import Interval, mean_interval, slope
+from initstudy.claims.finding import PASS, Finding, Region, shortfall
+from initstudy.claims.statistics import FEWEST, Ends, Interval, mean_interval, slope
 from initstudy.columns import ACTIVATION_RMS
 from initstudy.store.frames import Study
 
@@ -57,7 +57,7 @@ class CoordinateCheck:
         rows = rows.filter(pl.col("step") <= self.step)
         lacking = shortfall(
             (2, rows["width"].n_unique(), f"probed values of {WIDTHS}"),
-            (2, rows["seed"].n_unique(), "seeds"),
+            (FEWEST, rows["seed"].n_unique(), "seeds"),
         )
         if lacking:
             return Finding.undecided(unit, lacking)
@@ -66,15 +66,39 @@ class CoordinateCheck:
             name for name in study.layers(facet) if self.layers is None or name in self.layers
         ]
         exponents = {name: mean_interval(slopes(rows, name)) for name in chosen}
+        region = Region(self.low, self.high)
         worst = max(exponents, key=lambda name: self._beyond(exponents[name]))
         detail = f"exponents at step {rows['step'][0]}: " + ", ".join(
             f"{name} {interval.estimate:+.2f}" for name, interval in exponents.items()
         )
-        holds = self._beyond(exponents[worst]) <= 0
-        return Finding.decided(holds, exponents[worst], f"{unit}, {worst}", detail)
+        interval = _of_all(list(exponents.values()), exponents[worst], region)
+        return Finding.judged(interval, region, f"{unit}, {worst}", detail)
 
     def _beyond(self, interval: Interval) -> float:
-        return max(self.low - interval.low, interval.high - self.high)
+        return max(self.low - interval.estimate, interval.estimate - self.high)
+
+
+def _of_all(intervals: list[Interval], worst: Interval, region: Region) -> Interval:
+    """The interval of the layer that decides: inside of a region only if those of all layers are.
+
+    That every layer is inside takes no correction (an intersection–union test); that one of them
+    is outside is looked for in all, at a level divided by their number.
+    """
+
+    def at(level: float) -> Ends:
+        for interval in intervals:
+            low, high = interval.at(level)
+            if region.verdict(low, high) != PASS:
+                break
+        else:
+            return worst.at(level)
+        low, high = worst.at(level / len(intervals))
+        if region.verdict(low, high) == PASS:
+            # Another layer's interval is the widest.
+            return interval.at(level)
+        return low, high
+
+    return Interval.of(worst.estimate, worst.n, worst.method, at, worst.plan)
 
 
 def measured(study: Study, facet: str, lr: float | None = None) -> pl.DataFrame:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from initstudy.claims.finding import Finding, shortfall
-from initstudy.claims.statistics import mean_interval, slope
+from initstudy.claims.finding import ABOVE_ZERO, Finding, shortfall
+from initstudy.claims.statistics import FEWEST, mean_interval, slope
 from initstudy.columns import ACTIVATION_STD, LAYER, Column
 from initstudy.store.frames import Study
 
@@ -65,7 +65,7 @@ class Flatter:
         seeds = sorted(slopes[self.flatter].keys() & slopes[self.than].keys())
         lacking = shortfall(
             (2, len(columns), f"hidden layers with {self.measure}"),
-            (2, len(seeds), f"seeds of both {self.flatter} and {self.than}"),
+            (FEWEST, len(seeds), f"seeds of both {self.flatter} and {self.than}"),
         )
         if lacking:
             return Finding.undecided(unit, lacking)
@@ -74,7 +74,7 @@ class Flatter:
         means = {c: float(np.mean([values[s] for s in seeds])) for c, values in slopes.items()}
         changes = ", ".join(f"{c} by {np.expm1(mean):+.1%}" for c, mean in means.items())
         detail = f"{column.of('LAYER')} changes per layer: {changes}"
-        return Finding.decided(interval.above_zero, interval, unit, detail)
+        return Finding.judged(interval, ABOVE_ZERO, unit, detail, arms=frozenset(choices))
 
 
 def _slopes(study: Study, facet: str, choice: str, columns: list[str]) -> dict[int, float]:

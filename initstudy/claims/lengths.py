@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from initstudy.claims.finding import Finding, shortfall
-from initstudy.claims.statistics import RESAMPLES, mean_interval, percentile_interval
+from initstudy.claims.finding import Finding, Region, shortfall
+from initstudy.claims.power import Scatter
+from initstudy.claims.second_key import as_array, common_seeds
+from initstudy.claims.statistics import FEWEST, RESAMPLES, Ends, Interval, mean_interval
 from initstudy.columns import ACTIVATION_RMS
 from initstudy.store.frames import Study
 
 DEPTH, WIDTH = "model.depth", "model.width"
-# How many networks of one architecture tell a variance.
-MANY = 10
+# How many seeds tell a variance by the bootstrap, which covers too little with fewer.
+MANY = 30
 
 
 def ratios(study: Study, facet: str) -> pl.DataFrame:
@@ -86,18 +88,18 @@ class LengthFactor:
         """What the results say of the claim; see `initstudy.claims.Claim`."""
         unit = "ln of the factor per layer"
         rows = ratios(study, facet)
-        if lacking := shortfall((2, rows["seed"].n_unique(), "probed seeds")):
+        if lacking := shortfall((FEWEST, rows["seed"].n_unique(), "probed seeds")):
             return Finding.undecided(unit, lacking)
         layer = (pl.col("log") + 2.5 * pl.col("beta")) / (pl.col("depth") - 1)
         seeds = rows.group_by("seed").agg(layer.mean().alias("layer")).sort("seed")
         interval = mean_interval(seeds["layer"].to_list())
         expected = math.log(self.factor)
-        holds = max(expected - interval.low, interval.high - expected) <= self.tolerance
+        region = Region(expected - self.tolerance, expected + self.tolerance)
         detail = (
             f"the squared length changes by a factor of {math.exp(interval.estimate):.3g} per "
             f"layer; theory says {self.factor:g}"
         )
-        return Finding.decided(holds, interval, unit, detail)
+        return Finding.judged(interval, region, unit, detail)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class LengthSpread:
     """The variance of the logarithm of the squared length is five times the sum of 1/width.
 
     Over architectures: the slope, through the origin, of that variance over seeds against β, the
-    sum of 1/width. Its interval is a percentile bootstrap over the seeds of each architecture.
+    sum of 1/width. Its interval is a percentile bootstrap over seeds: networks of one seed share
+    their first layers, so that they are drawn together.
 
     Args:
         statement: What is claimed, in words.
@@ -117,7 +120,7 @@ class LengthSpread:
         >>> from initstudy.claims import LengthSpread, synthetic_study
         >>> import numpy as np
         >>> def results(depth, width, seed):
-        ...     normal = np.random.default_rng(seed).standard_normal()
+        ...     normal = np.random.default_rng([seed, depth]).standard_normal()
         ...     log = normal * (5 * (depth - 1) / width) ** 0.5
         ...     last = float(np.exp(log / 2))
         ...     return {"activation/fc1/rms": 1.0, f"activation/fc{depth}/rms": last}
@@ -134,35 +137,45 @@ class LengthSpread:
     def check(self, study: Study, facet: str) -> Finding:
         """What the results say of the claim; see `initstudy.claims.Claim`."""
         unit = "slope of var ln(length) in the sum of 1/width"
-        groups = [
-            (float(group["beta"][0]), group["log"].to_numpy())
-            for _, group in ratios(study, facet)
-            .sort("beta", "depth")
-            .group_by("by", "depth", maintain_order=True)
-            if len(group) >= MANY
-        ]
-        lacking = shortfall((2, len(groups), f"architectures with {MANY} probed seeds each"))
-        if lacking:
-            return Finding.undecided(unit, lacking)
-        betas = np.array([beta for beta, _ in groups])
-        rng = np.random.default_rng(0)
-        draws = [
-            values[rng.integers(len(values), size=(RESAMPLES, len(values)))].var(1, ddof=1)
-            for _, values in groups
-        ]
-        variances = np.array([[values.var(ddof=1)] for _, values in groups])
-        interval = percentile_interval(
-            float(_through_origin(betas, variances)[0]),
-            _through_origin(betas, np.array(draws)),
-            sum(len(values) for _, values in groups),
-            "networks",
+        groups = list(
+            ratios(study, facet).sort("beta", "depth").group_by("by", "depth", maintain_order=True)
         )
-        beyond = max(self.slope - interval.low, interval.high - self.slope)
+        by_seed = [dict(group.select("seed", "log").iter_rows()) for _, group in groups]
+        seeds = common_seeds(dict(enumerate(by_seed)))
+        lacking = shortfall(
+            (2, len(groups), "architectures"), (MANY, len(seeds), "probed seeds of each")
+        )
+        if lacking:
+            return Finding.undecided(unit, lacking, MANY)
+        betas = np.array([float(group["beta"][0]) for _, group in groups])
+        interval = _spread(betas, as_array(by_seed, seeds))
         detail = (
             f"over {len(groups)} architectures, whose sums of 1/width run from {betas[0]:.3g} to "
             f"{betas[-1]:.3g}"
         )
-        return Finding.decided(beyond <= self.tolerance, interval, unit, detail)
+        region = Region(self.slope - self.tolerance, self.slope + self.tolerance)
+        return Finding.judged(interval, region, unit, detail)
+
+
+def _spread(betas: np.ndarray, logs: np.ndarray) -> Interval:
+    """The slope of the variance over seeds of `logs[architectures, seeds]` against the betas."""
+    seeds = logs.shape[1]
+    rng = np.random.default_rng(0)
+    # How often each seed is drawn; the variance follows from three sums.
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES).astype(float)
+    centred = logs - logs.mean(1, keepdims=True)
+    first, second = drawn @ centred.T / seeds, drawn @ np.square(centred).T / seeds
+    variances = (second - np.square(first)).T * seeds / (seeds - 1)
+    draws = np.sort(_through_origin(betas, variances))
+    estimate = float(_through_origin(betas, logs.var(1, ddof=1)[:, None])[0])
+
+    def at(level: float) -> Ends:
+        low, high = np.quantile(draws, [level / 2, 1 - level / 2])
+        return float(low), float(high)
+
+    plan = Scatter(float(draws.std() * math.sqrt(seeds)), seeds, fewest=MANY)
+    method = f"bootstrap of {seeds} seeds, percentiles"
+    return Interval.of(estimate, seeds, method, at, plan)
 
 
 def _through_origin(x: np.ndarray, y: np.ndarray) -> np.ndarray:

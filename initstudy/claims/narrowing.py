@@ -10,7 +10,8 @@ import numpy as np
 
 from initstudy.claims.finding import Finding, shortfall
 from initstudy.claims.second_key import common_seeds, values_of, without_second_key
-from initstudy.claims.statistics import mean_interval, slope
+from initstudy.claims.statistics import FEWEST, mean_interval, slope
+from initstudy.claims.worse_than_best import BELOW_ZERO
 from initstudy.store.frames import Study
 
 Values = Mapping[float, Mapping[float, Mapping[int, float]]]
@@ -54,10 +55,10 @@ class Narrows:
         lacking = shortfall(
             (2, len(values), f"values of {study.label}"),
             (2, len(across), f"values of {study.across}"),
-            (2, len(seeds), "seeds"),
+            (FEWEST, len(seeds), "seeds"),
         )
         if lacking:
-            return Finding.undecided(unit, lacking)
+            return Finding.undecided(unit, lacking, FEWEST)
         ranges = {a: [_decades(values, a, s, self.limit) for s in seeds] for a in across}
         if not any(any(decades) for decades in ranges.values()):
             why = f"no cell reaches {metric} {self.limit:g}: the grid holds none that trains"
@@ -67,7 +68,7 @@ class Narrows:
         interval = mean_interval(slopes)
         shown = ", ".join(f"{float(np.mean(ranges[a])):.2g} at {a:g}" for a in across)
         detail = f"decades that train, by {study.across}: {shown}"
-        return Finding.decided(interval.below_zero, interval, unit, detail)
+        return Finding.judged(interval, BELOW_ZERO, unit, detail)
 
 
 def _decades(values: Values, across: float, seed: int, limit: float) -> float:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from initstudy.claims.finding import Finding, shortfall
-from initstudy.claims.statistics import mean_interval
+from initstudy.claims.comparison import FRACTIONS
+from initstudy.claims.finding import ABOVE_ZERO, Finding, shortfall
+from initstudy.claims.statistics import FEWEST, mean_interval
 from initstudy.columns import ACTIVATION_SATURATED
 from initstudy.store.frames import Study
 
@@ -48,16 +49,16 @@ class TopSaturatesFirst:
         largest = rows.group_by("seed").agg(pl.col(columns).cast(pl.Float64).max())
         lacking = shortfall(
             (2, len(columns) if columns == named else 0, "probed hidden layers with limits"),
-            (2, len(largest), f"seeds of {self.choice}"),
+            (FEWEST, len(largest), f"seeds of {self.choice}"),
         )
         if lacking:
             return Finding.undecided(unit, lacking)
         *below, top = columns
         at_top = largest[top].to_numpy()
         others = largest.select(pl.max_horizontal(below)).to_series().to_numpy()
-        interval = mean_interval((at_top - others).tolist())
+        interval = mean_interval((at_top - others).tolist(), FRACTIONS)
         detail = (
             f"largest saturated fraction: last hidden layer {float(at_top.mean()):.1%}, "
             f"below it {float(others.mean()):.1%}"
         )
-        return Finding.decided(interval.above_zero, interval, unit, detail)
+        return Finding.judged(interval, ABOVE_ZERO, unit, detail, arms=frozenset({self.choice}))

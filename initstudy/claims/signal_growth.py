@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from initstudy.claims.finding import FAIL, Finding, shortfall
-from initstudy.claims.statistics import mean_interval, slope
+from initstudy.claims.finding import ABOVE_ZERO, Finding, shortfall
+from initstudy.claims.second_key import FEWEST_WITH_CHOICE
+from initstudy.claims.statistics import FEWEST, mean_interval, slope, smallest
 from initstudy.claims.worse_than_best import complete
 from initstudy.columns import ACTIVATION_RMS
+from initstudy.store.cells import chooses
 from initstudy.store.frames import STD, Study
 
 
@@ -20,22 +22,23 @@ class SignalGrowth:
     """At initialization the activations grow with depth above a critical value, shrink below it.
 
     For each run: the slope of ln(rms of the activations) against the layer's number, over hidden
-    layers. For each seed: the mean slope above the critical value and below it, and where the slope
-    changes sign (linear in the logarithm between neighbouring values).
+    layers. For each seed: the mean slope above the critical value, and the mean slope below it with
+    its sign changed. Both have to be above zero.
 
     Args:
         statement: What is claimed, in words.
-        critical: The critical value; None takes √(2/width) for a ReLU MLP (He et al. 2015, eq. 10)
-            and otherwise the sign change that the other seeds show.
+        critical: The critical value; None takes √(2/width) for a ReLU MLP (He et al. 2015, eq. 10).
+            Of other models every third seed shows where the sign changes, and the others decide.
 
     Example:
         >>> from initstudy.claims import SignalGrowth, synthetic_study
         >>> def results(std, seed):
-        ...     return {f"activation/fc{number}/rms": (4 * std) ** number for number in range(1, 5)}
+        ...     power = lambda number: (4 * std) ** (number * (1 + seed / 100))
+        ...     return {f"activation/fc{number}/rms": power(number) for number in range(1, 5)}
         >>> study = synthetic_study({"init.std": [0.1, 0.5, 1.0]}, results)
         >>> finding = SignalGrowth("It grows above a critical value.").check(study, "MLP")
-        >>> finding.verdict, round(finding.estimate, 3)
-        ('PASS', 0.25)
+        >>> finding.verdict, finding.detail.partition("; ")[2]
+        ('PASS', 'the sign changes at init.std 0.25')
     """
 
     statement: str
@@ -43,58 +46,75 @@ class SignalGrowth:
 
     def check(self, study: Study, facet: str) -> Finding:
         """What the results say of the claim; see `initstudy.claims.Claim`."""
-        unit = f"{study.label} where the slope changes sign"
+        unit = "change of ln(rms) per layer, away from the critical value"
         hidden = study.layers(facet)[:-1]
         slopes = _slopes(study, facet, hidden)
         seeds = [c for c in slopes.columns if c != "by"]
         values = slopes["by"].to_numpy() if study.numeric else np.array([])
+        theory = self.critical or _relu_critical(study, facet)
+        fewest = FEWEST if theory else FEWEST_WITH_CHOICE
         lacking = shortfall(
             (2, len(hidden), "probed hidden layers"),
-            (2, len(seeds), "seeds"),
+            (fewest, len(seeds), "seeds"),
             (2, len(values), f"values of {study.label}"),
         )
         if lacking:
-            return Finding.undecided(unit, lacking)
+            return Finding.undecided(unit, lacking, fewest)
         data = slopes.select(seeds).to_numpy()
-        crossings = [_crossing(values, data[:, i]) for i in range(len(seeds))]
-        if not all(math.isfinite(c) for c in crossings):
-            return _refuted(unit, "the slope does not change its sign within the grid")
-        theory = self.critical or _relu_critical(study, facet)
-        above, below = [], []
-        for i in range(len(seeds)):
-            others = [c for j, c in enumerate(crossings) if j != i]
-            border = theory or float(np.exp(np.mean(np.log(others))))
-            if (values > border).all() or (values <= border).all():
-                return _refuted(unit, f"the whole grid lies on one side of {border:.3g}")
-            above.append(data[values > border, i].mean())
-            below.append(data[values <= border, i].mean())
-        up, down = mean_interval(above), mean_interval(below)
-        where = mean_interval(crossings)
-        critical = "std" if study.by == STD else f"value of {study.label}"
-        expected = f"; theory says {theory:.3g}" if theory else ""
-        detail = (
-            f"ln(rms) changes by {_signed(up.estimate)} per layer above the critical {critical} "
-            f"and by {_signed(down.estimate)} below; sign change at "
-            f"{critical if study.by == STD else study.label} = {where.estimate:.3g}{expected}"
+        decides = np.ones(len(seeds), dtype=bool)
+        border = theory
+        if border is None:
+            decides = ~np.array(chooses(seeds), dtype=bool)
+            found = [_crossing(values, data[:, i]) for i in np.flatnonzero(~decides)]
+            if not all(math.isfinite(c) for c in found):
+                why = "the slope does not change its sign within the grid: extend the grid"
+                return Finding.undecided(unit, why)
+            border = float(np.exp(np.mean(np.log(found))))
+        above = values > border
+        if above.all() or not above.any():
+            side = "below" if above.all() else "above"
+            why = f"the whole grid lies on one side of {border:.3g}: extend the grid {side} it"
+            return Finding.undecided(unit, why)
+        up, down = (
+            mean_interval(sign * data[part][:, decides].mean(0))
+            for sign, part in ((1, above), (-1, ~above))
         )
-        return Finding.decided(up.above_zero and down.below_zero, where, unit, detail)
-
-
-def _refuted(unit: str, detail: str) -> Finding:
-    """A claim of a sign change that does not take place has no interval."""
-    return Finding(FAIL, unit, detail)
+        critical = f"critical {'std' if study.by == STD else f'value of {study.label}'}"
+        crossings = [_crossing(values, data[:, i]) for i in range(len(seeds))]
+        changes = [c for c in crossings if math.isfinite(c)]
+        where = f"{float(np.exp(np.mean(np.log(changes)))):.3g}" if changes else "no value"
+        expected = f", and theory says {theory:.3g}" if theory else ""
+        detail = (
+            f"ln(rms) changes by {_signed(up.estimate)} per layer above the {critical} "
+            f"and by {_signed(-down.estimate)} below; the sign changes at {study.label} "
+            f"{where}{expected}"
+        )
+        per_decider = len(seeds) / int(decides.sum())
+        both = smallest([up, down])
+        ends = (values[0], values[~above][-1], values[above][0], values[-1])
+        arms = frozenset(float(value) for value in ends)
+        return Finding.judged(
+            both, ABOVE_ZERO, unit, detail, arms=arms, seeds_per_decider=per_decider
+        )
 
 
 def _slopes(study: Study, facet: str, hidden: list[str]) -> pl.DataFrame:
-    """One row per value and one column per seed: the slope of ln(rms) over the hidden layers."""
+    """One row per value and one column per seed: the slope of ln(rms) over the hidden layers.
+
+    Values that not all seeds have are left out; if fewer than two remain, seeds that not all values
+    have.
+    """
     if len(hidden) < 2:
         return pl.DataFrame({"by": []})
     columns = [ACTIVATION_RMS.of(name) for name in hidden]
     rows = study.history_of(facet, "by", "seed", "step", *columns).filter(pl.col("step") == 0)
     logs = np.log(rows.select(columns).to_numpy().astype(float))
-    slopes = pl.Series("slope", slope(np.arange(len(hidden)), logs))
-    table = rows.select("by", "seed").with_columns(slopes)
-    return complete(table.pivot(on="seed", index="by", values="slope", aggregate_function="mean"))
+    slopes = slope(np.arange(len(hidden)), logs)
+    kept = np.isfinite(slopes)
+    table = rows.select("by", "seed").filter(kept).with_columns(pl.Series("slope", slopes[kept]))
+    wide = table.pivot(on="seed", index="by", values="slope", aggregate_function="mean")
+    of_all = wide.drop_nulls().sort("by")
+    return of_all if len(of_all) > 1 else complete(wide)
 
 
 def _crossing(values: np.ndarray, slopes: np.ndarray) -> float:

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from initstudy.config import ConfigError, Plain, Run, as_run, check_grid, make_run
 from initstudy.config.messages import one_line
+from initstudy.config.schema import UNTIL_DECIDED, Seeds
 
 MISSING, INTERPOLATION = "???", "${"
 
@@ -50,6 +51,8 @@ def compose_each(
     Raises:
         ConfigError: A key is unknown or a value is invalid, in a job or in the grid as a whole.
     """
+    if config.get("seeds") == UNTIL_DECIDED:
+        jobs = with_seeds(jobs, config.max_seeds)
     overrides = Overrides(loader)
     everywhere = set(jobs[0]).intersection(*jobs) if jobs else set()
     composed: dict[tuple[str, ...], Composed] = {}
@@ -71,6 +74,20 @@ def distinct(runs: Sequence[Run]) -> list[Run]:
         if not run.matches_any(run.config["exclude"]):
             kept.setdefault(run.id, run)
     return list(kept.values())
+
+
+def with_seeds(jobs: Sequence[Sequence[str]], most: int) -> list[list[str]]:
+    """The jobs of a grid with so many seeds each, whatever seeds they were given.
+
+    Example:
+        >>> with_seeds([["a=1", "seed=7"], ["a=1", "seed=8"]], 2)
+        [['a=1', 'seed=0'], ['a=1', 'seed=1']]
+    """
+    points = [
+        tuple(word for word in job if word.partition("=")[0] not in ("seed", "seeds"))
+        for job in jobs
+    ]
+    return [[*point, f"seed={seed}"] for point in dict.fromkeys(points) for seed in range(most)]
 
 
 class Overrides:
@@ -123,6 +140,9 @@ class Composed:
         self.cfg = loader.load_sweep_config(config, list(choices))
         with open_dict(self.cfg):
             self.choices = dict(self.cfg.pop("hydra").runtime.choices)
+            if self.cfg.seeds == UNTIL_DECIDED:
+                # A file said so; each run has its own seed.
+                self.cfg.seeds = OmegaConf.structured(Seeds)
         self.shared = {override.key_or_group for override in shared}
         self.scratch = copy.deepcopy(self.cfg)
         for override in shared:

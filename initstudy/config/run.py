@@ -19,6 +19,7 @@ OF_THE_STUDY = (
     "tune",
     "criterion",
     "objective",
+    "max_seeds",
     "paper",
     "claims",
     "notes",

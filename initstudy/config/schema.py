@@ -22,6 +22,8 @@ from initstudy.config.rules import (
 )
 
 MAX_SEED = 2**63 - 1
+# A value of `seeds` that stands for as many as the claims take; the runs of a grid have seeds.
+UNTIL_DECIDED = "until_decided"
 # Marks a field that a file of the user's own may leave out.
 MAY_BE_ABSENT = "may be absent"
 BETAS = Form(are_fractions, "must be two numbers of at least 0 and below 1, such as [0.9, 0.999]")
@@ -268,7 +270,8 @@ class Config:
     executor: Annotated[Any, EXECUTORS] = MISSING
     planner: Planner = field(default_factory=Planner)
     seed: Annotated[int, Whole(0, MAX_SEED)] = 0
-    seeds: Seeds = field(default_factory=Seeds)
+    seeds: Annotated[Any, Seeds] = field(default_factory=Seeds)
+    max_seeds: Annotated[int, Whole(3, 20)] = 20
     epochs: Annotated[int, Whole(1)] = 60
     max_steps: Annotated[int | None, Whole(1)] = None
     batch_size: Annotated[int, Whole(1)] = 32

@@ -18,7 +18,7 @@ from initstudy.config import by_name
 from initstudy.config.errors import ConfigError, unknown_key
 from initstudy.config.rules import FLAG, SINGLE, Number, Rule, Whole
 from initstudy.config.run import WITHOUT_EFFECT, Plain, Run, identity
-from initstudy.config.schema import MAY_BE_ABSENT, Config, Named
+from initstudy.config.schema import MAY_BE_ABSENT, UNTIL_DECIDED, Config, Named
 
 # What `training` takes out of a section before it builds the target.
 BESIDE_THE_TARGET = {
@@ -65,6 +65,10 @@ def as_run(
             argument.
     """
     config = {key: value for key, value in plain.items() if key != "hydra"}
+    if config.get("seeds") == UNTIL_DECIDED:
+        raise ConfigError(
+            f"seeds={UNTIL_DECIDED}: needs a grid with claims, such as +sweep=std_grid"
+        )
     for group in by_name.GROUPS:
         config[group] = _fit_by_name(group, config.get(group), overrides)
     _check_section(Config, config)

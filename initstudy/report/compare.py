@@ -15,7 +15,7 @@ from initstudy.claims.statistics import Interval, mean_interval
 from initstudy.report.charts import style
 from initstudy.report.page import html, words
 from initstudy.store import StoreError
-from initstudy.store.frames import Study, finite_or
+from initstudy.store.frames import Study
 
 # Okabe and Ito's colours, told apart by everyone (https://jfly.uni-koeln.de/color/).
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
@@ -88,7 +88,7 @@ def page(studies: Mapping[str, Study], compared: Sequence[Pair]) -> html.Page:
     results = [
         replace(result, facet=f"{name}: {result.facet}")
         for name, study in studies.items()
-        for result in claims.evaluate(study)
+        for result in claims.evaluate_study(study)
     ]
     values = {
         "title": f"Differences of {measure.label}",
@@ -159,7 +159,7 @@ def _pairs(first: Study, name: str, other: Study) -> list[Pair]:
 def _values(study: Study, facet: str) -> Values:
     """The objective of a facet's runs, by value of the studied key and seed."""
     values: Values = {}
-    value = finite_or(study.objective, study.worst(study.objective, facet)).alias("value")
+    value = study.value(study.objective, facet).alias("value")
     for by, seed, reached in study.runs_of(facet).select("by", "seed", value).sort("by").rows():
         values.setdefault(by, {})[seed] = reached
     return values

@@ -76,7 +76,7 @@ def write(
     # The slowest parts are native code that runs beside Python: the page's scripts, the pictures.
     with ThreadPoolExecutor(WORKERS) as pool:
         scripts = pool.submit(html.scripts)
-        results = claims.evaluate(study)
+        results = claims.evaluate_study(study)
         specs, absent = _draw(study, {})
         index = words.write_text(folder / "claims.json", words.machine_readable(study, results))
         drawn = []

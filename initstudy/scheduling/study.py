@@ -29,6 +29,7 @@ from initstudy.scheduling.progress import Progress
 from initstudy.scheduling.recorder import Recorder
 from initstudy.scheduling.scheduler import Scheduler
 from initstudy.scheduling.superseded import Superseded, superseded, told
+from initstudy.scheduling.until_decided import Looking
 from initstudy.scheduling.work import Work, left_to_do
 from initstudy.store import locks
 from initstudy.training.identity import fingerprinted
@@ -91,20 +92,21 @@ def study(
         earlier = Swept.described(store.read_study(directory))
         swept = Swept.of(runs).after(earlier)
         runs = [replace(run, swept=swept.keys) for run in runs]
-        work = left_to_do(runs, directory, backend, under_way(backend, directory))
-        old = superseded(directory, runs)
-        check_measured(runs[0].config, work.schema)
-        if accept is not None:
-            accept(work.schema)
-        grid = _described(directory, runs, swept, old, whole=report)
-        _write_study(config, directory, command, backend, work, grid)
-        for line in told(old):
-            _say(console, line)
-        _say(console, _opening(runs, work, directory, backend))
+        looking = Looking.of(runs, config, directory)
+        stage = Stage(
+            console, config, directory, command, backend, runs, swept, looking, report, accept
+        )
+        work = stage.prepare(runs if looking is None else looking.first())
         # W&B finishes while the report is drawn.
         with tracking.Tracker(settings, directory, group=directory.name) as tracker:
             retries = runs[0].config["executor"]["retries"]
             failed = _train(console, work, directory, backend, tracker, retries)
+            while looking is not None and (more := looking.next()) is not None:
+                _say(console, looking.said())
+                work = stage.prepare(more)
+                failed |= _train(console, work, directory, backend, tracker, retries)
+            if looking is not None:
+                _say(console, looking.said())
             if not report:
                 _note_address(directory, tracker)
             elif store.finished(directory):
@@ -139,6 +141,57 @@ def _short(directory: Path) -> Path:
     """A directory relative to the current one, if it lies in there."""
     here = Path.cwd()
     return directory.relative_to(here) if directory.is_relative_to(here) else directory
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What it takes to put runs of a study into packs, as often as its claims ask for more runs.
+
+    Attributes:
+        console: Where its lines are printed.
+        config: The composed configuration of the study as a whole.
+        directory: The study's directory.
+        command: The command that was given.
+        backend: Where its packs train.
+        grid: All runs that there may be.
+        swept: What the grid sweeps.
+        looking: The looks at the claims; None if the grid is trained as it is.
+        whole: Whether the grid is all of the study, or one batch of it.
+        accept: Raises ConfigError if the caller has no use for what is measured.
+    """
+
+    console: Console
+    config: DictConfig
+    directory: Path
+    command: str
+    backend: Backend
+    grid: Sequence[Run]
+    swept: Swept
+    looking: Looking | None
+    whole: bool
+    accept: Callable[[Schema], None] | None
+
+    def prepare(self, runs: Sequence[Run]) -> Work:
+        """Puts the runs that are missing into packs, and writes the study's description.
+
+        Raises:
+            ConfigError: Something cannot be built; of the first stage, nothing has trained.
+            StoreError: The directory cannot be written.
+        """
+        earlier = under_way(self.backend, self.directory)
+        work = left_to_do(runs, self.directory, self.backend, earlier)
+        old = superseded(self.directory, self.grid)
+        check_measured(self.grid[0].config, work.schema)
+        if self.accept is not None:
+            self.accept(work.schema)
+        grid = _described(self.directory, runs, self.swept, old, whole=self.whole)
+        _write_study(self.config, self.directory, self.command, self.backend, work, grid)
+        for line in told(old):
+            _say(self.console, line)
+        if self.looking is None and store.read_study(self.directory).get("looks"):
+            store.write_study(self.directory, store.read_study(self.directory) | {"looks": None})
+        _say(self.console, _opening(runs, work, self.directory, self.backend))
+        return work
 
 
 def check(runs: Sequence[Run]) -> tracking.Settings:
@@ -279,6 +332,8 @@ def _write_study(
         work: What there is to train.
         grid: What the description says of the grid, as `_described` gives it.
     """
+    from initstudy.claims import declared
+
     previous = store.read_study(directory)
     layers = dict(previous.get("layers", {}))
     for group in work.groups:
@@ -291,6 +346,9 @@ def _write_study(
         **{key: config[key] for key in ("by", "across", "tune", "criterion")},
         "paper": OmegaConf.to_container(config.paper, resolve=True),
         "claims": claims,
+        "declared": declared.declare(
+            previous.get("declared", {}), claims, len(store.finished(directory))
+        ),
         **work.schema.description(),
         "layers": layers,
         **grid,

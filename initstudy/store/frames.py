@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from initstudy.columns import (
     ACTIVATION_RMS,
     DIVERGED_STEP,
+    FATE,
     LEARNING_TIME,
     SCHEMA,
     STEP,
     Schema,
 )
 from initstudy.config import WITHOUT_EFFECT
+from initstudy.store.fates import fates
 from initstudy.store.results import Store
 
 MODEL = "model._target_"
@@ -47,6 +49,8 @@ class Study:
         about: The study's description.
         across: The second studied key, or None.
         tune: The key of which every point of both takes its best value, or None.
+        diverged_as: How a run that diverged counts where one number is needed: as "chance", or with
+            the "worst" rank.
     """
 
     runs: pl.DataFrame
@@ -57,6 +61,7 @@ class Study:
     about: dict[str, Any]
     across: str | None = None
     tune: str | None = None
+    diverged_as: Literal["chance", "worst"] = "chance"
 
     @cached_property
     def schema(self) -> Schema:
@@ -119,30 +124,70 @@ class Study:
         """Whether small values of a column are good, as those of losses and learning times."""
         return self.schema.better(metric) == "lower"
 
-    def worst(self, metric: str, facet: str | None = None) -> float:
-        """What a value of a metric counts as that is not finite, as that of a run that diverged.
+    def value(self, metric: str, facet: str | None = None) -> pl.Expr:
+        """A metric of the runs as float64, in which a run that diverged counts as `stand_in` says.
+
+        What a diverged run's frozen weights reach depends on the step at which it was frozen, so it
+        is not taken for an accuracy.
+
+        Args:
+            metric: A column of the runs.
+            facet: The facet whose runs these are, or None for the whole study.
+        """
+        value = pl.col(metric).cast(pl.Float64)
+        kept = value.is_finite() & ~pl.col("diverged")
+        return pl.when(kept).then(value).otherwise(self.stand_in(metric, facet))
+
+    def stand_in(self, metric: str, facet: str | None = None) -> float:
+        """What a metric counts as for a run that diverged, or that has no finite value of it.
 
         Args:
             metric: A column of the runs.
             facet: The facet, or None for the whole study.
 
         Returns:
-            For a learning time the number of steps trained, which is a lower bound. For a metric of
-            which large values are good zero, or the smallest finite value if that is below zero.
-            For any other one the largest finite value.
+            For a learning time the number of steps trained, at which a run that never learned was
+            last seen. Otherwise infinity on the bad side if diverged runs have the worst rank. Else
+            what guessing reaches, or for a metric of which small values are good the largest finite
+            value if that is worse. Where guessing is not known, zero or the worst finite value.
         """
         if metric == LEARNING_TIME.name:
-            history = self.history if facet is None else self.history_of(facet, STEP.name)
-            steps: Any = history[STEP.name].max()
-            return float(steps)
+            return self._steps(facet)
+        lower = self.is_lower_better(metric)
+        if self.diverged_as == "worst":
+            return math.inf if lower else -math.inf
         runs = self.runs if facet is None else self.runs_of(facet)
         values = runs[metric].cast(pl.Float64)
-        finite = values.filter(values.is_finite())
-        if self.is_lower_better(metric):
-            largest: Any = finite.max()
-            return float(largest or 0.0)
-        smallest: Any = finite.min()
-        return min(0.0, float(smallest or 0.0))
+        finite = [float(v) for v in values.filter(values.is_finite())]
+        known = self.schema.metric(metric)
+        chance = None if known is None else known.chance
+        if lower:
+            return max([chance or 0.0, *finite])
+        return min([0.0, *finite]) if chance is None else chance
+
+    def horizon(self, metric: str, facet: str) -> float:
+        """From which value on a run had not learned when last seen; infinite if all have learned.
+
+        Args:
+            metric: A column of the runs.
+            facet: The facet.
+        """
+        if metric != LEARNING_TIME.name:
+            return math.inf
+        runs = self.runs_of(facet)
+        never = runs[LEARNING_TIME.name].is_null() | runs["diverged"]
+        return self._steps(facet) if never.any() else math.inf
+
+    def _steps(self, facet: str | None) -> float:
+        history = self.history if facet is None else self.history_of(facet, STEP.name)
+        steps: Any = history[STEP.name].max()
+        return float(steps)
+
+    def without_diverged(self) -> Study:
+        """The study without the runs that diverged."""
+        kept = self.runs.filter(~pl.col("diverged"))
+        history = self.history.join(kept.select("run"), on="run", how="semi")
+        return replace(self, runs=kept, history=history)
 
     def values(self, facet: str | None = None) -> list[Any]:
         """The values of the studied key: numbers ascending, others from the best to the worst.
@@ -153,8 +198,7 @@ class Study:
         runs = self.runs if facet is None else self.runs_of(facet)
         if self.numeric or self.objective not in runs.columns:
             return runs["by"].drop_nulls().unique().sort().to_list()
-        worst = self.worst(self.objective, facet)
-        mean = finite_or(self.objective, worst).mean().alias("mean")
+        mean = self.value(self.objective, facet).mean().alias("mean")
         ranked = runs.drop_nulls("by").group_by("by").agg(mean)
         order = [not self.is_lower_better(self.objective), False]
         return ranked.sort(["mean", "by"], descending=order)["by"].to_list()
@@ -181,7 +225,7 @@ def prepare(store: Store) -> Study:
     The study says which keys it sweeps. Where it does not, as that of a W&B project of somebody
     else's, those are taken in which its runs differ.
     """
-    runs = store.runs
+    runs = store.runs.drop(FATE.name, strict=False)
     swept = _swept(runs, store.study)
     by = _studied(runs, swept, store.study)
     numeric = by is not None and not runs[by].null_count() and runs[by].dtype.is_numeric()
@@ -198,23 +242,15 @@ def prepare(store: Store) -> Study:
         runs = runs.with_columns(pl.col("by").cast(pl.Float64))
     keys = runs.select("run", "by", "facet", *({"seed"} & {*runs.columns}))
     history = store.history.join(keys, on="run", how="inner").sort("run", "step")
+    schema = Schema.described(store.study)
     criterion = store.study.get("criterion")
     if criterion is not None:
-        schema = Schema.described(store.study)
         runs = runs.join(_learning_times(history, criterion, schema), on="run", how="left")
+    runs = runs.join(fates(runs, history, schema), on="run", how="left")
     logarithmic = numeric and _spans(runs["by"])
-    return Study(runs, history, by, numeric, logarithmic, store.study, **roles)
-
-
-def finite_or(column: str, otherwise: float | pl.Expr = 0.0) -> pl.Expr:
-    """A column as float64, in which NaN, infinities and null count as another value.
-
-    Args:
-        column: The column's name.
-        otherwise: What they count as; 0 is the accuracy of a run that diverged.
-    """
-    value = pl.col(column).cast(pl.Float64)
-    return pl.when(value.is_finite()).then(value).otherwise(otherwise)
+    return Study(
+        runs, history, by, numeric, logarithmic, store.study, roles["across"], roles["tune"]
+    )
 
 
 def _role(runs: pl.DataFrame, key: str | None) -> str | None:

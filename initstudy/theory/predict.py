@@ -55,6 +55,8 @@ class Prediction:
             output.
         gradients: The root mean square of the gradient of the mean cross-entropy with respect to
             that activation.
+        spreads: The relative variance of the mean square of each layer's activation, over random
+            weights: `meanfield.forward_spread`.
         critical_std: The standard deviation of the weights at which the hidden layers neither
             amplify nor shrink a signal. None if the hidden layers differ in fan_in, or if the
             activation function has no such deviation.
@@ -66,6 +68,7 @@ class Prediction:
 
     activations: dict[str, float]
     gradients: dict[str, float]
+    spreads: dict[str, float]
     critical_std: float | None
     activation: str
     sigma_w2: float | None
@@ -118,9 +121,12 @@ def predict(
     # A hidden layer is read after its activation function, which is the next layer's input.
     signals = (*forward.activations[:-1], logits)
     gradients = (*backward.inputs[1:], backward.pre_activations[-1])
+    spread = meanfield.forward_spread(activation, layers, input_second_moment=second_moment)
+    spreads = (*spread.activations[:-1], spread.pre_activations[-1])
     return Prediction(
         {name: math.sqrt(value) for name, value in zip(names, signals, strict=True)},
         {name: math.sqrt(value) for name, value in zip(names, gradients, strict=True)},
+        dict(zip(names, spreads, strict=True)),
         _critical_std(activation, layers),
         activation.name,
         _mean(layer.sigma_w2 for layer in layers[1:-1]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -56,7 +57,9 @@ def log_study(opened: Any, record: StudyRecord, *, online: bool) -> None:
     """
     import wandb
 
-    opened.summary.update({"headline": record.headline, "runs": len(record.runs)})
+    verdicts = Counter(str(claim["verdict"]) for claim in record.claims)
+    counted = {f"verdicts/{name}": count for name, count in sorted(verdicts.items())}
+    opened.summary.update({"headline": record.headline, "runs": len(record.runs), **counted})
     values: dict[str, Any] = {"report": wandb.Html(str(record.page), inject=False)}
     if record.claims:
         columns = list(record.claims[0])

@@ -222,6 +222,7 @@ def _foresee(
     first: dict[str, Value] = {}
     for name in found.activations:
         first[f"activation/{name}/theory"] = found.activations[name]
+        first[f"activation/{name}/theory_spread"] = found.spreads[name]
         # The theory of gradients begins with that of the cross-entropy of one class per example.
         if group.loss.name == CROSS_ENTROPY.name:
             first[f"gradient/{name}/theory"] = found.gradients[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -181,10 +182,16 @@ def engine_loss(task: Task) -> engine.Loss:
 def schema_of(task: Task) -> Schema:
     """The columns that runs of a task have."""
     unit = "nats" if task.loss in (cross_entropy, binary) else "1"
-    loss = replace(LOSS, unit=unit)
+    classes = task.data.classes if task.classifies else None
+    loss = replace(LOSS, unit=unit, chance=math.log(classes) if classes else None)
+    about = [
+        replace(metric.about, chance=1 / classes)
+        if classes and metric is ACCURACY
+        else metric.about
+        for metric in task.metrics
+    ]
     splits = (TRAIN, VALIDATION, TEST) if task.data.validation is not None else (TRAIN, TEST)
-    metrics = (loss, *(metric.about for metric in task.metrics))
-    return Schema(metrics, task.column, splits)
+    return Schema((loss, *about), task.column, splits)
 
 
 def joined(groups: Sequence[Schema], earlier: Schema | None, objective: str | None) -> Schema:

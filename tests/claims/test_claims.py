@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 
 from initstudy import claims
-from initstudy.claims import SignalGrowth, WorseThanBest, evaluate
+from initstudy.claims import SignalGrowth, WorseThanBest, evaluate_study
 from initstudy.config.paths import CONF
 from initstudy.store.frames import prepare
 from tests.synthetic import STDS, sweep
 
 
 def check(claim, **truth):
-    return claim.check(prepare(sweep(**truth)), "MLP")
+    return claim.check(prepare(sweep(**{"seeds": 8} | truth)), "MLP")
 
 
 def test_a_real_effect_passes_with_its_size():
     finding = check(WorseThanBest("large is worse"))
     assert finding.verdict == "PASS"
-    assert finding.interval.low < 0.1 - 0.95 < finding.interval.high
-    assert "9 of 9 runs diverged" in finding.detail
+    # Those that diverged count as chance, which this made-up study does not know: as zero.
+    assert finding.interval.low < 0.0 - 0.95 < finding.interval.high
+    assert "24 of 24 runs diverged" in finding.detail
 
 
 def test_the_reverse_of_an_effect_fails():
@@ -29,24 +30,7 @@ def test_the_reverse_of_an_effect_fails():
         accuracy=lambda std: 0.9 if std > 1 else 0.2,
         diverges=lambda std: False,
     )
-    assert finding.verdict == "FAIL"
-
-
-def test_no_effect_is_seldom_taken_for_one():
-    """Choosing the best by the other seeds keeps a null sweep from passing by selection."""
-    passed = 0
-    for number in range(400):
-        rng = np.random.default_rng(number)
-        finding = check(
-            WorseThanBest("large is worse"),
-            accuracy=lambda std, rng=rng: 0.5 + 0.02 * rng.standard_normal(),
-            diverges=lambda std: False,
-            noise=0.0,
-        )
-        passed += finding.verdict == "PASS"
-    # 5% of 400 are 20, with a standard deviation of 4.4; a best chosen with the seed's own number
-    # would pass in 46.
-    assert passed <= 33
+    assert finding.verdict == "REFUTED"
 
 
 def test_smallest_and_losses_and_diverged_runs():
@@ -66,7 +50,8 @@ def test_one_seed_or_too_few_values_decide_nothing():
     finding = check(WorseThanBest("x"), seeds=1)
     assert (finding.verdict, finding.interval) == ("UNDECIDED", None)
     assert finding.detail == (
-        "needs at least 2 seeds and 4 values of init.std; this study has 1 and 14"
+        "needs at least 5 seeds (every third of which chooses) and 4 values of init.std; this "
+        "study has 1 and 14"
     )
     assert check(WorseThanBest("x"), stds=STDS[:3]).verdict == "UNDECIDED"
     assert check(SignalGrowth("x"), probes=False).verdict == "UNDECIDED"
@@ -76,10 +61,11 @@ def test_signal_growth_finds_where_the_slope_changes_sign():
     # Activations grow by 4·std a layer: not at all at 0.25, which is √(2/32).
     finding = check(SignalGrowth("x"))
     assert finding.verdict == "PASS"
-    assert finding.interval.estimate == pytest.approx(0.25, rel=1e-6)
-    assert "theory says 0.25" in finding.detail
+    assert finding.detail.endswith("the sign changes at init.std 0.25, and theory says 0.25")
     assert check(SignalGrowth("x", critical=1.0)).verdict == "PASS"
-    assert check(SignalGrowth("x"), stds=STDS[:6]).verdict == "FAIL"
+    one_sided = check(SignalGrowth("x"), stds=STDS[:6])
+    assert one_sided.verdict == "UNDECIDED"
+    assert one_sided.detail == ("the whole grid lies on one side of 0.25: extend the grid above it")
 
 
 def test_the_finding_of_signal_growth_says_what_it_measured():
@@ -91,7 +77,7 @@ def test_the_finding_of_signal_growth_says_what_it_measured():
     )
     assert finding.detail == (
         f"ln(rms) changes by +{above:.2f} per layer above the critical std and by "
-        f"−{-below:.2f} below; sign change at std = 0.25; theory says 0.25"
+        f"−{-below:.2f} below; the sign changes at init.std 0.25, and theory says 0.25"
     )
 
 
@@ -108,7 +94,7 @@ def test_every_claim_of_a_configuration_is_a_public_one():
 
 
 def test_each_model_is_checked_on_its_own():
-    results = evaluate(prepare(sweep(models=("MLP", "CNN"))))
+    results = evaluate_study(prepare(sweep(models=("MLP", "CNN"))))
     assert [(r.claim, r.facet) for r in results] == [
         ("hurts", "MLP"),
         ("hurts", "CNN"),

@@ -13,7 +13,7 @@ from initstudy.store.frames import prepare
 LAYERS = ("fc1", "fc2", "fc3", "head")
 
 
-def deep(factors, saturated=0.0, seeds=3, noise=0.02):
+def deep(factors, saturated=0.0, seeds=8, noise=0.02):
     """Each choice multiplies the activations' deviation by its factor a layer."""
     rng = np.random.default_rng(0)
     runs, history = [], []
@@ -56,7 +56,7 @@ def test_the_flatter_one_is_the_one_closer_to_no_change(steep, flat):
         abs(np.log(steep)) - abs(np.log(flat)), abs=0.05
     )
     assert "changes per layer" in finding.detail
-    assert Flatter("x", "steep", "flat").check(study, "MLP").verdict == "FAIL"
+    assert Flatter("x", "steep", "flat").check(study, "MLP").verdict == "REFUTED"
 
 
 def test_the_top_layer_saturates_at_any_time_of_training():
@@ -64,7 +64,7 @@ def test_the_top_layer_saturates_at_any_time_of_training():
         TopSaturatesFirst("x", "a").check(deep({"a": 1.0}, saturated=0.4), "MLP").verdict == "PASS"
     )
     finding = TopSaturatesFirst("x", "a").check(deep({"a": 1.0}), "MLP")
-    assert finding.verdict == "FAIL"
+    assert finding.verdict == "UNDECIDED"
     assert abs(finding.interval.estimate) < 0.02
 
 

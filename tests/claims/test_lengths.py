@@ -52,7 +52,7 @@ def test_the_length_changes_by_half_the_scale_a_layer(scale):
     finding = LengthFactor("x", scale / 2, 0.1).check(study, "MLP")
     assert finding.verdict == "PASS"
     assert finding.interval.low < np.log(scale / 2) < finding.interval.high
-    assert LengthFactor("x", scale / 2 + 0.3, 0.1).check(study, "MLP").verdict == "FAIL"
+    assert LengthFactor("x", scale / 2 + 0.3, 0.1).check(study, "MLP").verdict == "REFUTED"
 
 
 def test_the_spread_is_five_times_the_sum_of_inverse_widths():
@@ -63,7 +63,7 @@ def test_the_spread_is_five_times_the_sum_of_inverse_widths():
     finding = LengthSpread("x", tolerance=3.0).check(study, "MLP")
     assert finding.verdict == "PASS"
     assert finding.interval.low < 5.3 < finding.interval.high
-    assert LengthSpread("x", slope=2.0).check(study, "MLP").verdict == "FAIL"
+    assert LengthSpread("x", slope=2.0).check(study, "MLP").verdict == "REFUTED"
     spec = spread_of_lengths(study, "MLP")
     assert [layer["mark"]["type"] for layer in spec["layer"]] == ["line", "point"]
 
@@ -74,5 +74,5 @@ def test_a_sweep_without_lengths_says_so():
     with pytest.raises(NothingToShow, match="not probed"):
         spread_of_lengths(unprobed, "MLP")
     few = networks(2.0, [(20, 3), (20, 5)], 4)
-    with pytest.raises(NothingToShow, match="takes 10 networks"):
+    with pytest.raises(NothingToShow, match="takes 30 networks"):
         spread_of_lengths(few, "MLP")

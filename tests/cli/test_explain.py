@@ -65,7 +65,7 @@ def test_three_models_are_three_groups_with_an_engine_and_reasons_each(command, 
     assert set(cnn) - set(mlp) == {"not compiled"}
     assert set(lstm) - set(mlp) == {"not compiled", "not batched"}
     for group in (mlp, cnn, lstm):
-        assert group["runs"] == ["42 runs of 42 to train, 2,640 steps each"]
+        assert group["runs"] == ["112 runs of 112 to train, 2,640 steps each"]
         assert group["expected"]
     assert re.search(r"^in all: 126 runs in \d+ packs", out, re.MULTILINE)
 

@@ -29,7 +29,9 @@ def studies(first, other):
 
 def test_the_difference_is_paired_over_seeds():
     """Same seeds, same noise: what is left is the effect, with next to no interval."""
-    found = pairs(studies(sweep(accuracy=lambda std: 0.5), sweep(accuracy=better_above)))
+    found = pairs(
+        studies(sweep(accuracy=lambda std: 0.5, seeds=6), sweep(accuracy=better_above, seeds=6))
+    )
     assert len(found) == len(STDS)
     for pair in found:
         expected = 0.2 if pair.by > 0.1 else 0.0
@@ -52,8 +54,8 @@ def test_sweeps_about_different_keys_and_strangers_are_refused():
 
 
 def test_the_page_names_both_and_says_where_which_is_better(tmp_path):
-    save(sweep(accuracy=lambda std: 0.5), tmp_path / "a")
-    store = sweep(accuracy=better_above)
+    save(sweep(accuracy=lambda std: 0.5, seeds=6), tmp_path / "a")
+    store = sweep(accuracy=better_above, seeds=6)
     store.study["name"] = "other"
     save(store, tmp_path / "b")
     index, table = compare_studies([tmp_path / "a", tmp_path / "b"], tmp_path / "out")

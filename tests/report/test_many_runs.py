@@ -11,8 +11,6 @@ import pytest
 import vl_convert
 from PIL import Image
 
-from initstudy.claims import statistics
-from initstudy.claims.statistics import mean_interval
 from initstudy.report.charts.catalogue import CHARTS
 from initstudy.report.charts.style import MOST_MARKS, thin
 from initstudy.report.pictures import OPACITY, without_layers
@@ -68,14 +66,6 @@ def test_statistics_count_every_run(many):
     expected = many.runs.filter(pl.col("by") == by)["test/accuracy"].mean()
     means = {row["by"]: row["mean"] for rows in _data(spec) for row in rows if "mean" in row}
     assert means[by] == pytest.approx(expected, rel=1e-5)
-
-
-def test_resampling_in_parts_gives_the_same_interval(monkeypatch):
-    data = np.random.default_rng(1).normal(size=50).tolist()
-    whole = mean_interval(data)
-    monkeypatch.setattr(statistics, "NUMBERS_AT_ONCE", 7_000)
-    statistics._bootstrap.cache_clear()
-    assert mean_interval(data) == whole
 
 
 def test_pictures_look_the_same_without_a_layer_a_shape(many):

@@ -37,7 +37,7 @@ def test_the_critical_deviation_is_marked_where_it_is_known():
     rule = spec["layer"][0]
     assert rule["mark"]["type"] == "rule"
     assert '[{"by":0.25}]' in str(spec["datasets"][rule["data"]["name"]])
-    assert "critical std, 0.25" in str(spec["title"]).replace("', '", " ")
+    assert "critical std, 0.25" in " ".join(spec["title"]["subtitle"])
 
 
 def test_without_theory_the_charts_are_as_they_were():

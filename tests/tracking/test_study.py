@@ -10,7 +10,8 @@ import polars as pl
 from initstudy import store, tracking
 from initstudy.claims.evaluation import Result
 from initstudy.claims.finding import Finding
-from initstudy.claims.statistics import Interval
+from initstudy.claims.statistics import mean_interval
+from initstudy.claims.worse_than_best import BELOW_ZERO
 from initstudy.tracking import Settings, StudyRecord, Tracker, check
 from initstudy.tracking.study import study_id
 from tests.tracking.test_tracker import inspect
@@ -18,7 +19,7 @@ from tests.tracking.test_tracker import inspect
 SPEC = {"mark": "bar", "data": {"values": [{"x": 1}]}}
 FINDINGS = [
     Finding.undecided("difference", "one seed alone"),
-    Finding.decided(True, Interval(-0.5, -0.6, -0.4, 3, "by hand"), "difference", "it hurts"),
+    Finding.judged(mean_interval([-0.5, -0.6, -0.4]), BELOW_ZERO, "difference", "it hurts"),
     Finding.undecided("difference", "the seeds scatter", seeds_needed=5),
 ]
 CLAIMS = [Result("hurts", "MLP", "It hurts.", finding).as_row() for finding in FINDINGS]
@@ -62,6 +63,8 @@ def test_online_its_store_is_an_output_of_every_member(server, tmp_path):
     assert sorted(server.producers["grid-store"]) == ["aaa", "bbb", study_id("grid")]
     assert server.charts == {"initstudy-grid-loss": SPEC}
     assert server.summary[study_id("grid")]["headline"] == "2 of 2 claims hold"
+    counted = [server.summary[study_id("grid")][f"verdicts/{v}"] for v in ("PASS", "UNDECIDED")]
+    assert counted == [1, 2]
 
 
 def test_of_thousands_of_runs_the_study_alone_is_a_wandb_run(command, monkeypatch):

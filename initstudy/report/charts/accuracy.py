@@ -7,12 +7,12 @@ import math
 import altair as alt
 import polars as pl
 
-from initstudy.claims.statistics import Interval, mean_interval
+from initstudy.claims.statistics import Interval
 from initstudy.columns import TRAIN_LOSS
 from initstudy.report.charts import style
 from initstudy.report.charts.ranking import ranking
 from initstudy.report.charts.theory import critical_line, critical_note
-from initstudy.store.frames import Study, finite_or
+from initstudy.store.frames import Study
 
 
 def accuracy_by_value(study: Study, facet: str) -> style.Spec:
@@ -21,13 +21,13 @@ def accuracy_by_value(study: Study, facet: str) -> style.Spec:
     runs = study.runs_of(facet)
     if runs[measure.column].drop_nulls().drop_nans().is_empty():
         raise style.NothingToShow(f"No run has a {measure.label}.")
-    value = finite_or(measure.column, study.worst(measure.column, facet)).alias("value")
-    groups = runs.select("by", value).group_by("by", maintain_order=True)
-    intervals = {by: mean_interval(group["value"].to_list()) for (by,), group in groups}
-    methods = ", ".join(sorted({interval.method for interval in intervals.values()}))
-    summary = [_row(by, interval, measure) for by, interval in intervals.items()]
+    value = study.value(measure.column, facet).alias("value")
     if not study.numeric:
-        return ranking(study, facet, measure, summary, methods)
+        return ranking(study, facet, measure)
+    groups = runs.select("by", value).group_by("by", maintain_order=True)
+    intervals = {by: measure.interval(group["value"]) for (by,), group in groups}
+    methods = ", ".join(sorted({interval.method for interval in intervals.values()}))
+    summary = [_row(by, interval) for by, interval in intervals.items()]
     x = style.x_by(study)
     hue = style.colour(study, legend=False, facet=facet)
     base = style.chart(summary).encode(x=x)
@@ -51,11 +51,10 @@ def accuracy_by_value(study: Study, facet: str) -> style.Spec:
     )
 
 
-def _row(by: object, interval: Interval, measure: style.Measure) -> dict[str, object]:
-    """A mean with its interval, which has no width if there is none."""
+def _row(by: object, interval: Interval) -> dict[str, object]:
+    """A mean with its interval, which is drawn without a width if it has no ends."""
     low, high = (
-        interval.estimate if math.isnan(end) else measure.clipped(end)
-        for end in (interval.low, interval.high)
+        end if math.isfinite(end) else interval.estimate for end in (interval.low, interval.high)
     )
     return {"by": by, "mean": interval.estimate, "low": low, "high": high}
 

@@ -14,6 +14,7 @@ from initstudy.report.charts.accuracy import accuracy_by_value
 from initstudy.report.charts.along_second_key import accuracy_along, learning_time_along
 from initstudy.report.charts.coordinate_check import coordinates
 from initstudy.report.charts.dead_units import dead_and_saturated
+from initstudy.report.charts.fates import fates_by_value
 from initstudy.report.charts.histograms import activation_ridgelines, weight_ridgelines
 from initstudy.report.charts.length_spread import spread_of_lengths
 from initstudy.report.charts.loss import loss_over_steps
@@ -34,6 +35,7 @@ Draw = Callable[[Study, str], Spec]
 CHARTS: dict[str, Draw] = {
     "loss": loss_over_steps,
     "accuracy": accuracy_by_value,
+    "fates": fates_by_value,
     "activations": activations_by_depth,
     "gradients": gradients_by_depth,
     "activation_heat": activation_heat,

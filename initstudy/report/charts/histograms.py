@@ -15,7 +15,7 @@ from initstudy.columns import (
 from initstudy.report.charts import style
 from initstudy.report.data.runs import text
 from initstudy.report.data.steps import at_step, chosen_steps, few, measured
-from initstudy.store.frames import Study, finite_or
+from initstudy.store.frames import Study
 
 MOST_RIDGES = 8
 MOST_LAYERS = 6
@@ -138,6 +138,6 @@ def _best(study: Study, facet: str, kept: list[object]) -> object:
     runs = study.runs_of(facet).filter(pl.col("by").is_in(kept))
     if runs.is_empty():
         return kept[0]
-    mean = finite_or(study.objective, study.worst(study.objective, facet)).mean().alias("mean")
+    mean = study.value(study.objective, facet).mean().alias("mean")
     means = runs.group_by("by", maintain_order=True).agg(mean)
     return means.sort("mean", descending=not study.is_lower_better(study.objective))["by"][0]

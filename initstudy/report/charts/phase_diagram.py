@@ -10,7 +10,7 @@ from initstudy.report.charts import style
 from initstudy.report.charts.axis import Axis
 from initstudy.report.charts.theory import critical_line, critical_note
 from initstudy.store.cells import POINT
-from initstudy.store.frames import Study, finite_or
+from initstudy.store.frames import Study
 
 CROSS = 60
 
@@ -71,7 +71,7 @@ def phase_diagram(study: Study, facet: str) -> style.Spec:
 
 def _rows(study: Study, facet: str, measure: style.Measure, along: Axis, up: Axis) -> style.Rows:
     """One row per cell: its borders, the mean of the metric, and how many of its runs diverged."""
-    mean = finite_or(measure.column, study.worst(measure.column, facet)).mean()
+    mean = study.value(measure.column, facet).mean()
     grouped = (
         study.runs_of(facet)
         .with_columns(pl.col("across").cast(pl.Float64))

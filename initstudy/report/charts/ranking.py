@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import altair as alt
 import polars as pl
 
+from initstudy.claims.ranking import Ranking, rank
 from initstudy.report.charts import style
 from initstudy.store.frames import Study
 
 
-def ranking(
-    study: Study, facet: str, measure: style.Measure, summary: style.Rows, methods: str
-) -> style.Spec:
-    """What each choice reached, the best on top.
+def ranking(study: Study, facet: str, measure: style.Measure) -> style.Spec:
+    """What each choice reached, the best on top, with the ranks that it may have.
 
     Args:
         study: A study whose values are choices.
         facet: One of its facets.
         measure: What is compared.
-        summary: One row per choice: `by`, `mean`, and the ends of the interval `low` and `high`.
-        methods: How the intervals were calculated.
     """
     runs = study.runs_of(facet)
-    order = study.values(facet)
+    ranked = rank(study, facet)
+    order = ranked.choices
+    summary = [_row(ranked, choice) for choice in order]
     y = alt.Y("by:O", sort=order, title=None, axis=alt.Axis(labelLimit=200, grid=True))
     scale = measure.scale
     x = alt.X("mean:Q", title=measure.label, scale=scale, axis=measure.axis)
@@ -42,7 +44,9 @@ def ranking(
         opacity=style.emphasis(),
         tooltip=[*style.RUN, alt.Tooltip(f"{measure.field}:Q", format=".3f")],
     )
-    layers = [bars, dots, means]
+    edge = style.chart(summary).encode(y=y, opacity=style.emphasis(), text="ranks:N")
+    at_edge = edge.mark_text(align="left", dx=6, fontSize=10, color=style.GREY)
+    layers = [bars, dots, means, at_edge.encode(x=alt.value(1.5 * style.WIDTH))]
     lost = runs.filter(pl.col("diverged")).group_by("by", maintain_order=True).len("runs")
     if len(lost):
         rows = [{**row, "zero": 0.0, "text": f"{row['runs']}"} for row in lost.to_dicts()]
@@ -56,5 +60,18 @@ def ranking(
         facet,
         style.layered(layers, 1.5, style.ROW_HEIGHT * len(order)),
         f"{measure.title} at the end, by {study.label}",
-        f"Circles: runs{thinned}; bars: 95% interval of the mean ({methods}).{note}",
+        f"Circles: runs{thinned}; bars: intervals that hold all means at once with 95%; right: the "
+        f"ranks that are not excluded.{_same(ranked)}{note}",
     )
+
+
+def _row(ranked: Ranking, choice: Any) -> dict[str, Any]:
+    mean = ranked.means[choice]
+    low, high = (end if math.isfinite(end) else mean for end in ranked.intervals[choice])
+    return {"by": choice, "mean": mean, "low": low, "high": high, "ranks": ranked.shown(choice)}
+
+
+def _same(ranked: Ranking) -> str:
+    """Which choices are one and the same, in words."""
+    groups = [" = ".join(map(str, group)) for group in ranked.twins]
+    return f" The same to the last digit: {'; '.join(groups)}." if groups else ""

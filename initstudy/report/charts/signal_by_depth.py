@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import altair as alt
 import polars as pl
 
+from initstudy.claims.band import in_band
 from initstudy.columns import (
     ACTIVATION_RMS,
     ACTIVATION_THEORY,
@@ -15,7 +16,7 @@ from initstudy.columns import (
     Column,
 )
 from initstudy.report.charts import style
-from initstudy.report.charts.theory import agreement, theory_lines
+from initstudy.report.charts.theory import agreement, theory_band, theory_lines
 from initstudy.report.data.steps import geometric_means, measured, over_steps
 from initstudy.store.frames import Study
 
@@ -94,11 +95,14 @@ def _by_depth(study: Study, facet: str, signal: Signal) -> style.Spec:
     }
     first = panels["at initialization"]
     lines = theory_lines(first, signal.theory, layers, domain)
+    band = theory_band(first, layers, domain) if signal is ACTIVATIONS else []
     drawn = []
     for panel, rows in means.items():
         # A line through the points would hide the one that theory draws behind them.
         theory = lines if panel == "at initialization" else []
         parts = _points(study, facet, rows, layers, signal.axis, domain, theory, line=not theory)
+        if theory and band:
+            parts = [_band(study, facet, band, layers, signal.axis, domain), *parts]
         drawn.append(style.layered(parts, title=panel))
     outside = any(_is_outside(row, domain) for rows in means.values() for row in rows)
     return style.titled(
@@ -107,7 +111,37 @@ def _by_depth(study: Study, facet: str, signal: Signal) -> style.Spec:
         signal.title,
         f"Geometric mean over {style.seeds_in(study, facet)}; a run that diverged ends at its last "
         f"measurement.{_beyond(outside)}"
-        f"{agreement(first, signal.measured, signal.theory, layers)}",
+        f"{agreement(first, signal.measured, signal.theory, layers)}{_inside(study, facet, band)}",
+    )
+
+
+def _band(
+    study: Study,
+    facet: str,
+    band: style.Rows,
+    layers: list[str],
+    axis: str,
+    domain: tuple[float, float],
+) -> alt.Chart:
+    """Theory's band behind the points."""
+    x = alt.X("layer:N", sort=layers, title="layer, input to output", axis=style.layer_axis())
+    area = style.chart(band).mark_area()
+    return area.encode(
+        x=x,
+        y=style.log_axis(axis, domain, "low"),
+        y2="high:Q",
+        color=style.colour(study, facet=facet),
+        opacity=style.emphasis(0.18),
+    )
+
+
+def _inside(study: Study, facet: str, band: style.Rows) -> str:
+    """How many layers lie in their band, in words."""
+    if not band:
+        return ""
+    layers = in_band(study, facet)["inside"]
+    return (
+        f" Bands: 95% of nets of this width; {int(layers.sum())} of {len(layers)} layers lie in it."
     )
 
 

@@ -16,6 +16,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from initstudy.claims.statistics import Interval, fraction_interval, mean_interval
 from initstudy.columns import label
 from initstudy.store.frames import STD, Study
 
@@ -103,9 +104,9 @@ class Measure:
         """The same, for the layer that draws the axis."""
         return alt.Y(f"{field}:Q", title=self.label, scale=self.scale, axis=self.axis)
 
-    def clipped(self, value: float) -> float:
-        """A value such as an interval's end: that of a fraction cannot lie outside of 0 to 1."""
-        return min(max(value, 0.0), 1.0) if self.fraction else value
+    def interval(self, values: pl.Series) -> Interval:
+        """The mean of a metric's values with its interval, which of fractions lies in 0 to 1."""
+        return (fraction_interval if self.fraction else mean_interval)(values.to_numpy())
 
 
 def chart(rows: Rows) -> alt.Chart:

@@ -9,7 +9,8 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from initstudy.columns import THEORY_CRITICAL_STD, Column
+from initstudy.claims.band import DEVIATIONS
+from initstudy.columns import ACTIVATION_SPREAD, ACTIVATION_THEORY, THEORY_CRITICAL_STD, Column
 from initstudy.report.charts import style
 from initstudy.report.data.steps import geometric_means
 from initstudy.store.frames import STD, Study
@@ -41,6 +42,38 @@ def theory_lines(
     """`predicted`, less what lies outside of an axis' domain, where a line ends."""
     rows = predicted(frame, theory, layers)
     return [row for row in rows if style.at_edge(row["value"], domain)[1] == "inside"]
+
+
+def theory_band(
+    frame: pl.DataFrame, layers: Sequence[str], domain: tuple[float, float]
+) -> style.Rows:
+    """Where 95% of networks of these widths lie around theory's expectation of the activations.
+
+    Args:
+        frame: The first measurement of every run.
+        layers: The layers, from input to output.
+        domain: The domain of the axis, at whose ends the band ends.
+
+    Returns:
+        Rows of `by`, `layer`, `low` and `high`; none if theory does not cover the model.
+    """
+    expected = {
+        (r["by"], r["layer"]): r["value"] for r in predicted(frame, ACTIVATION_THEORY, layers)
+    }
+    rows = []
+    for row in predicted(frame, ACTIVATION_SPREAD, layers):
+        mean = expected.get((row["by"], row["layer"]))
+        if mean is None or row["value"] is None:
+            continue
+        variance = math.log1p(row["value"])
+        ends = [
+            mean * math.exp((side * DEVIATIONS * math.sqrt(variance) - variance / 2) / 2)
+            for side in (-1, 1)
+        ]
+        low, high = (style.at_edge(end, domain)[0] for end in ends)
+        if low < high:
+            rows.append({"by": row["by"], "layer": row["layer"], "low": low, "high": high})
+    return rows
 
 
 def agreement(

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from initstudy.columns import ACTIVATION_THEORY, GRADIENT_THEORY, Column
+from initstudy.columns import ACTIVATION_SPREAD, ACTIVATION_THEORY, GRADIENT_THEORY, Column
 from initstudy.report.charts.style import NothingToShow
 from initstudy.store.frames import Study
 
 # How many steps and values of the studied key one chart holds; the data of each are in the page.
 MOST_STEPS = 24
 MOST_VALUES = 48
+EXPECTED = (ACTIVATION_THEORY, ACTIVATION_SPREAD, GRADIENT_THEORY)
 
 
 def measured(study: Study, facet: str, column: Column) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -36,7 +37,7 @@ def measured(study: Study, facet: str, column: Column) -> tuple[pl.DataFrame, di
     columns = {layer: name for layer, name in columns.items() if name in study.history.columns}
     if not columns:
         raise NothingToShow("Not measured: the study ran with probes=off.")
-    theory = [c.of(layer) for layer in layers for c in (ACTIVATION_THEORY, GRADIENT_THEORY)]
+    theory = [c.of(layer) for layer in layers for c in EXPECTED]
     known = [name for name in theory if name in study.history.columns]
     names = dict.fromkeys(("run", "by", "step", *columns.values(), *known))
     first = next(iter(columns.values()))

@@ -115,7 +115,11 @@ def page_of(
 
 def claim_row(result: Result) -> dict[str, Any]:
     """A result as the page's table of claims takes it."""
-    return result.as_row() | {"numbers": words.numbers(result.finding)}
+    return result.as_row() | {
+        "numbers": words.numbers(result.finding),
+        "needed": words.needed(result.finding),
+        "remarks": words.remarks(result),
+    }
 
 
 def choices(study: Study) -> list[dict[str, str]]:

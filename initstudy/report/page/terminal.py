@@ -9,7 +9,7 @@ from rich.table import Table
 from initstudy.report import Report
 from initstudy.report.page import words
 
-STYLES = {"PASS": "bold green", "FAIL": "bold red", "UNDECIDED": "yellow"}
+STYLES = {"PASS": "bold green", "REFUTED": "bold red", "UNDECIDED": "yellow"}
 
 
 def show_table(console: Console, values: words.Table) -> None:
@@ -33,4 +33,7 @@ def show(console: Console, report: Report) -> None:
         console.print(f"     {escape(finding.detail)}", highlight=False)
         if finding.interval is not None:
             console.print(f"     {escape(words.evidence(finding))}", highlight=False)
+        for remark in (*filter(None, [words.needed(finding)]), *words.remarks(result)):
+            console.print(f"     [dim]{escape(remark)}[/]", highlight=False)
+    console.print(f"\n{escape(report.headline)}", highlight=False, soft_wrap=True)
     console.print(f"\nreport: {report.index}", highlight=False, soft_wrap=True)

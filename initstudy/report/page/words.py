@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import Any
 
 import polars as pl
 
-from initstudy.claims import FAIL, PASS, Finding, Result
-from initstudy.claims.statistics import mean_interval
-from initstudy.columns import SECONDS, STEP, TRAIN_LOSS
+from initstudy.claims import PASS, REFUTED, UNDECIDED, VERDICTS, Finding, Result
+from initstudy.claims.declared import UNKNOWN
+from initstudy.claims.ranking import Ranking, rank
+from initstudy.columns import FATE, SECONDS, STEP, TRAIN_LOSS
 from initstudy.report.charts.style import Measure
+from initstudy.report.charts.theory import critical_std
 from initstudy.runtime import markdown as md
 from initstudy.store.cells import points
-from initstudy.store.frames import Study, finite_or
+from initstudy.store.fates import TRAINED
+from initstudy.store.frames import Study
 
 
 @dataclass(frozen=True)
@@ -43,36 +47,63 @@ def table(study: Study) -> Table:
         return _plane(study)
     several = len(study.facets) > 1
     measure = Measure.of(study)
+    ranked = not study.numeric and study.by is not None
     columns = (
         study.label,
         *(["model"] if several else []),
+        *(["rank"] if ranked else []),
         "runs",
         measure.label,
         "95% interval",
+        "of those that train",
         "final training loss",
         "diverged",
     )
-    order = [(facet, value) for facet in study.facets for value in study.values(facet) or [None]]
-    groups = dict(study.runs.group_by("facet", "by", maintain_order=True))
     rows = []
-    for facet, value in order:
-        runs = groups[facet, value]
-        reached = finite_or(measure.column, study.worst(measure.column, facet))
-        interval = mean_interval(runs.select(reached.alias("value"))["value"].to_list())
-        loss = runs[TRAIN_LOSS.name].cast(pl.Float64)
-        finite = loss.filter(loss.is_finite()).to_list()
-        rows.append(
-            (
-                _value(value, runs, study),
-                *([str(facet)] if several else []),
-                str(len(runs)),
-                f"{interval.estimate:.3f}",
-                span(measure.clipped(interval.low), measure.clipped(interval.high)),
-                f"{fmean(finite):.3g}" if finite else "–",
-                str(int(runs["diverged"].sum()) or "–"),
+    for facet in study.facets:
+        ranking = rank(study, facet) if ranked else None
+        for value in study.values(facet) or [None]:
+            runs = study.runs_of(facet).filter(pl.col("by").eq_missing(pl.lit(value)))
+            interval = measure.interval(
+                runs.select(study.value(measure.column, facet).alias("value"))["value"]
             )
-        )
+            rows.append(
+                (
+                    _value(value, runs, study)
+                    + ("" if ranking is None else _twins(ranking, value)),
+                    *([str(facet)] if several else []),
+                    *([] if ranking is None else [ranking.shown(value)]),
+                    str(len(runs)),
+                    f"{interval.estimate:.3f}",
+                    span(interval.low, interval.high),
+                    _of_trained(runs, measure),
+                    _loss(runs),
+                    str(int(runs["diverged"].sum()) or "–"),
+                )
+            )
     return Table(columns, tuple(rows))
+
+
+def _of_trained(runs: pl.DataFrame, measure: Measure) -> str:
+    """The mean of the runs that train, and how many these are; a dash if that is not known."""
+    fate = runs[FATE.name]
+    if fate.null_count() == len(runs):
+        return "–"
+    trained = runs.filter(pl.col(FATE.name) == TRAINED)[measure.column].cast(pl.Float64)
+    share = f"{len(trained)} of {len(runs)}"
+    return f"{fmean(trained.to_list()):.3f} ({share})" if len(trained) else f"– ({share})"
+
+
+def _loss(runs: pl.DataFrame) -> str:
+    loss = runs[TRAIN_LOSS.name].cast(pl.Float64)
+    finite = loss.filter(loss.is_finite()).to_list()
+    return f"{fmean(finite):.3g}" if finite else "–"
+
+
+def _twins(ranking: Ranking, choice: Any) -> str:
+    """The other choices whose runs are the same to the last digit."""
+    twins = ranking.twins_of(choice)
+    return f" (= {', '.join(short(twin) for twin in twins)})" if twins else ""
 
 
 def _plane(study: Study) -> Table:
@@ -92,19 +123,86 @@ def _plane(study: Study) -> Table:
 
 
 def headline(study: Study, results: list[Result]) -> str:
-    """The verdict in words."""
-    decided = [r for r in results if r.finding.verdict in (PASS, FAIL)]
+    """What was found, then how many verdicts of each kind there are."""
     if study.runs["diverged"].all():
         return f"Every run diverged: {len(study.runs)} of {len(study.runs)}"
-    if not decided:
-        count = len(study.runs)
-        return f"{count} run{'s' if count > 1 else ''} of {study.about.get('name', 'a study')}"
-    passed = sum(r.finding.verdict == PASS for r in decided)
-    failed = [r for r in decided if r.finding.verdict == FAIL]
-    text = f"{passed} of {len(decided)} claims hold on {'; '.join(study.facets)}"
-    if failed:
-        return f"{text}; this one does not: {failed[0].statement.rstrip('.')} ({failed[0].facet})"
-    return text
+    said = finding_of(study, results)
+    counted = counts(results)
+    return f"{said}. {counted}" if counted else said
+
+
+def counts(results: Sequence[Result]) -> str:
+    """How many verdicts of each kind there are, in words; empty if there is no claim.
+
+    Example:
+        >>> from initstudy.claims import Finding
+        >>> counts([Result("a", "MLP", "x", Finding.undecided("", ""))])
+        '1 verdict: 0 PASS, 0 REFUTED, 1 UNDECIDED'
+    """
+    if not results:
+        return ""
+    found = Counter(result.finding.verdict for result in results)
+    each = ", ".join(f"{found[verdict]} {verdict}" for verdict in VERDICTS)
+    return f"{len(results)} verdict{'s' if len(results) > 1 else ''}: {each}"
+
+
+def finding_of(study: Study, results: Sequence[Result]) -> str:
+    """What was found, in one sentence without its full stop."""
+    if study.across is None and study.trained:
+        if study.numeric and study.by is not None:
+            parts = [_range_that_trains(study, facet) for facet in study.facets]
+            if any(parts):
+                return "; ".join(filter(None, parts))
+        elif study.by is not None and study.runs["by"].n_unique() > 1:
+            return "; ".join(_best_of(study, facet) for facet in study.facets)
+    for verdict, word in ((PASS, "Holds"), (REFUTED, "Refuted")):
+        for result in results:
+            if result.finding.verdict == verdict:
+                return f"{word}: {result.statement.rstrip('.')} ({result.facet})"
+    count = len(study.runs)
+    return f"{count} run{'s' if count > 1 else ''} of {study.about.get('name', 'a study')}"
+
+
+def _range_that_trains(study: Study, facet: str) -> str:
+    """For which values most seeds train, and whether theory's critical value is among them."""
+    runs = study.runs_of(facet)
+    trains = runs.group_by("by").agg((pl.col(FATE.name) == TRAINED).mean().alias("share"))
+    if trains["share"].null_count() == len(trains):
+        return ""
+    whole = trains.sort("by")["by"].to_list()
+    good = trains.filter(pl.col("share") > 0.5)["by"].sort().to_list()
+    several = len(study.facets) > 1
+    who = f"{facet} trains" if several else "Trains"
+    if not good:
+        return f"{who} at no {study.label} from {short(whole[0])} to {short(whole[-1])}"
+    inner = [value for value in whole if good[0] <= value <= good[-1]]
+    gaps = " with gaps" if len(inner) > len(good) else ""
+    if len(good) == len(whole):
+        said = f"{who} at every {study.label} from {short(good[0])} to {short(good[-1])}"
+    elif len(good) == 1:
+        said = f"{who} at {study.label} {short(good[0])} alone"
+    else:
+        said = f"{who} for {study.label} {short(good[0])} to {short(good[-1])}{gaps}"
+    critical = critical_std(study, facet)
+    if critical is None:
+        return said
+    where = "inside" if good[0] <= critical <= good[-1] else "outside"
+    return f"{said}; theory's {critical:.3g} lies {where}"
+
+
+def _best_of(study: Study, facet: str) -> str:
+    """Which choice is best, and which others are not told apart from it."""
+    ranking = rank(study, facet)
+    measure = Measure.of(study)
+    first = ranking.choices[0]
+    same = [choice for choice in ranking.choices[1:] if ranking.ranks[choice][0] == 1]
+    several = f" on {facet}" if len(study.facets) > 1 else ""
+    said = f"{short(first)} has the best {measure.label}{several}, {ranking.means[first]:.3f}"
+    if not same:
+        return said
+    shown = ", ".join(short(choice) for choice in same[:3])
+    more = f" and {len(same) - 3} more" if len(same) > 3 else ""
+    return f"{said}, not told apart from {shown}{more}"
 
 
 def paragraph(study: Study) -> str:
@@ -133,9 +231,17 @@ def paragraph(study: Study) -> str:
         f"model {'; '.join(study.facets)}, on {data}; "
         f"{_each(runs, 'optimizer.name')} with learning rate {_each(runs, 'optimizer.lr')}"
         f"{_training(runs)}, batches of {_each(runs, 'batch_size')}, {steps:,} steps; "
-        f"{diverged or 'none'} diverged. "
+        f"{_diverged(study, diverged)}. "
         f"{missing}Trained on {study.about.get('device', 'an unknown device')} ({versions}).{code}"
     )
+
+
+def _diverged(study: Study, count: int) -> str:
+    if not count:
+        return "none diverged"
+    measure = Measure.of(study)
+    value = study.stand_in(measure.column)
+    return f"{count} diverged, and count as a {measure.label} of {value:.3g}"
 
 
 # The name of the chart of the objective, whatever that is.
@@ -201,14 +307,14 @@ def markdown(
 def _claims(results: list[Result]) -> list[str]:
     """The table of claims; what the papers found is a column of its own, if there is any."""
     papers = any(result.paper for result in results)
-    heads = ["verdict", "claim", *(["the paper"] if papers else []), "finding", "95% interval"]
+    heads = ["verdict", "claim", *(["the paper"] if papers else []), "finding", "evidence"]
     rows = [
         [
             f"**{result.finding.verdict}**",
             f"{result.statement} ({result.facet})",
             *([result.paper] if papers else []),
             result.finding.detail,
-            evidence(result.finding),
+            "; ".join(evidence_of(result)),
         ]
         for result in results
     ]
@@ -223,6 +329,7 @@ def machine_readable(study: Study, results: list[Result]) -> str:
         "name": study.about.get("name"),
         "command": study.about.get("command"),
         "headline": headline(study, results),
+        "verdicts": {v: sum(r.finding.verdict == v for r in results) for v in VERDICTS},
         "runs": len(study.runs),
         "seconds": None if seconds is None else round(float(seconds), 1),
         "claims": [{k: _number(v) for k, v in result.as_row().items()} for result in results],
@@ -238,13 +345,53 @@ def numbers(finding: Finding) -> str:
 
 
 def evidence(finding: Finding) -> str:
-    """The number that decided, its interval, its unit, and how the interval was calculated."""
+    """The number that decides, its interval, its unit, and how the interval was calculated."""
     return f"{numbers(finding)} {finding.unit}; {finding.method}"
+
+
+def evidence_of(result: Result) -> list[str]:
+    """Everything that a verdict rests on, in phrases."""
+    wanted = needed(result.finding)
+    return [evidence(result.finding), *([wanted] if wanted else []), *remarks(result)]
+
+
+def needed(finding: Finding) -> str:
+    """How many seeds would decide an undecided claim; empty if that is not known."""
+    if finding.verdict != UNDECIDED or finding.seeds_needed is None:
+        return ""
+    return f"{finding.seeds_needed} seeds would decide it with a power of 80%"
+
+
+def remarks(result: Result) -> list[str]:
+    """What else a reader has to know of a verdict: its power, its rivals, when it was claimed."""
+    finding, said = result.finding, []
+    if finding.interval is not None and not math.isnan(finding.detects):
+        said.append(f"would detect {finding.detects:.2g} beyond the border with 80%")
+    if not math.isnan(result.p):
+        said.append(f"Holm's p {_p(result.p)}")
+    if finding.verdict != result.alone:
+        said.append(f"{result.alone} as the only claim of the report")
+    for verdict, words in (
+        (result.without_diverged, "without the runs that diverged"),
+        (result.worst_rank, "with those ranked last"),
+    ):
+        if verdict:
+            said.append(f"{verdict} {words}")
+    if result.declared != UNKNOWN:
+        said.append(f"declared {result.declared}")
+    return said
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.001 else "below 0.001"
 
 
 def span(low: float, high: float) -> str:
     """An interval; nothing if there is none."""
-    return "" if math.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+    if math.isnan(low) or (low == -math.inf and high == math.inf):
+        return ""
+    ends = ("−∞" if low == -math.inf else f"{low:.3f}", "∞" if high == math.inf else f"{high:.3f}")
+    return f"[{ends[0]}, {ends[1]}]"
 
 
 def spoken(name: str, study: Study) -> str:

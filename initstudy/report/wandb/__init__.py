@@ -43,7 +43,7 @@ def publish(source: str | Path, target: str | None = None) -> Published:
             the server refuses.
     """
     study = prepare(read(source))
-    results = claims.evaluate(study)
+    results = claims.evaluate_study(study)
     given = None if target is None else _parse(target)
     try:
         with warnings.catch_warnings():

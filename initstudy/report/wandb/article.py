@@ -80,7 +80,7 @@ def _outcome(study: Study, results: list[Result], entity: str, project: str) -> 
     ]
     said: list[Any] = [
         f"{r.finding.verdict}: {r.statement} ({r.facet}) {r.finding.detail}. "
-        f"{words.evidence(r.finding)}"
+        f"{'; '.join(words.evidence_of(r))}"
         for r in results
     ]
     listed = [wr.H2("Claims"), wr.UnorderedList(items=said)] if said else []
