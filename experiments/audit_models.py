@@ -43,7 +43,7 @@ def audited(build: Callable[[], nn.Module], shapes: tuple[tuple[int, ...], ...])
     model = build()
     generator = torch.Generator().manual_seed(0)
     return initstudy.audit_model(
-        model, [torch.randn(shape, generator=generator) for shape in shapes]
+        model, *(torch.randn(shape, generator=generator) for shape in shapes)
     )
 
 

@@ -27,6 +27,10 @@ class ParameterRow:
         mean: Measured mean.
         pvalue: Goodness of fit: of the Kolmogorov–Smirnov test against the distribution.
         convention: By whose count of fans it was scaled, "layer" or "torch".
+        measured_fan_in: What a unit of a transposed convolution sums on average, which noise that
+            is sent through it shows; None for all others.
+        outliers: The number of entries that the distribution does not explain.
+        outlier: How many standard deviations the furthest of them lies from the median.
     """
 
     name: str
@@ -42,6 +46,9 @@ class ParameterRow:
     mean: float
     pvalue: float | None
     convention: str
+    measured_fan_in: float | None = None
+    outliers: int = 0
+    outlier: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,16 @@ class Warned:
     Attributes:
         code: Its name, for programs.
         message: What is so, and what to do.
-        where: The parameters or layers it is about.
+        where: The parameters or layers it is about, the first culprit first.
+        follows: The code of the warning that this one is a consequence of, or None.
+        note: Whether it is worth knowing and no fault: a fine-tuned model has frozen layers.
     """
 
     code: str
     message: str
     where: tuple[str, ...]
+    follows: str | None = None
+    note: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,14 +75,23 @@ class Audit:
     """What a model starts from, and what that does to signal and gradient.
 
     Attributes:
-        parameters: A row a parameter, in the model's order.
+        parameters: One row per parameter, in the model's order.
         signal: One forward and backward pass.
-        warnings: What to act on, most urgent first.
+        warnings: What to act on, the first cause first; consequences follow their causes.
+        notes: What is worth knowing and no fault.
+        sharpness: The largest eigenvalue of the loss's Hessian, if a learning rate was given.
     """
 
     parameters: tuple[ParameterRow, ...]
     signal: Signal
     warnings: tuple[Warned, ...]
+    notes: tuple[Warned, ...] = ()
+    sharpness: float | None = None
+
+    @property
+    def causes(self) -> tuple[Warned, ...]:
+        """The warnings that are no consequence of another one."""
+        return tuple(warning for warning in self.warnings if warning.follows is None)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: numbers that are not finite become text."""

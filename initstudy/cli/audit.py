@@ -72,7 +72,7 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
     from hydra import compose, initialize_config_dir
     from omegaconf import open_dict
 
-    from initstudy.config import ConfigError, make_run, register
+    from initstudy.config import make_run, register
     from initstudy.config.command_line import with_folder
     from initstudy.config.paths import CONF
 
@@ -102,15 +102,13 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
     batch = Batches(data, order_seeds([configured]), config.batch_size)(0)
     inputs, targets = (map_tensors(lambda t: t[0].to(device), tree) for tree in batch)
     positional, keywords = arguments(inputs)
-    if keywords:
-        raise ConfigError("data: the audit takes models with positional inputs only, so far")
     chosen = factory.policy(plain["init"])
     policy = None if isinstance(chosen, Own) else chosen
     model = model.to(device)
     if task.classifies:
-        return audit_model(model, positional, targets, policy=policy)
+        return audit_model(model, *positional, targets=targets, policy=policy, **keywords)
 
     def loss(output: object) -> Tensor:
         return task.losses(output, targets).mean()
 
-    return audit_model(model, positional, loss=loss, policy=policy)
+    return audit_model(model, *positional, loss=loss, policy=policy, **keywords)
