@@ -37,6 +37,15 @@ CHECKS: tuple[Callable[[Evidence], Iterable[Warned]], ...] = (
     weights.resolution,
     reach.used_twice,
 )
+# The codes of all warnings.
+CODES = frozenset(
+    {
+        "not-finite", "inputs", "targets", "softmax", "frozen", "detached", "symmetric", "dead",
+        "saturated", "odd-layer", "time", "signal", "gradient", "sharpness", "loss", "no-gradient",
+        "unused", "identical-layers", "duplicate-units", "outliers", "not-initialized",
+        "wrong-fan", "embedding", "forget-gate", "resolution", "used-twice",
+    }
+)  # fmt: skip
 # What each cause accounts for, where it is found.
 CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "not-finite": ("signal", "gradient", "loss", "odd-layer", "saturated", "sharpness"),

@@ -71,6 +71,20 @@ FIXED: dict[str, Initializer] = {
 }
 
 
+def known_initializer(name: str) -> Initializer | None:
+    """The initializer of a name that `identify` gives, or None.
+
+    Args:
+        name: The name, without a convention.
+
+    Example:
+        >>> from initstudy.audit.identify import known_initializer
+        >>> known_initializer("N(0, 0.02²)")
+        Normal(std=0.02, mean=0.0)
+    """
+    return SCALED.get(name) or FIXED.get(name)
+
+
 @dataclass(frozen=True)
 class Identified:
     """What a parameter's values look like.
@@ -168,9 +182,7 @@ def _without_outliers(values: Tensor) -> Tensor:
     return flat[(flat - median).abs() <= FAR * (high - low) / INTERQUARTILE]
 
 
-def _likely(
-    module: nn.Module, key: str, values: Tensor, usual: Tensor | None
-) -> list[Identified]:
+def _likely(module: nn.Module, key: str, values: Tensor, usual: Tensor | None) -> list[Identified]:
     """What values may be; `usual` are those that count, where some are outliers."""
     if usual is None:
         structure = _structured(values, fans_or_one(module, key, "layer"))

@@ -29,6 +29,8 @@ class InputFacts:
         feature_rms: The root mean square of that feature.
         others_rms: The median over the other features that are not zero throughout.
         normalized: Whether every layer that reads the inputs reads them through a normalization.
+        axis: The axis of the features.
+        feature_mean: The mean of the largest feature.
     """
 
     mean: float
@@ -39,6 +41,8 @@ class InputFacts:
     feature_rms: float
     others_rms: float
     normalized: bool
+    axis: int = 1
+    feature_mean: float = 0.0
 
     @property
     def rms(self) -> float:
@@ -60,12 +64,13 @@ def input_facts(inputs: Sequence[Tensor], readings: Sequence[Reading]) -> InputF
     found = moments(tensor)
     first = [reading for reading in readings if reading.reads_input and reading.input_rms]
     axis = {2: 1, 3: 2, 4: 1, 5: 1}.get(tensor.dim())
-    feature, largest, others = None, found.rms, found.rms
+    feature, largest, others, mean = None, found.rms, found.rms, found.mean
     if axis is not None and 1 < tensor.shape[axis] <= FEATURES:
         rows = tensor.detach().double().movedim(axis, 0).flatten(1)
         sizes = rows.square().mean(1).sqrt().tolist()
         feature = max(range(len(sizes)), key=sizes.__getitem__)
         rest = [size for i, size in enumerate(sizes) if i != feature and size > 0]
+        mean = float(rows[feature].mean())
         largest, others = sizes[feature], statistics.median(rest) if rest else sizes[feature]
     return InputFacts(
         found.mean,
@@ -76,4 +81,6 @@ def input_facts(inputs: Sequence[Tensor], readings: Sequence[Reading]) -> InputF
         largest,
         others,
         bool(first) and all(reading.input_normalized for reading in first),
+        axis or 1,
+        mean,
     )

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from initstudy.audit.signal import Signal
+
+if TYPE_CHECKING:
+    import altair
+
+    from initstudy.audit.repair import Repair
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Warned:
     note: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """What a model starts from, and what that does to signal and gradient.
 
@@ -93,14 +98,64 @@ class Audit:
         """The warnings that are no consequence of another one."""
         return tuple(warning for warning in self.warnings if warning.follows is None)
 
+    def chart(self) -> altair.LayerChart:
+        """Signal and gradient through depth, with the culprit marked; needs Altair.
+
+        Raises:
+            ValueError: The audit had no inputs, so that there are no layers to draw.
+
+        Example:
+            >>> import torch
+            >>> from initstudy import audit_model
+            >>> net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+            >>> picture = audit_model(net, torch.randn(4, 8)).chart()
+            >>> len(picture.layer)
+            3
+        """
+        from initstudy.audit.chart import as_chart
+
+        return as_chart(self)
+
+    def repair(self) -> Repair:
+        """The smallest change that removes the causes of the warnings and keeps all else.
+
+        Example:
+            >>> import torch
+            >>> from torch import nn
+            >>> from initstudy import audit_model
+            >>> net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+            >>> _ = nn.init.constant_(net[0].weight, 0.1)
+            >>> found = audit_model(net, torch.randn(64, 8)).repair()
+            >>> print(found.python().splitlines()[-2].strip())
+            Rule(KaimingNormal(), name="0.weight"),
+        """
+        from initstudy.audit.repair import repair
+
+        return repair(self)
+
+    def _repr_html_(self) -> str:
+        from initstudy.audit.html import as_html
+
+        return as_html(self)
+
+    def __repr__(self) -> str:
+        codes = ", ".join(warning.code for warning in self.causes) or "no warnings"
+        size = f"{len(self.parameters)} parameters, {len(self.signal.layers)} layers"
+        return f"Audit({size}: {codes})"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: numbers that are not finite become text."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value for JSON: tuples become lists, and numbers that are not finite text.
+
+    Args:
+        value: Dicts, lists, tuples, numbers and text.
+    """
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -37,9 +37,7 @@ def measure_sharpness(
         torch.manual_seed(0)
         scalar = scalar_of(call.run(model), call.tensors(), targets, loss)
         parameters = [p for p in model.parameters() if is_real(p) and p.is_leaf]
-        found = torch.autograd.grad(
-            scalar.value, parameters, create_graph=True, allow_unused=True
-        )
+        found = torch.autograd.grad(scalar.value, parameters, create_graph=True, allow_unused=True)
         pairs = [
             (p, g) for p, g in zip(parameters, found, strict=True) if g is not None and g.grad_fn
         ]
@@ -70,8 +68,11 @@ def _power(pairs: list[tuple[Tensor, Tensor]], shift: float) -> float | None:
             (torch.zeros_like(v) if h is None else h) - shift * v
             for h, v in zip(product, vector, strict=True)
         ]
-        before, value = value, sum(
-            float((h.double() * v.double()).sum()) for h, v in zip(product, vector, strict=True)
+        before, value = (
+            value,
+            sum(
+                float((h.double() * v.double()).sum()) for h, v in zip(product, vector, strict=True)
+            ),
         )
         if abs(value - before) <= TOLERANCE * abs(value):
             break

@@ -111,9 +111,7 @@ class Signal:
     time: tuple[TimeFactor, ...] = ()
 
 
-def measure_signal(
-    model: nn.Module, call: Call, targets: Any, loss: LossFunction | None
-) -> Signal:
+def measure_signal(model: nn.Module, call: Call, targets: Any, loss: LossFunction | None) -> Signal:
     """Runs a model forward and backward once; it is left as it was.
 
     It runs in training mode, which is what the first step will see: normalizations use the batch's
@@ -157,7 +155,7 @@ def _pass(
     read = {name for reading in tape.readings for name in reading.weights} | tape.read
     without = [n for n, p in model.named_parameters() if is_real(p) and gradients.of(p) is None]
     owners = {name: name.rpartition(".")[0] for name in without}
-    used = {n for n in without if n in read or owners[n] in tape.called and owners[n]}
+    used = {n for n in without if n in read or (owners[n] in tape.called and owners[n])}
     rows = scalar.output.detach()
     return Signal(
         layers,
@@ -333,4 +331,3 @@ def _with_theory(
         )
         for layer in layers
     )
-

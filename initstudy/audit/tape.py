@@ -306,9 +306,7 @@ class Tape(TorchFunctionMode):
         result = next((t for t in results if t.is_floating_point()), None)
         if result is None:
             return
-        weights = {
-            f"{name}.{key}".removeprefix("."): value for key, value in self._weights(module)
-        }
+        weights = {f"{name}.{key}".removeprefix("."): value for key, value in self._weights(module)}
         axis = -1 - len(module.kernel_size) if isinstance(module, nn.modules.conv._ConvNd) else -1
         self._add(name, module, weights, reads, result, axis)
         for tensor in results:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from initstudy.initializers import Fans, KaimingNormal, XavierNormal, as_policy, initialize
+from initstudy.initializers import KaimingNormal, XavierNormal, as_policy, initialize
 
 FEATURES, CLASSES, WIDTH = 32, 4, 64
 
@@ -37,9 +37,7 @@ class Functional(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [FEATURES] + [width] * depth
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.head = nn.Linear(width, CLASSES)
         self.activation = activation
 
@@ -139,6 +137,7 @@ class Detached(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body, self.head = mlp(3, outputs=WIDTH), nn.Linear(WIDTH, CLASSES)
+        fill(self.body[-1], (2 / WIDTH) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(x).detach().relu())

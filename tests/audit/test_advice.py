@@ -27,7 +27,9 @@ Y = torch.arange(64) % 10
 
 
 def warned(model, batch=X, targets=Y, **options):
-    return {w.code: w for w in initstudy.audit_model(model, batch, targets=targets, **options).warnings}
+    return {
+        w.code: w for w in initstudy.audit_model(model, batch, targets=targets, **options).warnings
+    }
 
 
 def deep(std, depth=12, activation="relu"):

@@ -94,7 +94,10 @@ def test_a_model_that_is_no_classifier_or_takes_several_inputs():
 
 def test_frozen_parameters_are_audited_too():
     net = MLP((1, 8, 8), 10, depth=1).requires_grad_(False)
-    assert initstudy.audit_model(net, batch(), targets=labels()).signal.layers[0].weight_gradient_rms > 0
+    assert (
+        initstudy.audit_model(net, batch(), targets=labels()).signal.layers[0].weight_gradient_rms
+        > 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,10 @@ def test_frozen_parameters_are_audited_too():
             lambda: initstudy.audit_model(MLP((64,), 3), batch(), targets=labels()),
             "between 0 and 9, .* has 3",
         ),
-        (lambda: initstudy.audit_model(MLP((64,), 3), batch(), targets=labels(5)), r"targets=\(5,\)"),
+        (
+            lambda: initstudy.audit_model(MLP((64,), 3), batch(), targets=labels(5)),
+            r"targets=\(5,\)",
+        ),
     ],
 )
 def test_what_cannot_be_audited_is_one_line(make, said):

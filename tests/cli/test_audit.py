@@ -74,7 +74,7 @@ def test_a_users_own_model_and_data_dependent_initializations(audited):
         (["init=orthogonal", "init.gain=-2"], "init.gain=-2"),
         (["init=sparse", "init.sparsity=1.2"], "init.sparsity=1.2"),
         (["init=lsuv", "init.initializer._target_=initstudy.initializers.Constant"], "LSUV cannot"),
-        (["model._target_=mine_audited.Scaled"], "init leaves scale"),
+        (["model._target_=mine_audited.Scaled", "init=normal"], "init leaves scale"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line_and_exit_code_2(audited, arguments, said):

@@ -71,7 +71,9 @@ def _lasts(layers: Sequence[LayerSignal], index: int, gain: float, usual: float)
     """Whether the signal stays larger, or smaller, after a layer than before it."""
     before = [s.activation_rms for s in layers[:index]] or [layers[index].input_rms or 1.0]
     after = [s.activation_rms for s in layers[index:]]
-    change = math.log(max(statistics.median(after), 1e-300) / max(statistics.median(before), 1e-300))
+    change = math.log(
+        max(statistics.median(after), 1e-300) / max(statistics.median(before), 1e-300)
+    )
     return change * (gain - usual) > 0 and abs(change) > math.log(3.0)
 
 
@@ -112,7 +114,7 @@ def _sentence(evidence: Evidence, what: str, unit: str, factor: float) -> str:
     end = "ten thousandfold" if factor > 1 else "a ten thousandth"
     verb = "grows" if factor > 1 else "shrinks"
     cure = _cure(evidence, factor)
-    return f"the {what} {verb} ×{factor:.2g} per {unit}: {end} after {layers} layers; {cure}"
+    return f"{what} {verb} ×{factor:.2g} per {unit}: {end} after {layers} layers; {cure}"
 
 
 def _cure(evidence: Evidence, factor: float) -> str:

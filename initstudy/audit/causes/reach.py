@@ -59,9 +59,7 @@ def unused(evidence: Evidence) -> Iterator[Warned]:
 def no_gradient(evidence: Evidence) -> Iterator[Warned]:
     """Layers whose gradient is exactly zero."""
     without = [
-        s.name
-        for s in evidence.signal.layers
-        if s.gradient_rms == 0 or s.weight_gradient_rms == 0
+        s.name for s in evidence.signal.layers if s.gradient_rms == 0 or s.weight_gradient_rms == 0
     ]
     zero = [
         row.name
@@ -87,5 +85,7 @@ def used_twice(evidence: Evidence) -> Iterator[Warned]:
     if times:
         name, count = next(iter(times.items()))
         several = "" if len(times) == 1 else f" and {len(times) - 1} more layers several times"
-        text = f"{name or 'the layer'} runs {count} times in one pass{several}: it adds up gradients"
+        text = (
+            f"{name or 'the layer'} runs {count} times in one pass{several}: it adds up gradients"
+        )
         yield Warned("used-twice", text, tuple(times), note=True)

@@ -103,6 +103,8 @@ def duplicate_units(evidence: Evidence) -> Iterator[Warned]:
         weighted = any(row.name == slot.name for row in evidence.weights())
         if not usable or not weighted or values.shape[0] < 2 or values[0].numel() < 4:
             continue
+        if float(values.min()) == float(values.max()):
+            continue
         repeated = _repeated(values)
         drawn = bias.get(f"{slot.name.removesuffix('weight')}bias")
         if drawn is not None and drawn.std > 0:
@@ -111,7 +113,7 @@ def duplicate_units(evidence: Evidence) -> Iterator[Warned]:
         if repeated > max(1, REPEATED * len(values)) and repeated < len(values):
             found[slot.name] = repeated, len(values)
     if found:
-        name, (count, of) = next(iter(found.items()))
+        count, of = next(iter(found.values()))
         yield Warned(
             "duplicate-units",
             f"{count} of the {of} units of {few(tuple(found))} have the weights of another unit: "
@@ -162,4 +164,3 @@ def identical_layers(evidence: Evidence) -> Iterator[Warned]:
             "seed; fill every layer by itself",
             names,
         )
-

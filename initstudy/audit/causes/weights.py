@@ -28,9 +28,7 @@ CAUSES = {
 
 def not_finite(evidence: Evidence) -> Iterator[Warned]:
     """Parameters, activations or gradients that are NaN or infinite."""
-    rows = [
-        row.name for row in evidence.parameters if row.distribution == "NaN or infinities"
-    ]
+    rows = [row.name for row in evidence.parameters if row.distribution == "NaN or infinities"]
     if rows:
         text = f"{few(rows)} holds NaN or infinities: fill it"
         yield Warned("not-finite", text, tuple(rows))
@@ -80,7 +78,10 @@ def wrong_fans(evidence: Evidence) -> Iterator[Warned]:
         rows = [r for r in evidence.parameters if r.kind == kind and r.convention == "torch"]
         names = tuple(row.name for row in rows if not _torch_is_nearer(row))
         if names:
-            yield Warned("wrong-fan", f"{cause} ({few(names)})", names)
+            # A normalization that follows makes up for it.
+            scaled = {s.name for s in evidence.signal.layers if s.normalized}
+            note = all(name.rpartition(".")[0] in scaled for name in names)
+            yield Warned("wrong-fan", f"{cause} ({few(names)})", names, note=note)
 
 
 def _torch_is_nearer(row: ParameterRow) -> bool:
