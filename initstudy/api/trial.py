@@ -102,6 +102,8 @@ def trial(
                 "tracking=off",
                 "probes=off",
                 "by=init",
+                f"planner.pack_size={len(names) * seeds}",
+                "planner.workers=1",
                 f"dir={folder}",
                 "name=trial",
             ]

@@ -28,7 +28,7 @@ class Exponent:
     """How one quantity of one tensor depends on width, or on depth.
 
     Attributes:
-        name: The layer or parameter.
+        name: The layer, parameter, or scores of attention. The last layer stands for the output.
         what: "activation" at initialization, "change" of the activation by training, or "update":
             the spectral norm of the change of a parameter over √(fan_out/fan_in).
         axis: "width" or "depth".
@@ -83,16 +83,16 @@ class Coordinates:
 
     @property
     def culprit(self) -> str | None:
-        """The tensor that breaks the scaling: the first in the network, since others follow it.
+        """The tensor that breaks the scaling, or None.
 
-        What a layer does by itself at initialization comes first, then the parameter whose update
-        is of the wrong size, then the layer whose output changes.
+        What a layer does at initialization comes first, then the first parameter whose update is
+        of the wrong size, then the output that changes most wrongly: others follow from these.
         """
-        for what in ("activation", "update", "change"):
+        for what in ("activation", "update"):
             names = [e.name for e in self.exponents if e.what == what and not e.holds]
             if names:
                 return names[0]
-        return None
+        return self.broken[0].name if self.broken else None
 
     def __str__(self) -> str:
         if self.passes:
@@ -146,8 +146,11 @@ def coordinate_check(
         ...     make, [64, 256, 1024], [2], lambda m: torch.optim.Adam(m.parameters(), 0.01),
         ...     batch=x, targets=torch.arange(16) % 2,
         ... )
-        >>> found.passes, found.culprit  # Adam's steps of one size are too large for a wide readout.
-        (False, '2.weight')
+        >>> found.passes, found.culprit
+        (False, '2')
+
+        Adam's steps have one size for every entry, which is too large for the readout of a wide
+        layer.
     """
     sizes = sorted(set(widths)), sorted(set(depths))
     if len(sizes[0]) < 2 and len(sizes[1]) < 2:
@@ -170,7 +173,7 @@ class _Row:
     depth: int
     seed: int
     value: float
-    last: bool
+    free: bool
 
 
 def _measured(
@@ -191,17 +194,20 @@ def _measured(
         call = as_call(model, (batch,), {})
 
         def forward() -> tuple[dict[str, Tensor], Tensor, list[str]]:
-            tape = Tape(model, call.tensors())
+            tape = Tape(model, call.tensors(), attention=True)
             with tape:
                 returned = call.run(model)
                 scalar = scalar_of(returned, call.tensors(), targets, loss)
-            outputs = {r.name: r.outputs[0].detach().clone() for r in tape.readings}
-            weights = [name for r in tape.readings for name in r.weights]
+            outputs = {r.name: r.outputs[0].detach().clone() for r in tape.readings[:-1]}
+            outputs |= dict(tape.scores)
+            # The output stands for the last layer, as a multiplier may follow that.
+            outputs[tape.readings[-1].name] = scalar.output.detach().clone()
+            weights = [name for r in tape.readings[:-1] for name in r.weights]
             return outputs, scalar.value, weights
 
         try:
             before, value, weights = forward()
-            start = {n: p.detach().clone() for n, p in model.named_parameters() if is_real(p)}
+            start = {n: model.get_parameter(n).detach().clone() for n in weights}
             stepper = optimizer(model)
             for _ in range(steps):
                 stepper.zero_grad()
@@ -215,12 +221,12 @@ def _measured(
     last = list(before)[-1]
     rows = []
     for name, first in before.items():
-        rows.append(_Row(name, "activation", width, depth, seed, rms(first), name == last))
+        # Scores of attention and the output may shrink at initialization.
+        free = name == last or name.endswith(" scores")
+        rows.append(_Row(name, "activation", width, depth, seed, rms(first), free))
         change = rms(after[name] - first)
-        rows.append(_Row(name, "change", width, depth, seed, change, name == last))
-    order = {name: index for index, name in enumerate(weights)}
-    matrices = [n for n in start if start[n].dim() > 1]
-    for name in sorted(matrices, key=lambda n: order.get(n, len(order))):
+        rows.append(_Row(name, "change", width, depth, seed, change, free))
+    for name in weights:
         update = _spectral(model, name, model.get_parameter(name).detach() - start[name])
         rows.append(_Row(name, "update", width, depth, seed, update, False))
     return rows
@@ -239,11 +245,10 @@ def _spectral(model: nn.Module, name: str, change: Tensor) -> float:
 def _exponents(rows: Sequence[_Row], sizes: tuple[list[int], list[int]]) -> list[Exponent]:
     widths, depths = sizes
     found = []
-    keys = list(dict.fromkeys((row.name, row.what, row.last) for row in rows))
-    for name, what, last in keys:
+    keys = list(dict.fromkeys((row.name, row.what, row.free) for row in rows))
+    for name, what, free in keys:
         own = [row for row in rows if (row.name, row.what) == (name, what)]
-        # The output may shrink at initialization; everything else keeps its size.
-        limits = (-math.inf, 0.0) if last and what == "activation" else (0.0, 0.0)
+        limits = (-math.inf, 0.0) if free and what == "activation" else (0.0, 0.0)
         for axis, values in (("width", widths), ("depth", depths)):
             other = "depth" if axis == "width" else "width"
             fixed = (depths if axis == "width" else widths)[-1]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ SETTLING = 0.3
 FEWEST_LAYERS = 4
 MOST_PASSES = 50
 TOLERANCE = 1e-3
+# What a factor of two on the weights does, at the least, to the logarithm of a layer's gradient.
+NO_EFFECT = 0.05
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,9 @@ class _Search:
 
         low, high = self._bracket(change, most)
         while self.passes < most and math.log(high / low) > TOLERANCE:
-            middle = math.sqrt(low * high)
+            middle = _between(low, change(low), high, change(high))
+            if abs(change(middle)) < TOLERANCE / 2:
+                break
             low, high = (low, middle) if change(middle) > 0 else (middle, high)
         best = min(points, key=lambda factor: abs(points[factor].mean))
         return best, points
@@ -165,24 +169,30 @@ class _Search:
         """Two factors with the critical one between them."""
         start = change(1.0)
         low = high = 1.0
-        while LOW <= low and high <= HIGH and self.passes < most:
+        while low >= LOW and high <= HIGH and self.passes < most:
             if start > 0:
                 low, high = low / 2, low
+                self._require_effect(change(low) - change(high))
                 if change(low) <= 0:
                     return low, high
             else:
                 low, high = high, high * 2
+                self._require_effect(change(high) - change(low))
                 if change(high) > 0:
                     return low, high
-        reason = (
-            "its normalizations undo every factor"
-            if any(is_norm(module) for module in self.model.modules())
-            else f"its gradients {'grow' if start > 0 else 'shrink'} with depth at all of them"
-        )
         raise ValueError(
             f"critical_scale: no factor between {LOW:.3g} and {HIGH:.3g} makes the "
-            f"{type(self.model).__name__} critical: {reason}"
+            f"{type(self.model).__name__} critical: its gradients "
+            f"{'grow' if start > 0 else 'shrink'} with depth at all of them"
         )
+
+    def _require_effect(self, change: float) -> None:
+        """Raises ValueError if a factor of two does next to nothing."""
+        if abs(change) < NO_EFFECT and any(is_norm(module) for module in self.model.modules()):
+            raise ValueError(
+                f"critical_scale: the {type(self.model).__name__} has no critical factor, since "
+                "its normalizations undo every factor"
+            )
 
     def _steps(self, factor: float) -> _Steps:
         self.passes += 1
@@ -217,8 +227,8 @@ class _Search:
             )
         logs = [(math.log(a), math.log(g)) for a, g in usable]
         return _Steps(
-            [one[1] - other[1] for one, other in zip(logs, logs[1:], strict=False)],
-            [other[0] - one[0] for one, other in zip(logs, logs[1:], strict=False)],
+            [one[1] - other[1] for one, other in pairwise(logs)],
+            [other[0] - one[0] for one, other in pairwise(logs)],
         )
 
     @contextmanager
@@ -232,6 +242,16 @@ class _Search:
             with torch.no_grad():
                 for weight, original in zip(self.weights, self.originals, strict=True):
                     weight.copy_(original)
+
+
+def _between(low: float, below: float, high: float, above: float) -> float:
+    """Where a straight line in the logarithm is zero, but well within the two ends.
+
+    For a homogeneous activation function the change is such a line; halves do where it is not.
+    """
+    share = -below / (above - below) if above > below else 0.5
+    share = share if max(abs(below), abs(above)) < 100 else 0.5
+    return low * (high / low) ** min(max(share, 0.05), 0.95)
 
 
 def _output(returned: Any, readings: Sequence[Reading]) -> Tensor:

@@ -272,13 +272,17 @@ def _refills(audit: Audit, warning: Warned) -> Iterator[Refill]:
             if row.role == "recurrent" or (row.kind == "linear" and row.role == "weight"):
                 yield row.name, Orthogonal(), "layer"
     elif warning.code == "loss":
-        last = audit.signal.layers[-1]
-        for row in _of_layer(rows, last.name):
-            if row.role == "weight" and last.output_rms > 0:
-                yield row.name, Normal(_rounded(row.std * LOGITS / last.output_rms)), "layer"
+        yield from _smaller(rows, audit.signal.layers[-1])
     else:
         for name in warning.where:
             yield from _by_name(rows, warning.code, name)
+
+
+def _smaller(rows: dict[str, ParameterRow], last: LayerSignal) -> Iterator[Refill]:
+    """A head whose logits are small."""
+    for row in _of_layer(rows, last.name):
+        if row.role == "weight" and last.output_rms > 0:
+            yield row.name, Normal(_rounded(row.std * LOGITS / last.output_rms)), "layer"
 
 
 def _by_name(rows: dict[str, ParameterRow], code: str, name: str) -> Iterator[Refill]:

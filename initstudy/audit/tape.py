@@ -142,13 +142,16 @@ class Tape(TorchFunctionMode):
     Args:
         model: The model.
         inputs: The tensors that it is given.
+        attention: Whether to keep the scores of attention.
     """
 
-    def __init__(self, model: nn.Module, inputs: list[Tensor]) -> None:
+    def __init__(self, model: nn.Module, inputs: list[Tensor], *, attention: bool = False) -> None:
         super().__init__()
+        self.attention = attention
         self.model = model
         self.readings: list[Reading] = []
         self.losses: list[LossCall] = []
+        self.scores: list[tuple[str, Tensor]] = []
         self.called: set[str] = set()
         self.read: set[str] = set()
         self.by_name: dict[str, int] = {}
@@ -218,6 +221,8 @@ class Tape(TorchFunctionMode):
             before = self._before(name, reads)
             if name in LOSSES and len(reads) > 1:
                 self.losses.append(_loss(name, reads[0], reads[1]))
+            if self.attention and name in ("softmax", "scaled_dot_product_attention"):
+                self._attention(name, reads, kwargs)
             output = func(*args, **kwargs)
             # An assignment to entries returns nothing, and changes what it assigns to.
             results = [reads[0]] if name == "setitem" and reads else _tensors(output)
@@ -226,6 +231,18 @@ class Tape(TorchFunctionMode):
             return output
         finally:
             self.busy = False
+
+    @torch.no_grad()
+    def _attention(self, name: str, reads: list[Tensor], kwargs: dict[str, Any]) -> None:
+        """Keeps the scores that attention applies its softmax to."""
+        inside = self.stack[-1][0] if self.stack else ""
+        if name == "softmax":
+            if reads and reads[0].dim() > 2 and reads[0] in self.origin:
+                self.scores.append((f"{inside} scores", reads[0].detach()))
+        elif len(reads) > 1:
+            query, key = reads[:2]
+            scale = kwargs.get("scale") or query.shape[-1] ** -0.5
+            self.scores.append((f"{inside} scores", query @ key.transpose(-1, -2) * scale))
 
     def _before(self, name: str, reads: list[Tensor]) -> float | None:
         """The size of an activation function's argument, which it may overwrite."""

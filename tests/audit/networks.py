@@ -211,6 +211,8 @@ class Case:
         targets: What is done to the targets.
         loss: The loss, from output and targets.
         lr: The learning rate of plain gradient descent that a healthy network learns with.
+        learning_rate: The rate to audit and train with, where that is the fault.
+        says: Words that the message must hold.
     """
 
     make: Callable[[], nn.Module]
@@ -219,7 +221,8 @@ class Case:
     inputs: Callable[[Tensor], Tensor] = lambda x: x
     targets: Callable[[Tensor], Tensor] = lambda y: y
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
-    lr: float = 0.05
+    lr: float = 0.2
+    learning_rate: float | None = None
     says: tuple[str, ...] = field(default=())
 
 
@@ -258,9 +261,10 @@ BROKEN: dict[str, Case] = {
         "targets",
         targets=as_regression,
         loss=mean_squared,
-        lr=0.01,
+        lr=0.05,
     ),
     "detached": Case(Detached, "detached", "body.0"),
     "all frozen": Case(lambda: mlp(4).requires_grad_(False), "frozen"),
+    "learning rate": Case(lambda: mlp(3), "sharpness", learning_rate=30.0, says=("2/λ",)),
     "unused": Case(Unused, "unused", "spare"),
 }
