@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from initstudy.audit.call import as_call
 from initstudy.audit.scalar import LossFunction, scalar_of
 from initstudy.audit.tape import Tape
-from initstudy.audit.tensors import is_real, rms
+from initstudy.audit.tensors import rms
 
 MakeModel = Callable[[int, int], nn.Module]
 MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]

@@ -28,6 +28,8 @@ SETTLING = 0.3
 FEWEST_LAYERS = 4
 MOST_PASSES = 50
 TOLERANCE = 1e-3
+# A long-run variance is an estimate, too; it counts as at least this share of that of one step.
+LEAST_SHARE = 0.1
 # What a factor of two on the weights does, at the least, to the logarithm of a layer's gradient.
 NO_EFFECT = 0.05
 
@@ -110,7 +112,7 @@ def critical_scale(
     factor, points = search.bisect(passes)
     steps = points[factor]
     slope = _slope(points, factor)
-    half = 2.0 * statistics.stdev(steps.gradients) / math.sqrt(len(steps.gradients)) / slope
+    half = 2.0 * _error(steps.gradients) / slope
     row = _common_std(model, factor)
     return CriticalScale(
         factor,
@@ -242,6 +244,24 @@ class _Search:
             with torch.no_grad():
                 for weight, original in zip(self.weights, self.originals, strict=True):
                     weight.copy_(original)
+
+
+def _error(steps: Sequence[float]) -> float:
+    """The standard error of the mean of successive steps, which may be correlated.
+
+    In a residual network every step into a branch is followed by one back, so that the sum varies
+    less than its terms do: a long-run variance with Bartlett weights (Newey & West 1987).
+    """
+    mean, count = statistics.fmean(steps), len(steps)
+    centred = [step - mean for step in steps]
+
+    def covariance(lag: int) -> float:
+        return sum(a * b for a, b in zip(centred, centred[lag:], strict=False)) / (count - 1)
+
+    lags = min(3, count // 4)
+    total = covariance(0)
+    total += 2 * sum((1 - k / (lags + 1)) * covariance(k) for k in range(1, lags + 1))
+    return math.sqrt(max(total, LEAST_SHARE * covariance(0)) / count)
 
 
 def _between(low: float, below: float, high: float, above: float) -> float:
