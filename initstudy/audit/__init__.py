@@ -84,7 +84,7 @@ def audit_model(
     return Audit(rows, signal, tuple(warnings), tuple(notes), sharpness)
 
 
-def _unwrapped(model: object) -> nn.Module:
+def _unwrapped(model: nn.Module) -> nn.Module:
     """The module itself, out of a compiled or data-parallel one.
 
     Raises:
@@ -96,8 +96,8 @@ def _unwrapped(model: object) -> nn.Module:
     while True:
         if isinstance(model, wrappers):
             model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
         else:
             break
     if isinstance(model, torch.jit.ScriptModule):

@@ -62,8 +62,9 @@ def as_call(model: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, An
     """
     if len(inputs) == 1 and isinstance(inputs[0], tuple) and not hasattr(inputs[0], "_fields"):
         inputs = inputs[0]
-    if len(inputs) == 1 and isinstance(inputs[0], Mapping) and _takes(model, inputs[0]):
-        inputs, keywords = (), {**inputs[0], **keywords}
+    alone = inputs[0] if len(inputs) == 1 else None
+    if isinstance(alone, Mapping) and _takes(model, alone):
+        inputs, keywords = (), {**alone, **keywords}
     parameter = next(model.parameters(), None)
 
     def convert(value: Any) -> Any:

@@ -39,7 +39,7 @@ def as_chart(audit: Audit) -> altair.LayerChart:
         scale=altair.Scale(domain=["activation", "gradient"], range=[SIGNAL, GRADIENT]),
     )
     y = altair.Y("rms:Q", scale=altair.Scale(type="log"), title="root mean square")
-    tooltip = ["layer:N", "what:N", altair.Tooltip("rms:Q", format=".3g"), "warnings:N"]
+    tooltip: Any = ["layer:N", "what:N", altair.Tooltip("rms:Q", format=".3g"), "warnings:N"]
     base = altair.Chart(altair.Data(values=rows)).encode(x=x, tooltip=tooltip)
     lines = base.mark_line(point=len(names) <= 60).encode(y=y, color=what)
     theory = base.mark_line(strokeDash=[4, 3], opacity=0.7).encode(
@@ -50,7 +50,9 @@ def as_chart(audit: Audit) -> altair.LayerChart:
     )
     rule = marked.mark_rule(color=CULPRIT, strokeWidth=2, opacity=0.6)
     title = altair.TitleParams("Signal and gradient at initialization", subtitle=_subtitle(audit))
-    return altair.layer(rule, theory, lines).properties(width=WIDTH, height=HEIGHT, title=title)
+    return altair.LayerChart(layer=[rule, theory, lines]).properties(
+        width=WIDTH, height=HEIGHT, title=title
+    )
 
 
 def rows_of(audit: Audit) -> list[dict[str, Any]]:

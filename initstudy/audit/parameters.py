@@ -148,6 +148,7 @@ def _measured(module: nn.Module, key: str, parameter: Tensor) -> float | None:
 
 def _intended(policy: Policy, slot: Slot, names: tuple[str, ...]) -> Identified:
     name, module, key, values = slot
+    padding = getattr(module, "padding_idx", None)
     try:
         rule = policy.rule(module, key, name, names)
     except UnfilledParameterError:
@@ -156,9 +157,9 @@ def _intended(policy: Policy, slot: Slot, names: tuple[str, ...]) -> Identified:
     if not isinstance(rule.initializer, Initializer):
         seen = identify(module, key, values)[0]
         return Identified(f"{_named(rule)}; looks like {seen.name}", None, None)
-    if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:
-        rows = [i for i in range(len(values)) if i != module.padding_idx % len(values)]
-        values = values[rows]
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag) and isinstance(padding, int):
+        padding %= len(values)
+        values = torch.cat([values[:padding], values[padding + 1 :]])
     shape = tuple(values.shape)
     law, own = (
         rule.initializer.law(shape, fans_or_one(module, key, convention))

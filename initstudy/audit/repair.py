@@ -265,8 +265,8 @@ def _refills(audit: Audit, warning: Warned) -> Iterator[Refill]:
         yield from _revived(rows, layers[warning.where[0]])
     elif warning.code == "symmetric":
         for name in warning.where:
-            layer = layers.get(name.rpartition(".")[0])
-            yield name, _initializer(layer.activation if layer else None), "layer"
+            found = layers.get(name.rpartition(".")[0])
+            yield name, _initializer(found.activation if found else None), "layer"
     elif warning.code == "time":
         for row in _of_layer(rows, warning.where[0]):
             if row.role == "recurrent" or (row.kind == "linear" and row.role == "weight"):

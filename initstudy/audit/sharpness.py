@@ -36,7 +36,7 @@ def measure_sharpness(
     with _restored(model), torch.enable_grad(), as_written(recurrent=True):
         torch.manual_seed(0)
         scalar = scalar_of(call.run(model), call.tensors(), targets, loss)
-        parameters = [p for p in model.parameters() if is_real(p) and p.is_leaf]
+        parameters: list[Tensor] = [p for p in model.parameters() if is_real(p) and p.is_leaf]
         found = torch.autograd.grad(scalar.value, parameters, create_graph=True, allow_unused=True)
         pairs = [
             (p, g) for p, g in zip(parameters, found, strict=True) if g is not None and g.grad_fn
@@ -61,12 +61,12 @@ def _power(pairs: list[tuple[Tensor, Tensor]], shift: float) -> float | None:
         if not 0 < length < math.inf:
             return None if length else value
         vector = [v / length for v in vector]
-        product = torch.autograd.grad(
+        found = torch.autograd.grad(
             gradients, parameters, vector, retain_graph=True, allow_unused=True
         )
         product = [
             (torch.zeros_like(v) if h is None else h) - shift * v
-            for h, v in zip(product, vector, strict=True)
+            for h, v in zip(found, vector, strict=True)
         ]
         before, value = (
             value,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from initstudy.cli.parser import Parser
 
@@ -120,8 +120,8 @@ def try_out(overrides: Sequence[str], result: Audit, config_dir: Path | None) ->
         raise ConfigError(f"--try: compares initial weights, and the repair changes none; {said}")
     section = configured(overrides, config_dir).config["init"]
     chosen = factory.policy(section)
-    plain_rules = isinstance(chosen, Policy | ModelPolicy)
-    repaired = list(repair.rules) + chosen if plain_rules else repair.policy
+    rules = list(repair.rules)
+    repaired = rules + chosen if isinstance(chosen, Policy | ModelPolicy) else repair.policy
     arms = {"as it starts": section, "repaired": repaired, **init_sections(TEXTBOOK)}
     words = [
         word
@@ -182,7 +182,8 @@ def run(overrides: Sequence[str], config_dir: Path | None = None) -> Audit:
     model.load_state_dict(values, strict=False)
     batch = Batches(data, order_seeds([configured_run]), config.batch_size)(0)
     inputs, targets = (map_tensors(lambda t: t[0].to(device), tree) for tree in batch)
-    positional, keywords = arguments(inputs)
+    positional, named = arguments(inputs)
+    keywords: dict[str, Any] = dict(named)
     chosen = factory.policy(settings["init"])
     policy = None if isinstance(chosen, Own) else chosen
     model = model.to(device)

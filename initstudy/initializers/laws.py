@@ -89,10 +89,10 @@ class Law:
         from scipy import stats
 
         step = -(-flat.numel() // SAMPLE)
-        values = flat[::step].double().cpu().numpy()
+        sample = flat[::step].double().cpu().numpy()
         # The exact distribution of the statistic takes 0.1 s for 10,000 entries.
-        method = "exact" if len(values) <= EXACT else "asymp"
-        return float(stats.kstest(values, self._distribution(), method=method).pvalue)
+        method = "exact" if len(sample) <= EXACT else "asymp"
+        return float(stats.kstest(sample, self._distribution(), method=method).pvalue)
 
     def _distribution(self) -> Callable[[np.ndarray], np.ndarray]:
         from scipy import stats

@@ -76,7 +76,13 @@ def no_gradient(evidence: Evidence) -> Iterator[Warned]:
         f"no gradient reaches {few(without)} in the first step{cause}; that is usual for a "
         "zero head or a zero residual branch, and a mistake elsewhere",
         tuple(without),
+        note=zero == _last_weight(evidence),
     )
+
+
+def _last_weight(evidence: Evidence) -> list[str]:
+    """The name of the last layer's weight: a head of zeros learns in the first step."""
+    return [f"{layer.name}.weight".removeprefix(".") for layer in evidence.signal.layers[-1:]]
 
 
 def used_twice(evidence: Evidence) -> Iterator[Warned]:

@@ -15,6 +15,8 @@ from initstudy.audit.tensors import is_real, moments
 WIDE_EMBEDDING = 0.5
 HALF_OPEN = 0.5
 REFUTED = 1e-6
+# A few numbers may fit a count of fans by chance.
+FEWEST = 256
 CAUSES = {
     "attention": "packed QKV is scaled as one map of three times the outputs: fill the three "
     "projections one by one",
@@ -75,7 +77,11 @@ def not_filled(evidence: Evidence) -> Iterator[Warned]:
 def wrong_fans(evidence: Evidence) -> Iterator[Warned]:
     """Weights that are scaled by a count of fans which is not the layer's."""
     for kind, cause in CAUSES.items():
-        rows = [r for r in evidence.parameters if r.kind == kind and r.convention == "torch"]
+        rows = [
+            row
+            for row in evidence.parameters
+            if row.kind == kind and row.convention == "torch" and math.prod(row.shape) >= FEWEST
+        ]
         names = tuple(row.name for row in rows if not _torch_is_nearer(row))
         if names:
             # A normalization that follows makes up for it.
@@ -96,7 +102,14 @@ def _torch_is_nearer(row: ParameterRow) -> bool:
 
 def embeddings(evidence: Evidence) -> Iterator[Warned]:
     """Embeddings of a standard deviation near one."""
-    rows = [r for r in evidence.parameters if r.kind == "embedding" and r.std > WIDE_EMBEDDING]
+    # What is frozen was computed, as sinusoidal positions are.
+    rows = [
+        row
+        for row in evidence.parameters
+        if row.kind == "embedding"
+        and row.std > WIDE_EMBEDDING
+        and row.name not in evidence.signal.frozen
+    ]
     wide = tuple(row.name for row in rows)
     if wide:
         yield Warned(
