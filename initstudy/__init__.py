@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from initstudy import initializers as initializers
     from initstudy import models as models
     from initstudy import store as store
+    from initstudy import testing as testing
     from initstudy.api.grid import grid as grid
     from initstudy.api.results import results as results
     from initstudy.api.study import study as study
     from initstudy.audit import audit_model as audit_model
+    from initstudy.audit.coordinates import coordinate_check as coordinate_check
+    from initstudy.audit.critical import critical_scale as critical_scale
     from initstudy.initializers import Fans as Fans
     from initstudy.initializers import compute_fans as compute_fans
     from initstudy.initializers import initialize as initialize
@@ -36,11 +39,14 @@ _MODULES = {
     "meanfield": "initstudy.theory.meanfield",
     "models": "initstudy.models",
     "store": "initstudy.store",
+    "testing": "initstudy.testing",
 }
 _OBJECTS = {
     "Data": "initstudy.tasks",
     "Fans": "initstudy.initializers",
     "audit_model": "initstudy.audit",
+    "coordinate_check": "initstudy.audit.coordinates",
+    "critical_scale": "initstudy.audit.critical",
     "compute_fans": "initstudy.initializers",
     "initialize": "initstudy.initializers",
     "grid": "initstudy.api.grid",
@@ -56,6 +62,8 @@ __all__ = [
     "audit_model",
     "claims",
     "compute_fans",
+    "coordinate_check",
+    "critical_scale",
     "grid",
     "initialize",
     "initializers",
@@ -65,6 +73,7 @@ __all__ = [
     "results",
     "store",
     "study",
+    "testing",
 ]
 
 

@@ -25,6 +25,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cli": (
         "the commands, one thin file each",
         (
+            "api",
             "scheduling",
             "training",
             "report",
@@ -40,8 +41,19 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "__init__": (
         "the public functions",
-        ("api", "claims", "audit", "theory", "store", "initializers", "models", "tasks"),
+        (
+            "api",
+            "testing",
+            "claims",
+            "audit",
+            "theory",
+            "store",
+            "initializers",
+            "models",
+            "tasks",
+        ),
     ),
+    "testing": ("a model that starts badly fails its user's tests", ("audit",)),
     "callbacks": ("statistics of layers within other libraries' trainers", ("api",)),
     "api": (
         "studies from Python, and for a loop of the user's own",

@@ -15,6 +15,7 @@ import initstudy
 
 ROOT = Path(__file__).parent.parent
 # What the study needs, and the initializers, the audit and the theory do without.
+AUDIT = {"torch", "numpy", "jaxtyping", "rich"}
 OF_THE_STUDY = (
     "hydra",
     "omegaconf",
@@ -67,6 +68,7 @@ def test_help_shows_the_public_functions_with_signatures_and_descriptions():
         ("import initstudy", set()),
         ("from initstudy import initializers, models", {"torch", "numpy", "jaxtyping"}),
         ("from initstudy import audit, audit_model", {"torch", "numpy", "jaxtyping", "rich"}),
+        ("from initstudy import coordinate_check, critical_scale, testing", AUDIT),
         ("from initstudy import meanfield", {"numpy", "scipy"}),
         ("import initstudy.theory.predict", {"torch", "numpy", "scipy", "jaxtyping"}),
     ],
@@ -127,7 +129,7 @@ reveal_type(initstudy.audit_model(net, torch.randn(4, 8)))
 reveal_type(initstudy.compute_fans(net, "weight").fan_in)
 reveal_type(meanfield.analyze("tanh", sigma_w2=1.5).chi1)
 reveal_type(claims.WorseThanBest("Large is worse.").count)
-initstudy.audit_model(net)
+initstudy.audit_model()
 initstudy.audit_modle(net)
 """
 
@@ -155,6 +157,6 @@ def test_a_type_checker_follows_the_public_names(tmp_path):
         'note: Revealed type is "int"',
         'note: Revealed type is "float"',
         'note: Revealed type is "int"',
-        'error: Missing positional argument "batch" in call to "audit_model"  [call-arg]',
+        'error: Missing positional argument "model" in call to "audit_model"  [call-arg]',
         'error: Module has no attribute "audit_modle"; maybe "audit_model"?  [attr-defined]',
     ]

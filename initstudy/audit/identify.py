@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from initstudy.audit.tensors import Moments, is_real, moments, sampled
 from initstudy.initializers import (
     Dirac,
     Fans,
@@ -35,6 +36,13 @@ SIGNIFICANT = 1e-3
 # Deviations must also agree: a test of shape says little of a few numbers.
 STANDARD_ERRORS = 4.0
 FEWEST = 8
+# The distance between the quartiles of N(0, 1).
+INTERQUARTILE = 1.349
+# An outlier lies this many standard deviations from the median; outliers are rarer than `FEW`.
+FAR = 15.0
+# A tensor that no entry leaves by so many of its own deviations has no outlier.
+NEAR = 5.5
+FEW = 1e-4
 BY_TORCH = " by torch's fans"
 
 TORCH = VarianceScaling(1 / 3, "fan_in", "uniform")
@@ -63,14 +71,28 @@ FIXED: dict[str, Initializer] = {
 }
 
 
+def known_initializer(name: str) -> Initializer | None:
+    """The initializer of a name that `identify` gives, or None.
+
+    Args:
+        name: The name, without a convention.
+
+    Example:
+        >>> from initstudy.audit.identify import known_initializer
+        >>> known_initializer("N(0, 0.02²)")
+        Normal(std=0.02, mean=0.0)
+    """
+    return SCALED.get(name) or FIXED.get(name)
+
+
 @dataclass(frozen=True)
 class Identified:
     """What a parameter's values look like.
 
     Attributes:
         name: A known initialization, or the family and measured deviation where none fits.
-        std: The deviation that this initialization means, or None where none is known.
-        pvalue: Of the Kolmogorov–Smirnov test against it; None where there is nothing to test.
+        std: The standard deviation that this initialization means, or None where none is known.
+        pvalue: That of the Kolmogorov–Smirnov test against it; None where there is nothing to test.
         convention: By whose count of fans it fits: "layer" or "torch".
     """
 
@@ -80,52 +102,130 @@ class Identified:
     convention: str = "layer"
 
 
+@dataclass(frozen=True)
+class Outliers:
+    """The few entries of a tensor that its distribution does not explain.
+
+    Attributes:
+        count: How many there are.
+        largest: The largest distance from the median, in standard deviations of the others.
+    """
+
+    count: int
+    largest: float
+
+
+@torch.no_grad()
+def find_outliers(values: Tensor, known: Moments) -> Outliers | None:
+    """Entries that lie further out than 15 standard deviations, if they are few.
+
+    The standard deviation is that of a normal distribution with the sample's quartiles, which
+    outliers do not change. A tensor that is mostly zero, or has many such entries, has none.
+
+    Args:
+        values: The tensor.
+        known: Its moments.
+    """
+    furthest = max(known.high - known.mean, known.mean - known.low)
+    if values.numel() < FEWEST or not known.finite or furthest < NEAR * known.std:
+        return None
+    quartiles = torch.quantile(sampled(values), torch.tensor([0.25, 0.5, 0.75]).double())
+    low, median, high = (float(q) for q in quartiles)
+    scale = (high - low) / INTERQUARTILE
+    if scale <= 0 or max(known.high - median, median - known.low) <= FAR * scale:
+        return None
+    count = int(((values.detach() - median).abs() > FAR * scale).sum())
+    if count > max(1, FEW * values.numel()):
+        return None
+    return Outliers(count, max(known.high - median, median - known.low) / scale)
+
+
 @torch.no_grad()
 def identify(module: nn.Module, key: str, values: Tensor) -> list[Identified]:
     """The known initializations that a parameter's values fit, the most common ones first.
 
-    One fits when its exact distribution passes the test and the deviations agree within four
-    standard errors. Several may: Xavier and LeCun are the same for a square layer. Where none does,
-    the only entry says what the values resemble.
+    One fits when its exact distribution passes the test and the standard deviations agree within
+    four standard errors. Several may: Xavier and LeCun are the same for a square layer. Where none
+    does, the only entry says what the values resemble. A few outliers are left out and named.
 
     Args:
         module: The layer.
         key: The parameter's name in it.
-        values: Of the parameter.
+        values: The parameter's values.
     """
-    values = values.detach().double().cpu()
+    if values.is_meta:
+        return [Identified("on the meta device", None, None)]
+    if not is_real(values):
+        return [Identified(f"{str(values.dtype).removeprefix('torch.')} numbers", None, None)]
+    values = values.detach()
     if values.numel() == 0:
         return [Identified("empty", None, None)]
-    if bool((values == values.flatten()[0]).all()):
-        value = float(values.flatten()[0])
-        known = {0.0: "zeros", 1.0: "ones"}
-        return [Identified(known.get(value, f"constant {value:.4g}"), 0.0, 1.0)]
+    known = moments(values)
+    if not known.finite:
+        return [Identified("NaN or infinities", None, None)]
+    if known.low == known.high:
+        names = {0.0: "zeros", 1.0: "ones"}
+        return [Identified(names.get(known.low, f"constant {known.low:.4g}"), 0.0, 1.0)]
     values = _without_padding(module, values)
-    whole = _structured(values, fans_or_one(module, key, "layer"))
-    if whole is not None:
-        return [whole]
-    return list(_fitting(module, key, values)) or [_family(values)]
+    outliers = find_outliers(values, known)
+    if outliers is not None:
+        found = _likely(module, key, values, _without_outliers(values))
+        text = f", but for {outliers.count} at {outliers.largest:.0f} standard deviations"
+        return [replace(each, name=each.name + text) for each in found]
+    return _likely(module, key, values, None)
+
+
+def _without_outliers(values: Tensor) -> Tensor:
+    quartiles = torch.quantile(sampled(values), torch.tensor([0.25, 0.5, 0.75]).double())
+    low, median, high = (float(q) for q in quartiles)
+    flat = values.reshape(-1)
+    return flat[(flat - median).abs() <= FAR * (high - low) / INTERQUARTILE]
+
+
+def _likely(module: nn.Module, key: str, values: Tensor, usual: Tensor | None) -> list[Identified]:
+    """What values may be; `usual` are those that count, where some are outliers."""
+    if usual is None:
+        structure = _structured(values, fans_or_one(module, key, "layer"))
+        if structure is not None:
+            return [structure]
+    shape, usual = tuple(values.shape), values if usual is None else usual
+    sample = _Sample(shape, sampled(usual), moments(usual), usual.numel())
+    return list(_fitting(module, key, sample)) or [_family(sample)]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What is tested of a tensor: its shape, some of its entries, and the moments of all."""
+
+    shape: tuple[int, ...]
+    values: Tensor
+    moments: Moments
+    count: int
 
 
 def _without_padding(module: nn.Module, values: Tensor) -> Tensor:
     """An embedding's rows less its padding, which is zero by intention."""
     padding = getattr(module, "padding_idx", None)
-    if padding is None:
+    if not isinstance(padding, int) or values.dim() != 2:
         return values
+    padding %= len(values)
     return torch.cat([values[:padding], values[padding + 1 :]])
 
 
 def _structured(values: Tensor, fans: Fans) -> Identified | None:
     if values.dim() < 2:
         return None
-    for name, kind in (("identity", Identity), ("Dirac", Dirac)):
-        try:
-            unit = kind()(values.shape, fans, generator=torch.Generator(), dtype=values.dtype)
-        except ValueError:
-            continue
-        gain = float(values.abs().max())
-        if torch.allclose(values, gain * unit):
-            return Identified(_with_gain(name, gain), gain * float(unit.std(correction=0)), None)
+    # No more entries than the longest axis has are not zero in a map that keeps its inputs.
+    if int(torch.count_nonzero(values)) <= max(values.shape):
+        for name, kind in (("identity", Identity), ("Dirac", Dirac)):
+            try:
+                unit = kind()(values.shape, fans, generator=torch.Generator(), dtype=values.dtype)
+            except ValueError:
+                continue
+            gain = float(values.abs().max())
+            if torch.allclose(values.cpu(), gain * unit):
+                std = gain * moments(unit).std
+                return Identified(_with_gain(name, gain), std, None)
     for maps, suffix in ((fans, ""), (Fans(1, 1), " over all maps")):
         found = _orthogonal_gain(values, maps)
         if found is not None:
@@ -143,7 +243,9 @@ def _orthogonal_gain(values: Tensor, fans: Fans) -> float | None:
         return None
     matrices = matrices if rows <= columns else matrices.mT
     # Two rows tell almost every other matrix apart; the whole product of a large one is slow.
-    few = matrices[:, : min(shorter, 256)]
+    if not _are_orthogonal(matrices[:1, :8].double().cpu()):
+        return None
+    few = matrices[:, :256].double().cpu()
     gram = few @ few.mT
     square = float(torch.diagonal(gram, dim1=1, dim2=2).mean())
     if torch.allclose(gram, square * torch.eye(few.shape[1]).double(), atol=1e-3 * square):
@@ -151,24 +253,32 @@ def _orthogonal_gain(values: Tensor, fans: Fans) -> float | None:
     return None
 
 
+def _are_orthogonal(rows: Tensor) -> bool:
+    """Whether a few rows are; those of nearly every other matrix are not."""
+    gram = rows[0] @ rows[0].T
+    scale = float(gram.diagonal().mean())
+    return bool(((gram - scale * torch.eye(len(gram)).double()).abs() <= 1e-3 * scale).all())
+
+
 def _with_gain(name: str, gain: float) -> str:
     return name if math.isclose(gain, 1.0, rel_tol=1e-3) else f"{name}, gain {gain:.4g}"
 
 
-def _fitting(module: nn.Module, key: str, values: Tensor) -> Iterator[Identified]:
+def _fitting(module: nn.Module, key: str, sample: _Sample) -> Iterator[Identified]:
     seen: set[str] = set()
-    for name, law, convention in _candidates(module, key, values):
-        if name in seen or not _deviation_agrees(law, values):
+    for name, law, convention in _candidates(module, key, sample.shape):
+        if name in seen or not _deviation_agrees(law, sample):
             continue
-        pvalue = law.pvalue(values)
+        pvalue = law.pvalue(sample.values)
         if pvalue is not None and pvalue > SIGNIFICANT:
             seen.add(name)
             yield Identified(name, law.std, pvalue, convention)
 
 
-def _candidates(module: nn.Module, key: str, values: Tensor) -> Iterator[tuple[str, Law, str]]:
+def _candidates(
+    module: nn.Module, key: str, shape: tuple[int, ...]
+) -> Iterator[tuple[str, Law, str]]:
     """Name, law and convention of what a parameter may be, the likelier of equal laws first."""
-    shape = tuple(values.shape)
     layer, torchs = (fans_or_one(module, key, by) for by in ("layer", "torch"))
     fixed = [(name, initializer.law(shape, layer), "layer") for name, initializer in FIXED.items()]
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
@@ -200,10 +310,10 @@ def _by_torch(shape: tuple[int, ...], layer: Fans, torchs: Fans) -> Iterator[tup
         yield name + suffix, law, by
 
 
-def _deviation_agrees(law: Law, values: Tensor) -> bool:
+def _deviation_agrees(law: Law, sample: _Sample) -> bool:
     kurtosis = 1.8 if law.name == "uniform" else 3.0
-    error = law.std * math.sqrt((kurtosis - 1) / (4 * values.numel()))
-    measured = math.sqrt(float((values - law.mean).square().mean()))
+    error = law.std * math.sqrt((kurtosis - 1) / (4 * sample.count))
+    measured = math.hypot(sample.moments.std, sample.moments.mean - law.mean)
     return abs(measured - law.std) < STANDARD_ERRORS * error
 
 
@@ -212,21 +322,21 @@ def scaled_alike(law: Law, own: Law) -> bool:
     return math.isclose(law.std, own.std, rel_tol=0.2)
 
 
-def _family(values: Tensor) -> Identified:
+def _family(sample: _Sample) -> Identified:
     """What the values resemble where no known initialization fits."""
-    mean, std = float(values.mean()), float(values.std(correction=0))
-    zeros = float((values == 0).double().mean())
+    mean, std = sample.moments.mean, sample.moments.std
+    zeros = float((sample.values == 0).double().mean())
     if zeros > 0.05:
         return Identified(f"{zeros:.0%} zeros", None, None)
-    largest = float((values - mean).abs().max())
+    largest = max(sample.moments.high - mean, mean - sample.moments.low)
     # A uniform sample reaches √3 deviations and no further; a normal one goes on.
-    uniform = values.numel() >= FEWEST and largest < 1.75 * std
+    uniform = sample.count >= FEWEST and largest < 1.75 * std
     name = "uniform" if uniform else "normal"
     law = (
-        Uniform(std * math.sqrt(3)).law(tuple(values.shape), Fans(1, 1))
+        Uniform(std * math.sqrt(3)).law(sample.shape, Fans(1, 1))
         if uniform
-        else Normal(std, mean).law(tuple(values.shape), Fans(1, 1))
+        else Normal(std, mean).law(sample.shape, Fans(1, 1))
     )
-    pvalue = law.pvalue(values)
+    pvalue = law.pvalue(sample.values)
     known = pvalue is not None and pvalue > SIGNIFICANT
     return Identified(f"{name}, no known scale" if known else "no known distribution", None, None)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.nn.utils import parametrize
 
-from initstudy.probes.forward import first_tensor
-from initstudy.probes.layers import Layer, find_layers
-from initstudy.probes.statistics import dead, rms, saturated
+from initstudy.audit.call import Call
+from initstudy.audit.inputs import InputFacts, input_facts
+from initstudy.audit.scalar import LossFunction, Scalar, scalar_of
+from initstudy.audit.tape import LossCall, Reading, Tape
+from initstudy.audit.tensors import is_real, rms
+from initstudy.audit.time import TimeFactor, time_factors
+from initstudy.probes.forward import as_written
+from initstudy.probes.statistics import dead, saturated
 from initstudy.theory.predict import NotCoveredError, predict, second_moment
 
-LossFunction = Callable[[Tensor], Tensor]
+# A unit that is zero for this many entries is not so by chance.
+FEWEST_ENTRIES = 16
+# Further random states in which a layer that got no gradient, or a dead one, is looked at again: a
+# branch may have been dropped.
+TRIALS = 4
 
 
 @dataclass(frozen=True)
@@ -25,17 +34,29 @@ class LayerSignal:
     """What one layer does at initialization.
 
     Attributes:
-        name: The layer's.
-        output: The module whose output is read: the activation function after it, or itself.
-        activation_rms: Root mean square of its activation over the batch.
-        gradient_rms: Of the loss's gradient by that activation; None where none was computed.
-        weight_gradient_rms: Of the loss's gradient by its weights.
-        dead: Fraction of units that are zero for the whole batch.
-        saturated: Fraction of entries at the activation function's limits; None where it has none.
-        finite: Whether activation and gradient are.
+        name: The layer's name; that of the parameter, for a product outside of a layer.
+        output: The module or function whose result is read: the activation function after the
+            layer, or the layer itself.
+        activation_rms: The root mean square of its activation over the batch.
+        gradient_rms: That of the loss's gradient with respect to that activation; None where none
+            reaches it.
+        weight_gradient_rms: That of the gradient with respect to its weights; None where none
+            reaches them.
+        dead: The fraction of units that are zero for the whole batch.
+        saturated: The fraction of entries at the activation function's limits; None where it has
+            none.
+        finite: Whether activation and gradients are.
         expected_activation_rms: What mean-field theory expects; None where it does not cover the
             model.
         expected_gradient_rms: Likewise, of the gradient.
+        activation: The name of the activation function, or None where none follows.
+        input_rms: The root mean square of what it reads; None where it reads indices.
+        output_rms: That of what it returns, before normalization and activation function.
+        before_rms: That of the activation function's argument.
+        normalized: Whether a normalization follows before any activation function.
+        input_normalized: Whether what it reads has been normalized.
+        reads_input: Whether it reads the model's inputs, through no other layer.
+        calls: How many times it ran.
     """
 
     name: str
@@ -48,172 +69,265 @@ class LayerSignal:
     finite: bool
     expected_activation_rms: float | None = None
     expected_gradient_rms: float | None = None
+    activation: str | None = None
+    input_rms: float | None = None
+    output_rms: float = 0.0
+    before_rms: float = 0.0
+    normalized: bool = False
+    input_normalized: bool = False
+    reads_input: bool = False
+    calls: int = 1
 
 
 @dataclass(frozen=True)
 class Signal:
-    """The whole pass.
+    """The forward and the backward pass.
 
     Attributes:
-        layers: In the order in which they run.
-        loss: Mean cross-entropy of the batch, or None for a model that is no classifier.
-        guessing_loss: ln(classes), the loss of a classifier that knows nothing.
-        random_targets: Whether labels were drawn, since none were given.
+        layers: The layers in the order in which they run.
+        loss: The mean loss of the batch, or None for a model that is no classifier, without a loss.
+        guessing_loss: The loss of a model that ignores its inputs: ln(classes), or the variance of
+            real targets; None where it is not known.
+        random_targets: Whether labels were sampled, since none were given.
+        probabilities: Whether a classifier's outputs are probabilities that sum to one.
+        unused: The parameters that nothing reads.
+        unreached: The parameters that are read and that the loss does not depend on.
+        frozen: The parameters that do not require a gradient.
+        losses: The loss functions of torch that ran.
+        inputs: The sizes of the inputs.
+        time: The growth of gradients along the steps of recurrent layers.
     """
 
-    layers: tuple[LayerSignal, ...]
-    loss: float | None
-    guessing_loss: float | None
-    random_targets: bool
+    layers: tuple[LayerSignal, ...] = ()
+    loss: float | None = None
+    guessing_loss: float | None = None
+    random_targets: bool = False
+    probabilities: bool = False
+    unused: tuple[str, ...] = ()
+    unreached: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    losses: tuple[LossCall, ...] = ()
+    inputs: InputFacts | None = None
+    time: tuple[TimeFactor, ...] = ()
 
 
-def measure_signal(
-    model: nn.Module,
-    inputs: tuple[Float[Tensor, "batch ..."], ...],
-    targets: Tensor | None,
-    loss: LossFunction | None,
-) -> Signal:
+def measure_signal(model: nn.Module, call: Call, targets: Any, loss: LossFunction | None) -> Signal:
     """Runs a model forward and backward once; it is left as it was.
 
     It runs in training mode, which is what the first step will see: normalizations use the batch's
-    own statistics. Without a loss, a classifier gets the cross-entropy, of random labels where
-    there are no targets; anything else a random direction of its output, which serves to compare
-    the layers' gradients with one another.
+    own statistics. Without a loss, a classifier or language model gets the cross-entropy, of random
+    labels where there are no targets; anything else a random direction of its output, which serves
+    to compare the layers' gradients with one another. A layer that gets no gradient, or that is
+    dead, is looked at in further random states, as a branch may have been dropped.
 
     Args:
         model: Any module.
-        inputs: Its positional arguments.
-        targets: Labels `[batch]`.
-        loss: From the model's output to a scalar.
+        call: Its arguments.
+        targets: Labels, tokens or real numbers, or None.
+        loss: A function from the model's output, or from output and targets, to a scalar.
     """
-    layers = find_layers(model, tuple(inputs))
-    # Frozen parameters count too: their gradients are what the audit is about.
-    params = {n: p.detach().requires_grad_() for n, p in model.named_parameters()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    training = model.training
-    devices = list({p.device for p in params.values() if p.device.type == "cuda"})
-    try:
-        model.train()
-        with (
-            torch.random.fork_rng(devices=devices),
-            torch.enable_grad(),
-            _reading(model, layers) as seen,
-        ):
-            torch.manual_seed(0)
-            output = first_tensor(functional_call(model, params | buffers, inputs))
-            value, classes, drawn = _objective(output, targets, loss)
-            gradients = _gradients(value, seen, params)
-    finally:
-        model.train(training)
-    rows = [_row(layer, seen[layer.output], gradients) for layer in layers]
-    if classes and len(inputs) == 1:
-        rows = _with_theory(rows, model, params, inputs[0])
-    guessing = math.log(classes) if classes else None
-    return Signal(tuple(rows), float(value.detach()) if classes or loss else None, guessing, drawn)
+    frozen = tuple(n for n, p in model.named_parameters() if not p.requires_grad)
+    with _restored(model):
+        signal = _pass(model, call, targets, loss, seed=0)
+        if _is_random(model):
+            for seed in range(1, TRIALS):
+                if not any(_suspicious(layer) for layer in signal.layers):
+                    break
+                signal = _better(signal, _pass(model, call, targets, loss, seed))
+        if signal.guessing_loss is not None and len(call.tensors()) == 1:
+            layers = _with_theory(signal.layers, model, call.tensors()[0])
+            signal = replace(signal, layers=layers)
+    return replace(signal, frozen=frozen)
 
 
-class _reading:  # noqa: N801 - a context manager
-    """Keeps the first output of every layer's activation while a model runs."""
-
-    def __init__(self, model: nn.Module, layers: list[Layer]) -> None:
-        self.model, self.names = model, {layer.output for layer in layers}
-
-    def __enter__(self) -> dict[str, Tensor]:
-        seen: dict[str, Tensor] = {}
-        self.handles = [
-            self.model.get_submodule(name).register_forward_hook(
-                lambda _m, _a, output, name=name: _keep(seen, name, output)
-            )
-            for name in self.names
-        ]
-        return seen
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-
-def _keep(seen: dict[str, Tensor], name: str, output: Tensor) -> None:
-    # Only the first call is read; it is the one whose shape the layer has.
-    seen.setdefault(name, first_tensor(output))
-
-
-def _objective(
-    output: Tensor, targets: Tensor | None, loss: LossFunction | None
-) -> tuple[Tensor, int, bool]:
-    """What is differentiated, the number of classes (0 for no classifier), and if labels are drawn.
-
-    Raises:
-        ValueError: The targets do not fit the output.
-    """
-    if loss is not None:
-        return loss(output), 0, False
-    classifier = output.dim() == 2 and output.shape[1] > 1
-    if targets is None and not classifier:
-        direction = torch.randn(output.shape, device=output.device, dtype=output.dtype)
-        return (output * direction).sum() / output.shape[0], 0, False
-    if targets is None:
-        labels = torch.randint(output.shape[1], (len(output),), device=output.device)
-        return F.cross_entropy(output, labels), output.shape[1], True
-    if not classifier or targets.shape != output.shape[:1] or targets.is_floating_point():
-        raise ValueError(
-            f"targets={tuple(targets.shape)}: the model returns {tuple(output.shape)}; give labels "
-            "(batch,) for outputs (batch, classes), or a loss of your own"
-        )
-    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < output.shape[1]:
-        raise ValueError(
-            f"targets: labels lie between {int(targets.min())} and {int(targets.max())}, but the "
-            f"model has {output.shape[1]} outputs"
-        )
-    return F.cross_entropy(output, targets), output.shape[1], False
-
-
-def _gradients(
-    value: Tensor, seen: dict[str, Tensor], params: dict[str, Tensor]
-) -> dict[str, Tensor | None]:
-    wanted = {f"output {k}": v for k, v in seen.items() if v.requires_grad} | params
-    found = torch.autograd.grad(value, list(wanted.values()), allow_unused=True)
-    return dict(zip(wanted, found, strict=True))
-
-
-def _row(layer: Layer, activation: Tensor, gradients: dict[str, Tensor | None]) -> LayerSignal:
-    gradient = gradients.get(f"output {layer.output}")
-    by_weight = [g for name in layer.weights if (g := gradients.get(name)) is not None]
-    stacked = activation.detach()[None].float()
-    tensors = [activation, *([gradient] if gradient is not None else []), *by_weight]
-    return LayerSignal(
-        layer.name,
-        layer.output,
-        float(rms(stacked)),
-        None if gradient is None else float(rms(gradient[None].float())),
-        float(rms(torch.cat([g.flatten() for g in by_weight])[None].float()))
-        if by_weight
-        else None,
-        float(dead(stacked, layer.units)) if stacked.dim() > 2 else 0.0,
-        None if layer.limits is None else float(saturated(stacked, layer.limits)),
-        all(bool(torch.isfinite(t).all()) for t in tensors),
+def _pass(
+    model: nn.Module, call: Call, targets: Any, loss: LossFunction | None, seed: int
+) -> Signal:
+    torch.manual_seed(seed)
+    tape = Tape(model, call.tensors())
+    with torch.enable_grad(), as_written(), parametrize.cached():
+        with tape:
+            returned = call.run(model)
+            scalar = scalar_of(returned, call.tensors(), targets, loss)
+        gradients = _Gradients(scalar, tape, model)
+        layers = tuple(_layer(reading, gradients) for reading in tape.readings)
+        time = tuple(time_factors(tape.readings, gradients.of))
+    read = {name for reading in tape.readings for name in reading.weights} | tape.read
+    without = [n for n, p in model.named_parameters() if is_real(p) and gradients.of(p) is None]
+    owners = {name: name.rpartition(".")[0] for name in without}
+    used = {n for n in without if n in read or (owners[n] in tape.called and owners[n])}
+    rows = scalar.output.detach()
+    return Signal(
+        layers,
+        float(scalar.value.detach()) if scalar.loss else None,
+        scalar.guessing,
+        scalar.drawn,
+        bool(scalar.classes) and _are_probabilities(rows),
+        tuple(n for n in without if n not in used),
+        tuple(n for n in without if n in used),
+        (),
+        tuple(tape.losses),
+        input_facts(call.tensors(), tape.readings),
+        time,
     )
 
 
-def _with_theory(
-    rows: list[LayerSignal], model: nn.Module, params: dict[str, Tensor], x: Tensor
-) -> list[LayerSignal]:
-    try:
-        found = predict(model, params, second_moment(x), len(x))
-    except NotCoveredError:
-        return rows
-    return [
-        replace(
-            row,
-            expected_activation_rms=found.activations.get(row.name),
-            expected_gradient_rms=found.gradients.get(row.name),
-        )
-        for row in rows
-    ]
+def _are_probabilities(rows: Tensor) -> bool:
+    if rows.dim() != 2 or rows.shape[1] < 2 or not bool((rows >= 0).all()):
+        return False
+    return torch.allclose(rows.double().sum(1), torch.ones(len(rows)).double(), atol=1e-4)
 
 
-def _rms_of(tensors: list[Tensor]) -> float | None:
-    """Root mean square over all entries of several tensors."""
-    if not tensors:
+class _Gradients:
+    """The gradients of a scalar with respect to activations, weights and parameters."""
+
+    def __init__(self, scalar: Scalar, tape: Tape, model: nn.Module) -> None:
+        wanted: dict[int, Tensor] = {}
+        for reading in tape.readings:
+            several = reading.outputs if reading.calls > 1 else []
+            for tensor in (reading.after, *reading.weights.values(), *several):
+                if tensor is not None and tensor.requires_grad:
+                    wanted[id(tensor)] = tensor
+        for parameter in model.parameters():
+            if is_real(parameter):
+                wanted[id(parameter)] = parameter
+        self.found: dict[int, Tensor | None] = {}
+        if scalar.value.requires_grad:
+            tensors = list(wanted.values())
+            values = torch.autograd.grad(scalar.value, tensors, allow_unused=True)
+            self.found = dict(zip(wanted, values, strict=True))
+
+    def of(self, tensor: Tensor) -> Tensor | None:
+        """The gradient with respect to a tensor of the pass, or None where none reaches it."""
+        return self.found.get(id(tensor))
+
+
+def _layer(reading: Reading, gradients: _Gradients) -> LayerSignal:
+    after = reading.after
+    assert after is not None
+    values = after.detach()
+    gradient = gradients.of(after)
+    by_weight = [g for t in reading.weights.values() if (g := gradients.of(t)) is not None]
+    size = rms(values)
+    sizes = [rms(g) for g in by_weight]
+    counts = [g.numel() for g in by_weight]
+    joint = math.sqrt(
+        sum(n * s**2 for n, s in zip(counts, sizes, strict=True)) / max(sum(counts), 1)
+    )
+    back = None if gradient is None else rms(gradient)
+    known = [size, joint, *([] if back is None else [back])]
+    return LayerSignal(
+        reading.name,
+        reading.output,
+        size,
+        back,
+        joint if by_weight else None,
+        _dead(values, reading.units),
+        _saturated(values, reading.limits),
+        all(math.isfinite(value) for value in known),
+        activation=reading.activation,
+        input_rms=reading.input_rms,
+        output_rms=reading.output_rms,
+        before_rms=reading.before_rms,
+        normalized=reading.normalized,
+        input_normalized=reading.input_normalized,
+        reads_input=reading.reads_input,
+        calls=reading.calls,
+    )
+
+
+def _dead(values: Tensor, units: int) -> float:
+    if values.dim() < 2 or values.dim() < -units:
+        return 0.0
+    entries = values.numel() // max(values.shape[units], 1)
+    return float(dead(values[None].float(), units)) if entries >= FEWEST_ENTRIES else 0.0
+
+
+def _saturated(values: Tensor, limits: tuple[float, float] | None) -> float | None:
+    if limits is None or not values.numel():
         return None
-    return float(rms(torch.cat([t.flatten() for t in tensors])[None].float()))
+    if limits[0] == -math.inf:
+        # ReLU6: a function with an upper limit alone.
+        return float((values >= 0.99 * limits[1]).float().mean())
+    return float(saturated(values[None].float(), limits))
+
+
+def _suspicious(layer: LayerSignal) -> bool:
+    return not layer.gradient_rms or not layer.weight_gradient_rms or layer.dead > 0
+
+
+def _is_random(model: nn.Module) -> bool:
+    """Whether a model may drop something, so that another random state shows more of it."""
+    words = ("drop", "depth", "noise")
+    return any(any(w in type(m).__name__.lower() for w in words) for m in model.modules())
+
+
+def _better(one: Signal, other: Signal) -> Signal:
+    """The first pass, with what only another one reached."""
+    names = {layer.name: layer for layer in other.layers}
+    layers = []
+    for layer in one.layers:
+        again = names.get(layer.name, layer)
+        changes: dict[str, Any] = {"dead": min(layer.dead, again.dead)}
+        if not layer.gradient_rms:
+            changes["gradient_rms"] = again.gradient_rms
+        if not layer.weight_gradient_rms:
+            changes["weight_gradient_rms"] = again.weight_gradient_rms
+        layers.append(replace(layer, **changes))
+    known = {layer.name for layer in layers}
+    layers += [layer for layer in other.layers if layer.name not in known]
+    unreached = tuple(n for n in one.unreached if n in other.unreached)
+    unused = tuple(n for n in one.unused if n in other.unused)
+    return replace(one, layers=tuple(layers), unreached=unreached, unused=unused)
+
+
+@contextmanager
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Training mode and gradients of all parameters, until it closes and puts back what was."""
+    modes = {module: module.training for module in model.modules()}
+    wanted = {p: p.requires_grad for p in model.parameters()}
+    buffers = [
+        (module, key, buffer, buffer.clone())
+        for module in model.modules()
+        for key, buffer in module.named_buffers(recurse=False)
+    ]
+    devices = list({p.device for p in wanted if p.device.type == "cuda"})
+    try:
+        model.train()
+        for parameter in wanted:
+            # Frozen parameters count too: their gradients are what the audit is about.
+            if is_real(parameter) and parameter.is_leaf:
+                parameter.requires_grad_()
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, before in wanted.items():
+            if parameter.is_leaf:
+                parameter.requires_grad_(before)
+        with torch.no_grad():
+            for module, key, buffer, values in buffers:
+                module._buffers[key] = buffer
+                buffer.copy_(values)
+
+
+def _with_theory(
+    layers: tuple[LayerSignal, ...], model: nn.Module, x: Tensor
+) -> tuple[LayerSignal, ...]:
+    """The layers with what theory expects of them, where it covers the model."""
+    values = dict(model.named_parameters())
+    if not is_real(x) or any(v.numel() > 2**24 for v in values.values()):
+        return layers
+    try:
+        found = predict(model, values, second_moment(x), len(x))
+    except NotCoveredError:
+        return layers
+    return tuple(
+        replace(
+            layer,
+            expected_activation_rms=found.activations.get(layer.name),
+            expected_gradient_rms=found.gradients.get(layer.name),
+        )
+        for layer in layers
+    )

@@ -13,6 +13,8 @@ from torch import Tensor
 # The number of entries that a test looks at. With more, deviations that no training could notice
 # become significant.
 SAMPLE = 2**16
+# The limit of the test's statistic differs from its distribution by less than 1% beyond.
+EXACT = 2048
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,10 @@ class Law:
         from scipy import stats
 
         step = -(-flat.numel() // SAMPLE)
-        return float(stats.kstest(flat[::step].double().cpu().numpy(), self._distribution()).pvalue)
+        sample = flat[::step].double().cpu().numpy()
+        # The exact distribution of the statistic takes 0.1 s for 10,000 entries.
+        method = "exact" if len(sample) <= EXACT else "asymp"
+        return float(stats.kstest(sample, self._distribution(), method=method).pvalue)
 
     def _distribution(self) -> Callable[[np.ndarray], np.ndarray]:
         from scipy import stats

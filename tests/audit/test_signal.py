@@ -29,7 +29,7 @@ def rms(tensor):
 
 def test_rms_dead_and_loss_agree_with_plain_autograd():
     net = initialize(CNN((1, 8, 8), 10), as_policy(KaimingNormal(), bias=-0.3), seed=0)
-    found = initstudy.audit_model(net, batch(), labels()).signal
+    found = initstudy.audit_model(net, batch(), targets=labels()).signal
     kept = {}
     for name in ("act1", "act2", "head"):
         net.get_submodule(name).register_forward_hook(
@@ -61,13 +61,13 @@ def test_nothing_is_left_behind():
     ).eval()
     net[1].weight.grad = torch.ones(20, 64)
     before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
-    first = initstudy.audit_model(net, batch(), labels())
+    first = initstudy.audit_model(net, batch(), targets=labels())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
     assert not net.training
     assert (net[1].weight.grad == 1).all()
     assert not any(module._forward_hooks for module in net.modules())
-    assert initstudy.audit_model(net, batch(), labels()) == first
+    assert initstudy.audit_model(net, batch(), targets=labels()) == first
 
 
 def test_normalizations_use_the_batch_as_the_first_step_will():
@@ -75,7 +75,7 @@ def test_normalizations_use_the_batch_as_the_first_step_will():
         nn.Flatten(), nn.Linear(64, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, 10)
     ).eval()
     initialize(net, as_policy(Normal(5.0)), seed=0)
-    layer = initstudy.audit_model(net, batch(200), labels(200)).signal.layers[0]
+    layer = initstudy.audit_model(net, batch(200), targets=labels(200)).signal.layers[0]
     # Half of a standard normal: the mean square of its positive part is one half.
     assert layer.activation_rms == pytest.approx(math.sqrt(0.5), rel=0.05)
 
@@ -94,7 +94,10 @@ def test_a_model_that_is_no_classifier_or_takes_several_inputs():
 
 def test_frozen_parameters_are_audited_too():
     net = MLP((1, 8, 8), 10, depth=1).requires_grad_(False)
-    assert initstudy.audit_model(net, batch(), labels()).signal.layers[0].weight_gradient_rms > 0
+    assert (
+        initstudy.audit_model(net, batch(), targets=labels()).signal.layers[0].weight_gradient_rms
+        > 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,10 +110,13 @@ def test_frozen_parameters_are_audited_too():
         ),
         (lambda: initstudy.audit_model(nn.Linear(8, 2), batch() * math.nan), "batch holds NaN"),
         (
-            lambda: initstudy.audit_model(MLP((64,), 3), batch(), labels()),
+            lambda: initstudy.audit_model(MLP((64,), 3), batch(), targets=labels()),
             "between 0 and 9, .* has 3",
         ),
-        (lambda: initstudy.audit_model(MLP((64,), 3), batch(), labels(5)), r"targets=\(5,\)"),
+        (
+            lambda: initstudy.audit_model(MLP((64,), 3), batch(), targets=labels(5)),
+            r"targets=\(5,\)",
+        ),
     ],
 )
 def test_what_cannot_be_audited_is_one_line(make, said):
