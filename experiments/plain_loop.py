@@ -1,4 +1,4 @@
-"""The 42 runs of the std grid in an ordinary script: one after another, with torch.optim.
+"""The std grid with three seeds in an ordinary script: 42 runs, one after another.
 
     python experiments/plain_loop.py [--epochs 60] [--out runs/plain_loop]
 
