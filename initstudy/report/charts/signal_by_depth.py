@@ -141,7 +141,7 @@ def _inside(study: Study, facet: str, band: style.Rows) -> str:
         return ""
     layers = in_band(study, facet)["inside"]
     return (
-        f" Bands: 95% of nets of this width; {int(layers.sum())} of {len(layers)} layers lie in it."
+        f" Bands: 95% of nets of this width; {int(layers.sum())} of {len(layers)} layers lie inside."
     )
 
 
