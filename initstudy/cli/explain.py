@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from initstudy.cli.arguments import options_first, parse
 from initstudy.cli.run import USERS_FAULTS, better_named, is_users_fault
-from initstudy.config import flatten
+from initstudy.config import UNTIL_DECIDED, flatten
 from initstudy.config.command_line import Grid, compose_grid
 from initstudy.config.messages import refuse
 from initstudy.scheduling.progress import duration
@@ -83,6 +83,8 @@ def explain(grid: Grid) -> Iterator[str]:
     work = dry_run(grid.runs, grid.directory)
     finished = len(grid.runs) - len(work.todo)
     yield f"{grid.directory}: {finished} of {len(grid.runs)} runs complete"
+    if grid.config.get("seeds") == UNTIL_DECIDED:
+        yield f"seeds={UNTIL_DECIDED}: these are all runs that the claims may ask for"
     differ = _differences(work.groups)
     for number, group in enumerate(work.groups, 1):
         yield ""

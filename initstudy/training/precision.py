@@ -30,15 +30,20 @@ def check(precision: str, device: torch.device) -> None:
     Raises:
         ConfigError: It cannot.
     """
-    if precision != TF32:
-        return
-    if device.type != "cuda":
+    if precision == TF32 and device.type != "cuda":
         raise ConfigError(
             f"precision=tf32: only GPUs have it, and device={device.type}; choose highest or bf16"
         )
-    if torch.cuda.is_available() and torch.cuda.get_device_capability(device) < AMPERE:
+    # Other machines may train than this one.
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return
+    if precision == TF32:
+        lacking = torch.cuda.get_device_capability(device) < AMPERE
+    else:
+        lacking = precision == BF16 and not torch.cuda.is_bf16_supported()
+    if lacking:
         name = torch.cuda.get_device_name(device)
-        raise ConfigError(f"precision=tf32: {name} does not have it; choose highest or bf16")
+        raise ConfigError(f"precision={precision}: {name} does not have it; choose highest")
 
 
 def apply(precision: str, device: torch.device) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from initstudy.training.precision import apply, arithmetic
+from initstudy.config import ConfigError
+from initstudy.training.precision import apply, arithmetic, check
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -64,3 +65,14 @@ def test_a_model_that_uses_either_of_torchs_settings_may_train():
 def test_highest_leaves_the_older_setting_readable():
     apply("highest", CUDA)
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_gpu_that_cannot_honour_a_precision_is_named(monkeypatch, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    check("highest", CUDA)
+    with pytest.raises(ConfigError, match=f"precision={precision}: Tesla T4 does not have it"):
+        check(precision, CUDA)

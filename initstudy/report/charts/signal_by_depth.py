@@ -140,9 +140,8 @@ def _inside(study: Study, facet: str, band: style.Rows) -> str:
     if not band:
         return ""
     layers = in_band(study, facet)["inside"]
-    return (
-        f" Bands: 95% of nets of this width; {int(layers.sum())} of {len(layers)} layers lie in it."
-    )
+    inside = f"{int(layers.sum())} of {len(layers)}"
+    return f" Bands: 95% of nets of this width; {inside} layers lie inside."
 
 
 def _over_steps(study: Study, facet: str, signal: Signal) -> style.Spec:
