@@ -91,7 +91,11 @@ python -m initstudy.audit model.depth=20 init.std=0.3 --repair --try
 
 ```python
 import initstudy
+import torch
+from torch import nn
 
+model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+x, y = torch.randn(128, 1, 8, 8), torch.randint(10, (128,))
 found = initstudy.audit_model(model, x, targets=y, learning_rate=0.1)
 found.causes  # the warnings that are no consequence of another one
 found.chart()  # signal and gradient through depth, the culprit marked

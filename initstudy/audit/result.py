@@ -126,7 +126,7 @@ class Audit:
             >>> net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
             >>> _ = nn.init.constant_(net[0].weight, 0.1)
             >>> found = audit_model(net, torch.randn(64, 8)).repair()
-            >>> print(found.python().splitlines()[-2].strip())
+            >>> print(found.python().splitlines()[5].strip())
             Rule(KaimingNormal(), name="0.weight"),
         """
         from initstudy.audit.repair import repair

@@ -20,7 +20,7 @@ from initstudy.claims.best_across import BestAcross
 from initstudy.claims.boundary import EndsAfter, Separates, UntrainedBeyond
 from initstudy.claims.choices import Better, TrainsMoreOften
 from initstudy.claims.coordinate_check import CoordinateCheck
-from initstudy.claims.evaluation import Claim, Result, at_look, check, evaluate, evaluate_study
+from initstudy.claims.evaluation import Claim, Result, check, evaluate, evaluate_study
 from initstudy.claims.finding import PASS, REFUTED, UNDECIDED, VERDICTS, Finding, Region
 from initstudy.claims.flatness import Flatter
 from initstudy.claims.lengths import LengthFactor, LengthSpread
@@ -65,7 +65,6 @@ __all__ = [
     "UntrainedBeyond",
     "Within",
     "WorseThanBest",
-    "at_look",
     "check",
     "evaluate",
     "evaluate_study",

@@ -17,7 +17,18 @@ SMALLEST, HALVINGS = 1e-9, 24
 
 @dataclass(frozen=True)
 class Region:
-    """What a claim says of a number: that it lies between two limits, or at one of them."""
+    """What a claim says of a number: that it lies between two limits, or at one of them.
+
+    Attributes:
+        low: The lower limit.
+        high: The upper limit.
+
+    Example:
+        >>> from initstudy.claims import Region
+        >>> region = Region(low=0.5)
+        >>> region.verdict(0.6, 0.8), region.verdict(0.1, 0.2), region.verdict(0.4, 0.8)
+        ('PASS', 'REFUTED', 'UNDECIDED')
+    """
 
     low: float = -math.inf
     high: float = math.inf

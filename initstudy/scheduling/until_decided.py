@@ -96,7 +96,8 @@ class Looking:
         return f"look at {seeds} seeds: {found}; {trained} of at most {most} runs so far"
 
     def _look(self) -> None:
-        from initstudy.claims import UNDECIDED, at_look
+        from initstudy.claims import UNDECIDED
+        from initstudy.claims.evaluation import at_look
         from initstudy.claims.looks import key_of
 
         seeds, level = self.schedule[self.taken]
@@ -124,7 +125,7 @@ class Looking:
 
     def _points(self, seeds: int) -> set[tuple[str, ...]]:
         """The points of the grid of which claims need more seeds that were open at a look."""
-        from initstudy.claims import at_look
+        from initstudy.claims.evaluation import at_look
         from initstudy.claims.looks import key_of
 
         study = self._study()

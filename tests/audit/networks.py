@@ -237,7 +237,7 @@ def as_regression(y: Tensor) -> Tensor:
 BROKEN: dict[str, Case] = {
     "exploding": Case(lambda: scaled(mlp(), 0.5), "signal", says=("per layer", "He")),
     "vanishing": Case(lambda: scaled(mlp(), 0.01), "signal", says=("per layer", "He")),
-    "one bad layer": Case(one_bad_layer, "odd-layer", "8"),
+    "one bad layer": Case(one_bad_layer, "odd-layer", "8", lr=0.1),
     "one dead layer": Case(dead_layer, "dead", "8", says=("-6",)),
     "zeros": Case(zeros, "symmetric", "0.weight"),
     "constants": Case(constant, "symmetric", "0.weight"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import namedtuple
 from typing import NamedTuple
 
@@ -256,6 +257,13 @@ def test_a_policy_is_what_initialize_takes():
     assert initstudy.audit_model(bag, tokens, policy=Normal(0.1)).warnings == ()
 
 
+def scripted(module: nn.Module) -> nn.Module:
+    """A module of TorchScript, of which torch says that it should not be used any more."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.jit.script(module)
+
+
 class Raises(nn.Module):
     def __init__(self, error):
         super().__init__()
@@ -300,7 +308,7 @@ BAD = {
         "cannot run on inputs",
     ),
     "script": (
-        lambda: initstudy.audit_model(torch.jit.trace(nn.Linear(32, 2), X), X),
+        lambda: initstudy.audit_model(scripted(nn.Linear(32, 2)), X),
         "compiled by TorchScript",
     ),
     "lazy": (lambda: initstudy.audit_model(nn.LazyLinear(3), X), "weight .* has no shape yet"),

@@ -44,7 +44,7 @@ def test_activations_and_gradients_are_the_predicted_ones(activation, factor):
     net = MLP((1, 16, 16), 10, depth=5, width=512, activation=activation)
     initialize(net, as_policy(Normal(factor * math.sqrt(1.5 / 512))), seed=0)
     expected = predicted(net)
-    *hidden, head = initstudy.audit_model(net, batch(), labels()).signal.layers
+    *hidden, head = initstudy.audit_model(net, batch(), targets=labels()).signal.layers
     for layer in hidden:
         assert layer.activation_rms == pytest.approx(expected.activations[layer.name], rel=0.1)
         assert layer.gradient_rms == pytest.approx(expected.gradients[layer.name], rel=0.15)
@@ -74,7 +74,7 @@ def test_a_convolution_keeps_its_channels_apart_and_its_borders_count_little():
     net = CNN((1, 16, 16), 10, (64, 64), pooling="none", activation="tanh")
     initialize(net, as_policy(KaimingNormal(gain=1.0)), seed=0)
     expected = predicted(net)
-    for layer in initstudy.audit_model(net, batch(64), labels(64)).signal.layers[:-1]:
+    for layer in initstudy.audit_model(net, batch(64), targets=labels(64)).signal.layers[:-1]:
         assert layer.activation_rms == pytest.approx(expected.activations[layer.name], rel=0.12)
 
 
@@ -113,7 +113,7 @@ def test_orthogonal_weights_have_the_same_second_moments():
     net = MLP((1, 16, 16), 10, depth=4, width=256, activation="tanh")
     initialize(net, as_policy(Orthogonal()), seed=0)
     expected = predicted(net).activations
-    for layer in initstudy.audit_model(net, batch(), labels()).signal.layers:
+    for layer in initstudy.audit_model(net, batch(), targets=labels()).signal.layers:
         assert layer.activation_rms == pytest.approx(expected[layer.name], rel=0.05)
         assert layer.expected_activation_rms == pytest.approx(expected[layer.name], rel=1e-6)
 
