@@ -37,6 +37,10 @@ CONFIG = """
     epochs: 1
     max_steps: 2
     batch_size: 16
+    schedule: {name: constant}
+    clip_norm: null
+    decay: all
+    precision: highest
     log_every: 1
     eval_every: 2
     save_weights: none
