@@ -17,7 +17,7 @@ from initstudy.claims.second_key import (
     extend,
     without_second_key,
 )
-from initstudy.claims.statistics import Ends, Interval, best_difference, smallest
+from initstudy.claims.statistics import Ends, Interval, best_difference, less, smallest
 from initstudy.store.cells import chooses, edge, points, selection
 from initstudy.store.frames import Study
 
@@ -110,10 +110,11 @@ def _interval(ours: np.ndarray, theirs: np.ndarray, choosing: np.ndarray) -> Int
         low, high, *_ = best_difference(ours, theirs, choosing, level)
         return float(low), float(high)
 
-    difference = (ours[_best(ours, choosing)] - theirs[_best(theirs, choosing)])[~choosing]
+    difference = less(ours[_best(ours, choosing)], theirs[_best(theirs, choosing)])[~choosing]
     n = len(difference)
+    finite = difference[np.isfinite(difference)]
     method = f"Student's t, n={n} seeds; {int(choosing.sum())} others chose"
-    plan = Scatter(float(difference.std(ddof=1)) if n > 1 else float("nan"), n)
+    plan = Scatter(float(finite.std(ddof=1)) if len(finite) > 1 else float("nan"), n)
     return Interval.of(float(difference.mean()), n, method, at, plan)
 
 

@@ -72,7 +72,7 @@ class BestAcross:
         found, wider = [], None
         for by, row in sorted(values.items()):
             grid = list(row)
-            merits = sign * as_array(list(row.values()), seeds)
+            merits = _finite(sign * as_array(list(row.values()), seeds))
             best = grid[int(merits.mean(1).argmax())]
             if wider is None and (beyond := edge(grid, best)):
                 wider = extend(study.across, best, f"{study.label} {by:g}", beyond)
@@ -86,6 +86,15 @@ class BestAcross:
         if wider:
             return Finding.at_edge(interval, unit, detail, wider)
         return Finding.judged(interval, Region(self.low, self.high), unit, detail)
+
+
+def _finite(merits: np.ndarray) -> np.ndarray:
+    """The merits, where one of the worst rank lies as far below the others as these lie apart."""
+    known = merits[np.isfinite(merits)]
+    if len(known) == merits.size:
+        return merits
+    below = known.min() - max(float(np.ptp(known)), 1.0) if len(known) else 0.0
+    return np.where(np.isfinite(merits), merits, below)
 
 
 def vertices(x: np.ndarray, merits: np.ndarray) -> np.ndarray:

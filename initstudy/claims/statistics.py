@@ -363,11 +363,23 @@ def best_few_difference(
     ours = np.take_along_axis(at_best, values[..., None], -2)[..., decides].mean(-2, keepdims=True)
     other = _chosen(second, chooses)
     theirs = np.take_along_axis(second, other[..., None, None], -2)[..., decides]
-    low, _ = student(ours - second[..., decides], level)
-    _, highs = student(first[..., decides] - theirs[..., None, :, :], level / count)
+    low, _ = student(less(ours, second[..., decides]), level)
+    _, highs = student(less(first[..., decides], theirs[..., None, :, :]), level / count)
     largest = np.sort(highs.max(-1), -1)[..., -count:]
     chosen = np.stack([values, np.take_along_axis(arms, values, -1)], -1)
     return low.min(-1), largest.mean(-1), chosen, other
+
+
+def less(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The difference of two arrays; two runs of the worst rank, both infinite, are no more apart.
+
+    Example:
+        >>> less(np.array([-np.inf, 1.0]), np.array([-np.inf, -np.inf])).tolist()
+        [0.0, inf]
+    """
+    with np.errstate(invalid="ignore"):
+        difference = first - second
+    return np.where(np.isinf(first) & (first == second), 0.0, difference)
 
 
 def _chosen(values: np.ndarray, chooses: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from initstudy.claims.second_key import (
     as_array,
     extend,
 )
-from initstudy.claims.statistics import FEWEST, Bounds, Ends, Interval, best_few_difference
+from initstudy.claims.statistics import FEWEST, Bounds, Ends, Interval, best_few_difference, less
 from initstudy.store.cells import chooses, edge, selection
 from initstudy.store.frames import Study
 
@@ -248,7 +248,7 @@ class Compared:
             low, high, *_ = best_few_difference(first, second, choosing, level, count)
             return float(low), float(high)
 
-        differences = (at_best - second[int(theirs)])[~choosing]
+        differences = less(at_best, second[int(theirs)])[~choosing]
         interval, scatter = _interval(differences, int(choosing.sum()), at)
         return cls(
             interval,
