@@ -12,6 +12,7 @@ from tests.wandb_server import KEY, WandbServer
 
 # What takes minutes together: files whose tests are all slow.
 SLOW = (
+    "audit/test_critical.py",
     "cli/test_check.py",
     "cli/test_completion.py",
     "engine/test_compiled_code.py",

@@ -108,7 +108,7 @@ def test_initializers_audit_and_theory_serve_where_nothing_else_is_installed(tmp
         initstudy.initialize(net, initstudy.initializers.KaimingNormal(), seed=0)
         result = initstudy.audit_model(net, torch.randn(32, 64))
         assert {{warning.code for warning in result.warnings}} <= {{"loss"}}, result.warnings
-        initstudy.audit.show(Console(), result)
+        initstudy.audit.show(Console(), result, every=True)
         initstudy.meanfield.analyze("tanh", sigma_w2=1.5, sigma_b2=0.05)
         initstudy.models.MLP((1, 8, 8), 10)
     """

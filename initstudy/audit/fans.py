@@ -43,8 +43,8 @@ def measure_fans(layer: nn.Module, shape: Sequence[int], parameter: str = "weigh
         >>> from torch import nn
         >>> from initstudy.audit.fans import measure_fans
         >>> found = measure_fans(nn.ConvTranspose2d(16, 8, 2, stride=2), (8, 16, 8, 8))
-        >>> round(found.fan_in / 16, 1), round(found.fan_out / 32, 1)
-        (1.0, 1.0)
+        >>> abs(found.fan_in - 16) < 1, abs(found.fan_out - 32) < 2
+        (True, True)
     """
     generator = torch.Generator().manual_seed(0)
     others = {n: torch.zeros_like(p) for n, p in layer.named_parameters() if n != parameter}

@@ -126,8 +126,8 @@ class Audit:
             >>> net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
             >>> _ = nn.init.constant_(net[0].weight, 0.1)
             >>> found = audit_model(net, torch.randn(64, 8)).repair()
-            >>> print(found.python().splitlines()[5].strip())
-            Rule(KaimingNormal(), name="0.weight"),
+            >>> [(rule.name, type(rule.initializer).__name__) for rule in found.rules]
+            [(('0.weight',), 'KaimingNormal')]
         """
         from initstudy.audit.repair import repair
 
