@@ -165,8 +165,8 @@ def _whole(whole: Record) -> str:
     ]
     said = (
         f"`+sweep=std_grid seed=0,1,2 epochs={whole['epochs']}` against "
-        "`experiments/plain_loop.py`: the same 42 runs, statistics at the same steps and an offline "
-        "W&B run each; start-up, and the report of the one, included."
+        "`experiments/plain_loop.py`: the same 42 runs, statistics at the same steps and an "
+        "offline W&B run each; start-up, and the report of the one, included."
     )
     table = markdown(["42 runs, whole command", "seconds", "median", "times faster"], lines)
     return f"## The whole command\n\n{said}\n\n{table}"
