@@ -64,8 +64,7 @@ def study(
         config: The composed configuration of the study as a whole: its claims, the studied key.
         directory: The study's directory.
         command: The command that was given, as a line for a shell; it does this again.
-        report: Whether to draw the report; a launcher that hands over one run at a time would do so
-            for each of them.
+        report: Whether to draw the report, rather than leave it to a later call.
         accept: Is given what the study measures before anything trains, and raises ConfigError if
             its caller has no use for that.
 
@@ -80,17 +79,15 @@ def study(
     directory = _short(directory)
     signals.advise(f"to continue: {_to_continue(config, directory, command)}")
     settings = check(runs)
-    # What was read for the fingerprints is held until the groups have it.
     composed = [run.id for run in runs]
+    # What was read for the fingerprints is held until the groups have it.
     runs, _read = fingerprinted(runs)
-    ids = dict(zip(composed, (run.id for run in runs), strict=True))
     backend = choose(runs[0].config, directory)
     store.ensure_writable(directory)
     with locks.lock(directory), closing(backend):
         for line in store.set_aside_damaged(directory):
             _say(console, line)
-        earlier = Swept.described(store.read_study(directory))
-        swept = Swept.of(runs).after(earlier)
+        swept = Swept.of(runs).after(Swept.described(store.read_study(directory)))
         runs = [replace(run, swept=swept.keys) for run in runs]
         looking = Looking.of(runs, config, directory)
         stage = Stage(
@@ -113,7 +110,7 @@ def study(
                 _report(console, directory, tracker if len(runs) > 1 else None)
     if failed:
         _say_failed(failed)
-    return Trained(failed, ids)
+    return Trained(failed, dict(zip(composed, (run.id for run in runs), strict=True)))
 
 
 def report_alone(directory: Path, config: Plain) -> None:
@@ -181,9 +178,7 @@ class Stage:
         earlier = under_way(self.backend, self.directory)
         work = left_to_do(runs, self.directory, self.backend, earlier)
         old = superseded(self.directory, self.grid)
-        check_measured(self.grid[0].config, work.schema)
-        if self.accept is not None:
-            self.accept(work.schema)
+        check_measured(self.grid[0].config, work.schema, self.accept)
         grid = _described(self.directory, runs, self.swept, old, whole=self.whole)
         _write_study(self.config, self.directory, self.command, self.backend, work, grid)
         for line in told(old):
@@ -213,12 +208,21 @@ def check(runs: Sequence[Run]) -> tracking.Settings:
         raise ConfigError(str(error)) from error
 
 
-def check_measured(config: Plain, schema: Schema) -> None:
+def check_measured(
+    config: Plain, schema: Schema, accept: Callable[[Schema], None] | None = None
+) -> None:
     """Checks what a study wants to know against what it will measure.
 
+    Args:
+        config: The configuration of one of its runs.
+        schema: What it will measure.
+        accept: A check of the caller's own.
+
     Raises:
-        ConfigError: A claim is about a metric that there is not.
+        ConfigError: A claim is about a metric that there is not, or `accept` raises one.
     """
+    if accept is not None:
+        accept(schema)
     if config["claims"]:
         from initstudy.claims.metrics import check_metrics
 
