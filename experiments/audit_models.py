@@ -154,8 +154,8 @@ batch-normalized network grows with depth whatever its weights are.
 ## Repair
 
 `found.repair()` holds the rules for the parameters that the causes name, and keeps all others;
-`.python()` and `.yaml()` write them down, `.apply(model, seed=0)` fills the model. Where weights are
-not the fault it says what is: how to standardize inputs and targets, logits instead of
+`.python()` and `.yaml()` write them down, `.apply(model, seed=0)` fills the model. Where weights
+are not the fault it says what is: how to standardize inputs and targets, logits instead of
 probabilities, a stable learning rate, parameters to unfreeze. What only the model's code can mend
 (a cut graph, a layer that is not called, ten sigmoids in a row) is advice and no rule.
 

@@ -137,8 +137,9 @@ def _row(slot: Slot, fit: Identified) -> ParameterRow:
 
 def _measured(module: nn.Module, key: str, parameter: Tensor) -> float | None:
     """What a unit of a transposed convolution sums: its stride leaves out most of its kernel."""
-    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
-    if not transposed or key != "weight" or parameter.numel() > LARGEST:
+    if not isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return None
+    if key != "weight" or parameter.numel() > LARGEST:
         return None
     if not isinstance(getattr(module, "_parameters", {}).get("weight"), Tensor):
         return None
