@@ -440,7 +440,7 @@ class ReturnsIndices(nn.Module):
         return self.layer(x).argmax(1)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated")
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace")
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_a_value_error_with_a_reason_in_one_line(name):
