@@ -72,7 +72,8 @@ def test_a_resnet_without_norms_and_a_transformer_have_a_scale_with_an_interval(
     found = initstudy.critical_scale(net, images)
     assert 0 < found.low < found.factor < found.high < math.inf
     block = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
-    block.norm1, block.norm2 = nn.Identity(), nn.Identity()
     encoder = nn.TransformerEncoder(block, 3, enable_nested_tensor=False)
+    for layer in encoder.layers:
+        layer.norm1, layer.norm2 = nn.Identity(), nn.Identity()
     found = initstudy.critical_scale(encoder, torch.randn(4, 6, 32))
     assert 0 < found.low < found.factor < found.high

@@ -78,7 +78,7 @@ def test_the_report_has_the_articles_structure(server, study):
     said = texts(spec)
     assert "class Normal" in said
     assert "python -m initstudy +sweep=x" in said
-    assert "PASS: Large is worse." in said
+    assert "UNDECIDED: Large is worse." in said
     kinds = [kind for kind, _ in panels_of(spec)]
     assert kinds.count("Run History Line Plot") == 2 + 2 * len(LAYERS)
     assert {"Scatter Plot", "Parallel Coordinates Plot"} <= set(kinds)

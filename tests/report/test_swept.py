@@ -35,7 +35,8 @@ def table(command):
         report = write(f"runs/{name}", formats=("html",))
         columns = report.table.columns
         several = "model" in columns[1:]
-        rows = {row[:2] if several else row[0]: int(row[1 + several]) for row in report.table.rows}
+        runs = columns.index("runs")
+        rows = {row[:2] if several else row[0]: int(row[runs]) for row in report.table.rows}
         # Nobody is missing, and nobody is there twice.
         assert sum(rows.values()) == len(report.runs)
         return columns[0], rows
