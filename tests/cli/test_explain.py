@@ -67,7 +67,7 @@ def test_three_models_are_three_groups_with_an_engine_and_reasons_each(command, 
     for group in (mlp, cnn, lstm):
         assert group["runs"] == ["112 runs of 112 to train, 2,640 steps each"]
         assert group["expected"]
-    assert re.search(r"^in all: 126 runs in \d+ packs", out, re.MULTILINE)
+    assert re.search(r"^in all: 336 runs in \d+ packs", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
