@@ -69,8 +69,13 @@ def _choice(group: str, value: Any) -> str:
     if registered.get(name, section) != section:
         # Two objects whose difference the label does not show.
         name = f"{name}_{given.fingerprint(value)[:6]}"
-    ConfigStore.instance().store(group=group, name=name, node=section, provider=PROVIDER)
+    register(group, name, section)
     return name
+
+
+def register(group: str, name: str, section: Plain) -> None:
+    """Makes a section a choice of a group, until `forget`."""
+    ConfigStore.instance().store(group=group, name=name, node=section, provider=PROVIDER)
 
 
 def _registered(group: str) -> dict[str, object]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
-from hydra.core.config_store import ConfigStore
 
 from initstudy.api import given
 from initstudy.api.compose import composed
-from initstudy.api.options import PROVIDER
+from initstudy.api.options import forget, register
 from initstudy.claims.statistics import Interval, mean_interval
 from initstudy.config.command_line import Grid
 from initstudy.store import load
@@ -87,41 +85,46 @@ def trial(
     from initstudy.scheduling.study import study as train
 
     names = {name: f"arm_{i}" for i, name in enumerate(arms)}
-    for name, value in arms.items():
-        section = given.as_section("init", value)
-        ConfigStore.instance().store(
-            group="init", name=names[name], node=section, provider=PROVIDER
-        )
     with TemporaryDirectory(prefix="initstudy_trial_") as folder:
-        grid = composed(
-            [
-                *words,
-                f"init={','.join(names.values())}",
-                f"seed={','.join(map(str, range(seeds)))}",
-                f"max_steps={steps}",
-                "tracking=off",
-                "probes=off",
-                "by=init",
-                f"planner.pack_size={len(names) * seeds}",
-                "planner.workers=1",
-                f"dir={folder}",
-                "name=trial",
-            ]
-        )
-        train(grid.runs, grid.config, grid.directory, command="--try", report=False)
-        losses = _losses(grid, grid.directory)
+        try:
+            for name, value in arms.items():
+                register("init", names[name], given.as_section("init", value))
+            grid = composed(
+                [
+                    *words,
+                    f"init={','.join(names.values())}",
+                    f"seed={','.join(map(str, range(seeds)))}",
+                    f"max_steps={steps}",
+                    "tracking=off",
+                    "probes=off",
+                    "by=init",
+                    f"planner.pack_size={len(names) * seeds}",
+                    "planner.workers=1",
+                    f"dir={folder}",
+                    "name=trial",
+                ]
+            )
+        finally:
+            forget()
+        trained = train(grid.runs, grid.config, grid.directory, command="--try", report=False)
+        losses = _losses(grid, trained.ids)
     return _arms(names, losses, guessing, seeds)
 
 
-def _losses(grid: Grid, directory: Path) -> dict[tuple[str, int], float]:
-    """The last training loss by the arm's choice and the seed; NaN of a run that diverged."""
-    stored = load(directory).runs
+def _losses(grid: Grid, ids: Mapping[str, str]) -> dict[tuple[str, int], float]:
+    """The last training loss by the arm's choice and the seed; NaN of a run that diverged.
+
+    Args:
+        grid: The runs.
+        ids: Their ids in the store.
+    """
+    stored = load(grid.directory).runs
     if DIVERGED not in stored.columns:
         stored = stored.with_columns(pl.lit(None).alias(DIVERGED))
     rows = {row["run"]: row for row in stored.select("run", LOSS, DIVERGED).to_dicts()}
     found = {}
     for run in grid.runs:
-        row = rows.get(run.id)
+        row = rows.get(ids[run.id])
         lost = row is None or row[DIVERGED] is not None or row[LOSS] is None
         value = math.nan if lost or row is None else float(row[LOSS])
         found[run.choices["init"], int(run.config["seed"])] = value
