@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# By the end of a launcher's name: the executor that trains in the same places.
-EXECUTORS = {"slurm": "slurm", "ray": "ray"}
+from initstudy.config.schema import EXECUTORS
+
 TARGETS = (
     "hydra_plugins.initstudy_launcher.InitstudyLauncher",
     "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -20,7 +20,10 @@ def instead_of(launcher: str) -> str:
         >>> instead_of("submitit_slurm")[:60]
         'hydra/launcher=submitit_slurm: leave it out and set executor'
     """
-    executor = EXECUTORS.get(launcher.rpartition("_")[2], "local")
+    # A launcher's name ends with the places where it trains, as those of the executors are called.
+    places = launcher.rpartition("_")[2]
+    usual, *_ = EXECUTORS.schemas
+    executor = places if places in EXECUTORS.schemas else usual
     return (
         f"hydra/launcher={launcher}: leave it out and set executor={executor}, which trains the "
         "runs of a grid together and side by side"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from initstudy.columns import (
@@ -32,7 +34,9 @@ NEARLY_ALL = 0.95
 VANISHING = 1e-3
 
 
-def fates(runs: pl.DataFrame, history: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+def fates(
+    runs: pl.DataFrame, history: pl.DataFrame, schema: Schema, layers: Sequence[str] = ()
+) -> pl.DataFrame:
     """The fate of each run.
 
     | fate | the run |
@@ -50,6 +54,7 @@ def fates(runs: pl.DataFrame, history: pl.DataFrame, schema: Schema) -> pl.DataF
         runs: The runs.
         history: Their history.
         schema: The columns of the study.
+        layers: The layers from input to output; by default in the order of the history's columns.
 
     Returns:
         Columns `run` and `fate`, which is null for a run that did not diverge in a study of no
@@ -69,7 +74,7 @@ def fates(runs: pl.DataFrame, history: pl.DataFrame, schema: Schema) -> pl.DataF
     else:
         generalizes = learned
     stuck = pl.col(train).cast(pl.Float64).fill_null(0.0) <= at_chance
-    seen = _last_seen(history)
+    seen = _last_seen(history, layers)
     table = runs.join(seen, on="run", how="left")
     fate = (
         pl.when(diverged)
@@ -91,10 +96,12 @@ def fates(runs: pl.DataFrame, history: pl.DataFrame, schema: Schema) -> pl.DataF
     return table.select("run", fate.alias(FATE.name))
 
 
-def _last_seen(history: pl.DataFrame) -> pl.DataFrame:
+def _last_seen(history: pl.DataFrame, layers: Sequence[str]) -> pl.DataFrame:
     """What the probes last saw of each run that they measured."""
+    depth = {layer: index for index, layer in enumerate(layers)}
+    columns = sorted(history.columns, key=lambda name: depth.get(layer_of(name) or "", -1))
     names = {
-        column: [c for c in history.columns if _is(c, column)]
+        column: [c for c in columns if _is(c, column)]
         for column in (ACTIVATION_RMS, GRADIENT_RMS, ACTIVATION_DEAD, ACTIVATION_SATURATED)
     }
     every = [name for some in names.values() for name in some]

@@ -246,7 +246,8 @@ def prepare(store: Store) -> Study:
     criterion = store.study.get("criterion")
     if criterion is not None:
         runs = runs.join(_learning_times(history, criterion, schema), on="run", how="left")
-    runs = runs.join(fates(runs, history, schema), on="run", how="left")
+    layers = [layer for those in store.study.get("layers", {}).values() for layer in those]
+    runs = runs.join(fates(runs, history, schema, layers), on="run", how="left")
     logarithmic = numeric and _spans(runs["by"])
     return Study(
         runs, history, by, numeric, logarithmic, store.study, roles["across"], roles["tune"]
