@@ -30,10 +30,17 @@ How fast the training is, beside plain PyTorch, JAX and others, is in
 """
 
 
+EARLIER = """
+FAIL stands in reports that were drawn before refuted and undecided claims were told apart; their
+studies are to be trained again.
+"""
+
+
 def text() -> str:
     """The index of the reports that exist."""
     written = [name for name in STUDIES if (REPORTS / name / "claims.json").exists()]
-    return HEAD + "".join(_row(name) for name in written)
+    rows = "".join(_row(name) for name in written)
+    return HEAD + rows + (EARLIER if " FAIL" in rows else "")
 
 
 def write() -> None:
