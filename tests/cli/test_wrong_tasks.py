@@ -120,7 +120,6 @@ WRONG = [
         ["-m", "data=digits,regression"],
         "objective: the runs have different ones, test/accuracy and",
     ),
-    (["init=lsuv", "data=characters", "model=gpt"], "init"),
 ]
 
 
