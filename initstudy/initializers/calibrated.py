@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -223,7 +223,7 @@ def calibrate(
     model: nn.Module,
     calibrated: Calibrated,
     values: Values,
-    batch: Float[Tensor, "examples ..."],
+    batch: Shaped[Tensor, "examples ..."],
     *,
     seed: int = 0,
 ) -> tuple[Values, Cost]:

@@ -129,3 +129,12 @@ def test_bad_arguments():
         initialize(cnn(), LSUV(), seed=0)
     with pytest.raises(ValueError, match="no linear or convolution layer"):
         initialize(nn.LayerNorm(3), LSUV(), seed=0, batch=torch.ones(2, 3))
+
+
+def test_tokens_are_a_batch_as_well():
+    """The layer behind an embedding starts with a variance of one."""
+    tokens = torch.randint(16, (64, 8), generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Embedding(16, 32), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 16))
+    initialize(model, LSUV(), seed=0, batch=tokens)
+    assert model[:2](tokens).var().item() == pytest.approx(1.0, abs=LSUV().tolerance)
+    assert model(tokens).var().item() == pytest.approx(1.0, abs=LSUV().tolerance)
