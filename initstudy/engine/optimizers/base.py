@@ -110,6 +110,15 @@ class Optimizer(ABC):
         assert self.rates is None or number is not None
         if self.clip_norm is not None:
             clip(grads, self.clip_norm)
+        self._step(grads, alive, number)
+
+    def _step(
+        self,
+        grads: Sequence[Tensor],
+        alive: Bool[Tensor, " members"] | None,
+        number: Int[Tensor, ""] | None,
+    ) -> None:
+        """Does what `step` says with gradients that are clipped."""
         if self._fused_for is not grads:
             self._fused, self._fused_for = Fused.of(self, grads), grads
         if self._fused is not None:

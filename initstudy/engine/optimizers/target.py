@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from initstudy.engine.optimizers.base import Common, Optimizer, PerMember
-from initstudy.engine.optimizers.clipping import along_members, clip
+from initstudy.engine.optimizers.clipping import along_members
 
 # From parameters, or groups of them as torch.optim takes them, and settings to an optimizer.
 Kind = Callable[..., torch.optim.Optimizer]
@@ -97,17 +97,13 @@ class Target(Optimizer):
             for i in ([0] if self.stacked else range(size))
         ]
 
-    @torch.no_grad()
-    def step(
+    def _step(
         self,
         grads: Sequence[Tensor],
-        alive: Bool[Tensor, " members"] | None = None,
-        number: Int[Tensor, ""] | None = None,
+        alive: Bool[Tensor, " members"] | None,
+        number: Int[Tensor, ""] | None,
     ) -> None:
-        """See `Optimizer.step`."""
-        assert self.rates is None or number is not None
-        if self.clip_norm is not None:
-            clip(grads, self.clip_norm)
+        """See `Optimizer._step`."""
         factors: list[float | None] = [None] * len(self.params[0])
         if self.rates is not None and number is not None:
             factors = self.rates.at(number).tolist()
