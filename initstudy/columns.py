@@ -130,7 +130,7 @@ ACCURACY = Metric(
     "accuracy", "fraction of examples that are classified correctly", "fraction", "higher", True
 )
 TRAIN_LOSS, TEST_LOSS = LOSS.column(TRAIN), LOSS.column(TEST)
-TRAIN_ACCURACY, TEST_ACCURACY = ACCURACY.column(TRAIN), ACCURACY.column(TEST)
+TEST_ACCURACY = ACCURACY.column(TEST)
 
 
 def _probe(
@@ -358,11 +358,6 @@ class Schema:
         split, _, metric = self.objective.partition("/")
         validated = VALIDATION in self.splits and split == TEST
         return f"{VALIDATION}/{metric}" if validated else self.objective
-
-    def metric_of(self, name: str) -> Metric | None:
-        """The metric of a column such as "test/accuracy"; None if it is no metric's."""
-        split, _, metric = name.removeprefix("best/").partition("/")
-        return next((m for m in self.metrics if split in self.splits and m.name == metric), None)
 
     @property
     def learning(self) -> str:

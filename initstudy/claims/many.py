@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from initstudy.claims.finding import UNDECIDED, Finding
+from initstudy.claims.finding import Finding
 from initstudy.claims.statistics import LEVEL
 
 
@@ -60,8 +60,3 @@ def adjusted(findings: Sequence[Finding]) -> list[float]:
         largest = max(largest, min(1.0, (len(order) - rank) * values[number]))
         values[number] = largest
     return values
-
-
-def lost_to_others(alone: Finding, corrected: Finding) -> bool:
-    """Whether a claim is decided on its own and undecided among the others of its report."""
-    return alone.verdict != UNDECIDED and corrected.verdict == UNDECIDED

@@ -286,12 +286,6 @@ def is_higher_better(study: Study, metric: str, stated: bool | None) -> bool:
     return not study.is_lower_better(metric) if stated is None else stated
 
 
-def with_second_key_tuned(study: Study) -> Study:
-    """The study with its second key tuned, as if there were only one value of it."""
-    runs = study.runs.with_columns(pl.col("across").alias("tune"), pl.lit(0.0).alias("across"))
-    return replace(study, runs=runs, tune=study.across)
-
-
 def complete(table: pl.DataFrame) -> pl.DataFrame:
     """A table of one row per value and one column per seed, less the seeds that lack a value."""
     kept = [c for c in table.columns if c == "by" or table[c].null_count() == 0]

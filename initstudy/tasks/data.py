@@ -17,7 +17,6 @@ from initstudy.tasks.batches import generator
 from initstudy.tasks.metrics import Metric
 from initstudy.trees import TensorTree, leaves, map_tensors
 
-PARTS = ("train", "test", "validation")
 # Below this a channel counts as constant.
 SMALLEST_STD = 1e-8
 
